@@ -1,0 +1,121 @@
+"""User-space mirror of `bpf/include/events.h`: the same records, as numpy types and ctypes structures.
+
+`tests/bpf/test_abi.py` compiles the header and compares sizes and offsets.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+HEAD_SIZE = 256
+TRACEPARENT_SIZE = 55
+
+
+class Role(IntEnum):
+    UNKNOWN = 0
+    SERVER = 2
+    CLIENT = 3
+
+
+class Protocol(IntEnum):
+    HTTP1 = 1
+
+
+class Family(IntEnum):
+    NONE = 0
+    UNIX = 1
+    INET = 4
+    INET6 = 6
+
+
+class Error(IntEnum):
+    """Beyond errno: why there is no complete response."""
+
+    NONE = 0
+    NO_RESPONSE = 1001
+    TRUNCATED = 1002
+
+
+EXCHANGE_HEAD_CUT = 1
+EXCHANGE_BODY_ABOUT = 2
+
+EXCHANGE = np.dtype(
+    [
+        ("connection", "<u8"),
+        ("request_start", "<u8"),
+        ("request_end", "<u8"),
+        ("response_start", "<u8"),
+        ("response_end", "<u8"),
+        ("request_body", "<u8"),
+        ("response_body", "<u8"),
+        ("pid", "<u4"),
+        ("tid", "<u4"),
+        ("sequence", "<u4"),
+        ("status", "<u2"),
+        ("head_size", "<u2"),
+        ("protocol", "u1"),
+        ("role", "u1"),
+        ("family", "u1"),
+        ("flags", "u1"),
+        ("local_port", "<u2"),
+        ("remote_port", "<u2"),
+        ("local", "u1", 16),
+        ("remote", "u1", 16),
+        ("fd", "<u4"),
+        ("error", "<u2"),
+        ("traceparent", "<u2"),
+        ("head", "u1", HEAD_SIZE),
+    ]
+)
+
+
+class ProcessKind(IntEnum):
+    FORK = 1
+    EXEC = 2
+    EXIT = 3
+    LISTEN = 4
+
+
+PROCESS = np.dtype(
+    [
+        ("time", "<u8"),
+        ("kind", "<u4"),
+        ("pid", "<u4"),
+        ("parent", "<u4"),
+        ("port", "<u2"),
+        ("args_size", "<u2"),
+        ("filename", "S128"),
+        ("args", "u1", 360),
+    ]
+)
+
+
+class Counter(IntEnum):
+    EXCHANGES = 0
+    RING_FULL = 1
+    AGGREGATE_FULL = 2
+    PROCESS_RING_FULL = 3
+    ORPHAN_RESPONSE = 4
+    LOST_SYNC = 5
+    PIPELINE_FULL = 6
+    UNREADABLE = 7
+    CONNECTIONS = 8
+    STEPS_EXHAUSTED = 9
+
+
+COUNTERS = 16
+
+OVERFLOW_KEY = np.dtype([("pid", "<u4"), ("method", "S4"), ("status", "<u2"), ("role", "u1"), ("protocol", "u1")])
+OVERFLOW = np.dtype(
+    [
+        ("count", "<u8"),
+        ("duration_sum", "<u8"),
+        ("request_sum", "<u8"),
+        ("response_sum", "<u8"),
+        ("duration", "<u8", 16),
+        ("request", "<u8", 11),
+        ("response", "<u8", 11),
+    ]
+)

@@ -1,0 +1,55 @@
+"""What was lost, and what it costs: every stage counts here, every exporter and command shows it.
+
+Counters only ever increase. Nothing that a request goes through may drop it without a line in `Loss`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+
+class Loss(Enum):
+    """Everything that can go missing: name in the self-metrics, and what it means to a user."""
+
+    RING_FULL = ("ring_full", "requests without a span: the ring was full, their metrics are exact, without the route")
+    AGGREGATE_FULL = ("aggregate_full", "of those, requests told without method and status")
+    PROCESS_RING_FULL = ("process_ring_full", "process births and ends that were noticed late")
+    ORPHAN_RESPONSE = ("orphan_response", "responses whose request began before the agent did")
+    LOST_SYNC = ("lost_sync", "connections on which the boundaries of messages were lost")
+    PIPELINE_FULL = ("pipeline_full", "pipelined requests beyond what is kept in the kernel")
+    UNREADABLE = ("unreadable", "system calls whose buffer could not be read")
+    STEPS_EXHAUSTED = ("steps_exhausted", "system calls with more messages or chunks than one run may look at")
+    PROBE_MISSED = ("probe_missed", "runs of a probe that the kernel skipped")
+    HEAD_CUT = ("head_cut", "requests whose path was longer than what is kept")
+    PARSE_ERROR = ("parse_error", "exchanges that are not what they looked like")
+    UNKNOWN_PROCESS = ("unknown_process", "exchanges of processes that ended before they could be matched")
+    CARDINALITY = ("cardinality", "requests counted in the overflow series: too many different attributes")
+    SPAN_QUEUE_FULL = ("span_queue_full", "spans dropped: the exporter did not keep up")
+    METRIC_QUEUE_FULL = ("metric_queue_full", "metric batches dropped: the exporter did not keep up")
+    SPAN_EXPORT_FAILED = ("span_export_failed", "spans that the backend refused, or that met no backend in time")
+    METRIC_EXPORT_FAILED = ("metric_export_failed", "metric batches that met no backend; cumulative ones are made up for later")
+    INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
+
+    def __init__(self, label: str, meaning: str) -> None:
+        self.label = label
+        self.meaning = meaning
+
+
+class Health:
+    """Counts of losses and of work; written by all stages, read at each collection."""
+
+    def __init__(self) -> None:
+        self.lost: Counter[Loss] = Counter()
+        self.work: Counter[str] = Counter()  # "requests", "spans_exported", "wakeups" ...
+        self.gauges: dict[str, float] = {}  # "ring_fill_ratio", "queue_bytes" ...
+
+    def lose(self, loss: Loss, count: int = 1) -> None:
+        """Count a loss; thread safe enough, since each loss is counted by one thread."""
+        if count:
+            self.lost[loss] += count
+
+    def did(self, what: str, count: int = 1) -> None:
+        """Count work done."""
+        if count:
+            self.work[what] += count

@@ -1,0 +1,148 @@
+"""The values that stages hand to each other. Nothing else is shared between stages.
+
+Words (used everywhere in this sense):
+
+Target      a process to watch
+Connection  one socket of a target, from its first to its last byte
+Exchange    one request and its response as the kernel side saw them, still bytes (`capture/abi.py`)
+Request     one reconstructed call, server or client side: a row of `Requests`
+Group       what many requests share: service, kind, method, route, status ... (one metric series)
+Span, Point what leaves over OTLP
+
+Everything that is per request is a column (a numpy array, one element a request), so that work per request is
+array work. Everything that requests share is a Python object, made once per group.
+This module imports no other module of the package, and does no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+AttributeValue: TypeAlias = str | int | float | bool | list[str]
+Attributes: TypeAlias = dict[str, AttributeValue]
+
+
+class Kind(IntEnum):
+    """Side of a request that the target was on; the numbers are OTLP's `Span.SpanKind`."""
+
+    SERVER = 2
+    CLIENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who a process is, in OpenTelemetry's words: one OTLP resource.
+
+    `attributes` always holds service.name, service.instance.id, telemetry.sdk.*, process.pid, process.executable.name,
+    host.name; more where it is known.
+    """
+
+    name: str
+    attributes: Attributes = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process that is watched, and why. Pids are those of the agent's own PID namespace."""
+
+    pid: int
+    start_time: float  # seconds since the epoch, from /proc/<pid>/stat
+    service: Service
+    name_source: str  # where the service name came from: "OTEL_SERVICE_NAME", "config", "jar", "script", "executable" ...
+    selected_by: str  # the selector that matched, in its own words: "--port 8080", "select[0].exe", "child of 4711"
+    exe: str
+    command: tuple[str, ...]
+    language: str  # "go", "java", "python", "nodejs", "ruby", "php", "dotnet", "rust", "cpp", "unknown"
+    ports: tuple[int, ...] = ()  # listening TCP ports
+    libraries: tuple[str, ...] = ()  # TLS and HTTP libraries mapped, by file name
+    unseen: tuple[str, ...] = ()  # what can't be captured of this process, with the reason: "io_uring: ..."
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What all requests of one kind share. Made by a protocol (`parse/protocols/`), once, then referred to by index.
+
+    The protocol decides on names; later stages only carry them on, and know no protocol.
+    """
+
+    service: int  # index into the pipeline's list of services
+    kind: Kind
+    name: str  # span name: "GET /users/{id}"
+    metric: str  # prefix of the metric family: "http.server" -> http.server.request.duration
+    metric_attributes: Attributes  # of the points; low cardinality only
+    span_attributes: Attributes  # of the spans; a superset of what is known at group level
+    text_key: str  # attribute that the request's own text becomes: "url.path"
+    failed: bool  # span status ERROR
+
+
+@dataclass(slots=True)
+class Requests:
+    """A batch of reconstructed requests: columns of equal length n, in the order in which they ended.
+
+    Times are nanoseconds since the Unix epoch, sizes are bytes of payload.
+    `text` holds the requests' own texts end to end (url.path for HTTP), UTF-8 made safe (no invalid byte in it).
+    """
+
+    group: NDArray[np.int32]  # (n,) index into `Groups.groups`
+    start: NDArray[np.int64]  # (n,)
+    end: NDArray[np.int64]  # (n,)
+    request_size: NDArray[np.int64]  # (n,)
+    response_size: NDArray[np.int64]  # (n,)
+    pid: NDArray[np.uint32]  # (n,)
+    tid: NDArray[np.uint32]  # (n,) the thread that read (server) or wrote (client) the first byte of the request
+    text: NDArray[np.uint8]  # (sum of text_size,)
+    text_at: NDArray[np.int64]  # (n,) where each text starts
+    text_size: NDArray[np.int64]  # (n,)
+    query: NDArray[np.uint8]  # like text: the query string, redacted; all sizes 0 unless queries were asked for
+    query_at: NDArray[np.int64]
+    query_size: NDArray[np.int64]
+    peer: NDArray[np.uint8]  # (n, 16) address of the other end, IPv4 as ::ffff:a.b.c.d; zeros if unknown (Unix socket)
+    peer_port: NDArray[np.uint16]  # (n,) 0 if unknown
+    has_parent: NDArray[np.bool_]  # (n,) a valid traceparent came with the request
+    parent_trace: NDArray[np.uint8]  # (n, 16)
+    parent_span: NDArray[np.uint8]  # (n, 8)
+    parent_flags: NDArray[np.uint8]  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+@dataclass(slots=True)
+class Traced:
+    """`Requests` with ids and the sampling decision: what correlate adds, column by column."""
+
+    requests: Requests
+    trace_id: NDArray[np.uint8]  # (n, 16)
+    span_id: NDArray[np.uint8]  # (n, 8)
+    parent_id: NDArray[np.uint8]  # (n, 8) zeros: a root span
+    sampled: NDArray[np.bool_]  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """Requests that the kernel only counted, since the ring was full: added to the metrics, not to the spans.
+
+    Counts are since the last reading. Buckets: `counts[i]` is the number of values in (bounds[i-1], bounds[i]].
+    """
+
+    pid: int
+    kind: Kind
+    method: str
+    status: int  # 0: no response
+    count: int
+    duration_sum: int  # ns
+    duration_buckets: NDArray[np.int64]
+    request_size_sum: int
+    request_size_buckets: NDArray[np.int64]
+    response_size_sum: int
+    response_size_buckets: NDArray[np.int64]
+
+
+# Bucket bounds of the duration (seconds) and size (bytes) histograms: those that users' dashboards expect.
+DURATION_BOUNDS: tuple[float, ...] = (0, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+SIZE_BOUNDS: tuple[float, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The records that leave the kernel, and the counters that it keeps: the only header that both sides share.
+ * Its mirror in user space is autoinstr/capture/abi.py; tests/bpf holds sizes and offsets together.
+ *
+ * Every ring carries records of one fixed size, so that user space can view it as an array.
+ */
+#ifndef AUTOINSTR_EVENTS_H
+#define AUTOINSTR_EVENTS_H
+
+/* Head of a request that is kept: request line, Host and most other fields of a typical request fit. */
+#define HEAD_SIZE 256
+/* A traceparent that lies beyond the kept head takes the place of its last bytes, from here. */
+#define TRACEPARENT_SLOT 192
+#define TRACEPARENT_SIZE 55
+
+enum role { ROLE_UNKNOWN = 0, ROLE_SERVER = 2, ROLE_CLIENT = 3 }; /* the numbers are OTLP's SpanKind */
+enum protocol { PROTOCOL_HTTP1 = 1 };
+enum family { FAMILY_NONE = 0, FAMILY_INET = 4, FAMILY_INET6 = 6, FAMILY_UNIX = 1 };
+
+/* Why an exchange has no complete response; errno values of the socket are in `error` as they are. */
+enum error {
+	ERROR_NONE = 0,
+	ERROR_NO_RESPONSE = 1001, /* connection ended before the first byte of a response */
+	ERROR_TRUNCATED = 1002,   /* connection ended in the middle of the response */
+};
+
+/* One request and its response. 376 bytes: with the ring's own 8-byte header six cache lines. */
+struct exchange {
+	__u64 connection;     /* inode of the socket: as in /proc/<pid>/fd */
+	__u64 request_start;  /* ns, CLOCK_MONOTONIC: first byte of the request */
+	__u64 request_end;    /* last byte of the request; 0: not seen */
+	__u64 response_start; /* first byte of the response; 0: none came */
+	__u64 response_end;   /* last byte of the response, or the end of the connection */
+	__u64 request_body;   /* bytes of payload */
+	__u64 response_body;
+	__u32 pid;            /* tgid, in the agent's PID namespace */
+	__u32 tid;            /* thread that read (server) or wrote (client) the first byte of the request */
+	__u32 sequence;       /* nth request of the connection, from 0 */
+	__u16 status;         /* 0: no response */
+	__u16 head_size;      /* valid bytes in head, at most HEAD_SIZE */
+	__u8 protocol;        /* enum protocol */
+	__u8 role;            /* enum role */
+	__u8 family;          /* enum family */
+	__u8 flags;           /* EXCHANGE_* */
+	__u16 local_port;     /* host byte order */
+	__u16 remote_port;
+	__u8 local[16];       /* IPv4 as ::ffff:a.b.c.d */
+	__u8 remote[16];
+	__u32 fd;
+	__u16 error;          /* errno or enum error; 0: a complete response came */
+	__u16 traceparent;    /* offset in head of the 55 bytes of its value; 0: none */
+	__u8 head[HEAD_SIZE];
+};
+
+#define EXCHANGE_HEAD_CUT 1   /* the request's head was longer than what is kept */
+#define EXCHANGE_BODY_ABOUT 2 /* a body's size is not exact */
+
+_Static_assert(sizeof(struct exchange) == 376, "mirror in capture/abi.py");
+
+/* A process was born, changed its program, ended, or began to listen on a port that is asked for. */
+enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4 };
+
+#define PROCESS_FILENAME_SIZE 128
+#define PROCESS_ARGS_SIZE 360
+
+struct process {
+	__u64 time;
+	__u32 kind; /* enum process_kind */
+	__u32 pid;
+	__u32 parent;
+	__u16 port; /* PROCESS_LISTEN */
+	__u16 args_size;
+	__u8 filename[PROCESS_FILENAME_SIZE]; /* PROCESS_EXEC: as given to execve, NUL-terminated */
+	__u8 args[PROCESS_ARGS_SIZE];         /* PROCESS_EXEC: the first arguments, NUL between them */
+};
+
+_Static_assert(sizeof(struct process) == 512, "mirror in capture/abi.py");
+
+/* What the kernel side counts. Only ever increases. */
+enum counter {
+	COUNT_EXCHANGES,        /* exchanges told, by record or by aggregate */
+	COUNT_RING_FULL,        /* exchanges that went into the aggregate, since the ring was full */
+	COUNT_AGGREGATE_FULL,   /* of those: exchanges that the aggregate could not tell apart either */
+	COUNT_PROCESS_RING_FULL,
+	COUNT_ORPHAN_RESPONSE,  /* a response whose request was not seen: it began before us */
+	COUNT_LOST_SYNC,        /* connections on which the message boundaries were lost */
+	COUNT_PIPELINE_FULL,    /* pipelined requests that found no room */
+	COUNT_UNREADABLE,       /* user memory could not be read */
+	COUNT_CONNECTIONS,      /* connections tracked since the start */
+	COUNT_STEPS_EXHAUSTED,  /* one call carried more messages or chunks than a run may look at */
+	COUNT_MAX = 16,
+};
+
+/* Aggregate of exchanges for which the ring had no room. */
+#define DURATION_BUCKETS 16
+#define SIZE_BUCKETS 11
+
+struct overflow_key {
+	__u32 pid;
+	__u32 method; /* its first four bytes */
+	__u16 status;
+	__u8 role;
+	__u8 protocol;
+};
+
+struct overflow {
+	__u64 count;
+	__u64 duration_sum; /* ns */
+	__u64 request_sum;  /* bytes */
+	__u64 response_sum;
+	__u64 duration[DURATION_BUCKETS];
+	__u64 request[SIZE_BUCKETS];
+	__u64 response[SIZE_BUCKETS];
+};
+
+#endif
