@@ -1,0 +1,42 @@
+# All that a newcomer needs; `make` alone lists it. Set-up happens by itself and only once.
+
+PYTHON := .venv/bin/python
+# eBPF programs need root: `make demo` and `make test` ask for it where they have to
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+# more arguments for the command: make test ARGS="-k http1 -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench wheel clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## install what is missing, leave .venv/bin/autoinstr
+
+demo: install ## watch real services under load (Ctrl-C ends it; DEMO_SECONDS=30 ends by itself)
+	@$(ROOT) $(PYTHON) examples/demo.py
+
+test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included
+	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
+
+lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: .venv/.installed-dev ## measure what watching costs, in the application and in the agent
+	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
+
+wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
+	@$(PYTHON) -m build --outdir dist .
+
+clean: ## remove what make made, the virtual environment too
+	@rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/.installed: pyproject.toml scripts/install.sh
+	@scripts/install.sh run
+
+.venv/.installed-dev: .venv/.installed
+	@scripts/install.sh dev

@@ -1,0 +1,124 @@
+#!/bin/sh
+# Leaves .venv/bin/autoinstr (`install.sh run`), and what the tests need as well (`install.sh dev`).
+#
+# Installs only the system packages that are missing, starts and enables no service, and takes package indexes and
+# proxies from the machine's own apt and pip settings. Debian and Ubuntu; Fedora and its relatives as a courtesy.
+set -eu
+cd "$(dirname "$0")/.."
+what=${1:?run or dev}
+log=$(mktemp)
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+started=$(date +%s)
+export PATH="$PATH:/usr/sbin:/sbin" # nginx lives there, and not every user's PATH knows
+
+say() { printf '==> %s\n' "$*"; }
+fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Long steps keep their output to themselves unless they fail.
+quietly() {
+	"$@" >"$log" 2>&1 && return
+	tail -n 30 "$log" >&2
+	fail "this failed: $*"
+}
+
+cleanup() {
+	rm -f "$log"
+	if [ $policy_is_ours = yes ]; then root rm -f "$policy"; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+# A line for each package that is missing: its name where apt, then where dnf installs it.
+missing() {
+	has() { command -v "$1" >/dev/null 2>&1; }
+	finds() { /usr/bin/python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)" 2>/dev/null; }
+	[ -x /usr/bin/python3 ] || echo python3 python3
+	finds ensurepip || echo python3-venv python3-pip
+	finds bcc || echo python3-bpfcc python3-bcc
+	has nginx || echo nginx-light nginx
+	has node || echo nodejs nodejs
+	has wrk || echo wrk wrk
+	[ "$what" = dev ] || return 0
+	has curl || echo curl curl
+	has ab || echo apache2-utils httpd-tools
+	has ip || echo iproute2 iproute
+	has gcc && [ -e /usr/include/stdio.h ] || echo gcc gcc libc6-dev glibc-devel
+}
+
+# nginx's package starts its service and enables it for the next boot. The demo needs the program only.
+without_services() {
+	if [ ! -e "$policy" ]; then
+		policy_is_ours=yes
+		printf '#!/bin/sh\nexit 101\n' | root tee "$policy" >/dev/null
+		root chmod 755 "$policy"
+	fi
+	"$@"
+	if [ $policy_is_ours = yes ]; then root rm -f "$policy"; policy_is_ours=no; fi
+}
+
+install_apt() {
+	say "installing system packages: $*"
+	quietly root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 update
+	without_services quietly root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
+	case " $* " in *" nginx-light "*) quietly root update-rc.d nginx disable ;; esac
+}
+
+install_dnf() {
+	say "installing system packages: $*"
+	quietly root dnf -q -y --setopt=install_weak_deps=False install "$@"
+}
+
+system_packages() {
+	list=$(missing | xargs -n 2)
+	[ -n "$list" ] || return 0
+	apt=$(echo "$list" | cut -d ' ' -f 1)
+	dnf=$(echo "$list" | cut -d ' ' -f 2)
+	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || fail "needs root (or sudo) to install:" $apt
+	if command -v apt-get >/dev/null; then install_apt $apt
+	elif command -v dnf >/dev/null; then install_dnf $dnf
+	else fail "knows apt (Debian, Ubuntu) and dnf (Fedora) only. Install by hand what these are called here:" $apt
+	fi
+	/usr/bin/python3 -c 'import bcc' 2>"$log" || { cat "$log" >&2; fail "/usr/bin/python3 can't import bcc"; }
+}
+
+# bcc belongs to the system's own Python, whatever other python3 is first on the path.
+python_version() {
+	[ -x /usr/bin/python3 ] || return 0 # will be the newest that this system has: looked at again then
+	/usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+		fail "needs Python 3.11 or newer as /usr/bin/python3: Debian 12, Ubuntu 24.04, or newer"
+}
+
+virtual_environment() {
+	if grep -qs 'home = /usr/bin' .venv/pyvenv.cfg && grep -qs 'site-packages = true' .venv/pyvenv.cfg &&
+		.venv/bin/python -c '' 2>/dev/null; then return 0; fi
+	say "making .venv from /usr/bin/python3"
+	quietly /usr/bin/python3 -m venv --clear --system-site-packages .venv
+}
+
+python_packages() {
+	say "installing $1 (pip)"
+	# not into a user's home, nor counting on what lies there: root, who runs it, would not see it
+	PIP_USER=0 PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+		quietly .venv/bin/python -m pip install --editable "$2"
+}
+
+python_version
+system_packages
+python_version
+virtual_environment
+case $what in
+run)
+	python_packages "autoinstr and its Python packages" .
+	stamp=.venv/.installed
+	;;
+dev)
+	python_packages "what the tests need" '.[dev]'
+	stamp=.venv/.installed-dev
+	;;
+*) fail "run or dev, not $what" ;;
+esac
+touch "$stamp"
+say "$what: ready after $(($(date +%s) - started)) s"
