@@ -1,0 +1,27 @@
+// Stock, in Go with net/http.
+//
+//	PORT=8083 go run .
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"strings"
+)
+
+func stock(w http.ResponseWriter, r *http.Request) {
+	sku := strings.TrimPrefix(r.URL.Path, "/stock/")
+	if strings.HasSuffix(sku, "13") { // the unlucky ones
+		http.Error(w, "no such thing", http.StatusNotFound)
+		return
+	}
+	fmt.Fprintf(w, "%d left", len(sku)*7)
+}
+
+func main() {
+	http.HandleFunc("/stock/", stock)
+	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
+}

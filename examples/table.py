@@ -1,0 +1,124 @@
+"""The demo's picture: rate, errors and duration per route, from what the agent's Prometheus endpoint says.
+
+In: two readings of /metrics, as text. Out: rows, and a table of them. Never talks to anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table
+
+SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*?)\} (?P<value>\S+)", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+DURATION = re.compile(r"http_(server|client)_request_duration_seconds_(bucket|count)")
+
+
+class Key(NamedTuple):
+    """What one row of the table is about."""
+
+    service: str
+    kind: str
+    method: str
+    route: str
+
+
+@dataclass
+class Totals:
+    """Sums since the agent started. `buckets`: how many requests took at most so many seconds."""
+
+    count: float = 0
+    errors: float = 0
+    statuses: set[str] = field(default_factory=set)
+    buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+
+    def since(self, earlier: Totals) -> Totals:
+        """What came on top of an earlier reading."""
+        return Totals(
+            self.count - earlier.count,
+            self.errors - earlier.errors,
+            self.statuses,
+            {bound: n - earlier.buckets[bound] for bound, n in self.buckets.items()},
+        )
+
+    def quantile(self, q: float) -> float | None:
+        """Duration that a share q of the requests stayed below, interpolated within its bucket."""
+        rank, below, low = q * self.count, 0.0, 0.0
+        for bound, n in sorted(self.buckets.items()):
+            if n >= rank and n > below:
+                return low if bound == float("inf") else low + (bound - low) * (rank - below) / (n - below)
+            low, below = bound, n
+        return None
+
+
+@dataclass
+class Reading:
+    """One answer of /metrics: totals by row, and requests served by port."""
+
+    totals: dict[Key, Totals] = field(default_factory=lambda: defaultdict(Totals))
+    served: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def requests(self) -> int:
+        return int(sum(totals.count for totals in self.totals.values()))
+
+
+def read(text: str) -> Reading:
+    """The durations of HTTP requests in a page of metrics; all else is passed over."""
+    reading = Reading()
+    for sample in SAMPLE.finditer(text):
+        family = DURATION.fullmatch(sample["name"])
+        if family:
+            _add(reading, family[1], family[2], dict(LABEL.findall(sample["labels"])), float(sample["value"]))
+    return reading
+
+
+def _add(reading: Reading, kind: str, part: str, labels: dict[str, str], value: float) -> None:
+    service = labels.get("service_name") or labels.get("job", "?")
+    method = labels.get("http_request_method", "?")
+    # a server's route; of a client the host that it called
+    route = labels.get("http_route") or f"-> {labels.get('server_address', '?')}:{labels.get('server_port', '?')}"
+    totals = reading.totals[Key(service, kind, method, route)]
+    if part == "bucket":
+        totals.buckets[float(labels["le"])] += value
+        return
+    totals.count += value
+    totals.statuses.add(labels.get("http_response_status_code") or labels.get("error_type", "?"))
+    totals.errors += value if "error_type" in labels else 0
+    if kind == "server" and labels.get("server_port"):
+        reading.served[int(labels["server_port"])] += int(value)
+
+
+def table(now: Reading, before: Reading, seconds: float, rows: int, caption: str) -> Table:
+    """What happened between two readings, at most so many rows, the busiest ones."""
+    recent = {key: totals.since(before.totals[key]) for key, totals in now.totals.items()}
+    busiest = sorted(recent, key=lambda key: -recent[key].count)[:rows]
+    picture = Table(caption=caption, header_style="bold", box=box.SIMPLE_HEAD)
+    for title in ("service", "kind", "method", "route", "status"):
+        picture.add_column(title, no_wrap=True, overflow="ellipsis")
+    for title in ("rate/s", "errors", "p50 ms", "p95 ms", "p99 ms"):
+        picture.add_column(title, justify="right", no_wrap=True)
+    last = ""
+    for key in sorted(busiest):
+        if last and key.service != last:
+            picture.add_section()
+        picture.add_row(*_cells(key, recent[key], seconds, first=key.service != last))
+        last = key.service
+    return picture
+
+
+def _cells(key: Key, recent: Totals, seconds: float, *, first: bool) -> list[str]:
+    def milliseconds(q: float) -> str:
+        value = recent.quantile(q)
+        return "-" if value is None else f"{value * 1000:.1f}"
+
+    share = recent.errors / recent.count if recent.count else 0
+    errors = f"[red]{share:.1%}[/red]" if share else "-"
+    service = f"[bold cyan]{key.service}[/bold cyan]" if first else ""
+    rate = f"{recent.count / seconds:.1f}"
+    statuses = " ".join(sorted(recent.statuses))
+    return [service, key.kind, key.method, key.route, statuses, rate, errors, *map(milliseconds, (0.5, 0.95, 0.99))]
