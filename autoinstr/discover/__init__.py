@@ -1,0 +1,6 @@
+"""discover: which processes are watched, who they are, and what of them can't be seen. From /proc and kernel events."""
+
+from autoinstr.discover.discovery import Changes, Discovery
+from autoinstr.selection import Selection, Selector, parse_ports
+
+__all__ = ["Changes", "Discovery", "Selection", "Selector", "parse_ports"]

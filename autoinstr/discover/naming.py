@@ -1,0 +1,99 @@
+"""The name that a person would give a process: never "python" or "java" where a script, jar or package says more.
+
+In: a process (command line, environment, files in its root). Out: `Name` and where it came from.
+Order: the operator's own name for everything, the process's environment, the configuration entry that selected it,
+then a rule per language (`naming_rules`), then the executable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoinstr.discover.naming_rules import RULES, Named, by_directory, is_generic, title_name
+from autoinstr.discover.process import Process
+from autoinstr.discover.runtime import interpreter
+from autoinstr.selection import Selector
+
+MAX_NAME = 128  # a process may call itself anything: longer names are cut
+_MULTI_CALL = ("busybox", "toybox", "coreutils")
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Of a service."""
+
+    name: str
+    source: str  # "OTEL_SERVICE_NAME", "config", "jar", "script", "executable" ...
+    namespace: str = ""
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """OTEL_RESOURCE_ATTRIBUTES: `key=value,key=value`, values percent-encoded; broken parts are left out."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if equals and key.strip():
+            found[key.strip()] = _unquote(value.strip())
+    return found
+
+
+def _unquote(value: str) -> str:
+    if "%" not in value:
+        return value
+    from urllib.parse import unquote  # noqa: PLC0415 - costs 5 ms, seldom needed
+
+    return unquote(value)
+
+
+def name_service(process: Process, selector: Selector | None, *, override: str = "", go_path: str = "") -> Name:
+    """Choose the name. `override` is the operator's name for all targets."""
+    attributes = parse_attributes(process.environment.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    namespace = attributes.get("service.namespace", "") or (selector.service_namespace if selector else "")
+    chosen = (
+        Named(override, "OTEL_SERVICE_NAME of autoinstr"),
+        Named(process.environment.get("OTEL_SERVICE_NAME", "").strip(), "OTEL_SERVICE_NAME"),
+        Named(attributes.get("service.name", ""), "OTEL_RESOURCE_ATTRIBUTES"),
+        Named(selector.service_name if selector else "", "config"),
+    )
+    name = next((given for given in chosen if given.name), None) or guess_name(process, go_path)
+    return Name(_clean(name.name), name.source, namespace)
+
+
+def guess_name(process: Process, go_path: str = "") -> Named:
+    """By what it runs."""
+    language = interpreter(process.exe)
+    if titled := title_name(process, language):
+        return titled
+    if language and len(process.command) > 1 and (found := RULES[language](process)):
+        return found
+    name = _executable(process)
+    if is_generic(name) and (package := _go_name(go_path)):
+        return Named(package, "go package")
+    if is_generic(name) and (directory := by_directory(_home(process))):
+        return Named(directory, "executable directory")
+    return Named(name, "executable")
+
+
+def _home(process: Process) -> str:
+    """The directory that says what a program called "main" is: `go run` builds in a temporary one."""
+    return process.directory if "/go-build" in process.exe else process.exe.rpartition("/")[0]
+
+
+def _go_name(path: str) -> str:
+    """`github.com/acme/shop/cmd/server` -> shop: the last part that says something."""
+    for part in reversed(path.split("/")):
+        version = part[:1] == "v" and part[1:].isdecimal()
+        if part and not version and not is_generic(part) and part != "command-line-arguments":
+            return part
+    return ""
+
+
+def _executable(process: Process) -> str:
+    name = process.exe.rpartition("/")[2]
+    if (not name or name in _MULTI_CALL) and process.command:
+        name = process.command[0].split(" ")[0].rpartition("/")[2].lstrip("-")
+    return name or (process.stat.name if process.stat else "") or "unknown"
+
+
+def _clean(name: str) -> str:
+    return "".join(character if character.isprintable() else "_" for character in name.strip())[:MAX_NAME] or "unknown"
