@@ -13,8 +13,9 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## install what is missing, leave .venv/bin/autoinstr
+	@echo "installed: .venv/bin/autoinstr"
 
-demo: install ## watch real services under load (Ctrl-C ends it; DEMO_SECONDS=30 ends by itself)
+demo: .venv/.installed ## watch real services under load (Ctrl-C ends it; DEMO_SECONDS=30 ends by itself)
 	@$(ROOT) $(PYTHON) examples/demo.py
 
 test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included

@@ -6,7 +6,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:?run or dev}
-log=$(mktemp)
+logs=$(mktemp -d)
+pip=
 policy=/usr/sbin/policy-rc.d
 policy_is_ours=no
 started=$(date +%s)
@@ -18,24 +19,30 @@ root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # Long steps keep their output to themselves unless they fail.
 quietly() {
+	log=$(mktemp -p "$logs")
 	"$@" >"$log" 2>&1 && return
 	tail -n 30 "$log" >&2
 	fail "this failed: $*"
 }
 
 cleanup() {
-	rm -f "$log"
+	if [ -n "$pip" ]; then kill "$pip" 2>/dev/null || :; fi
+	rm -rf "$logs"
 	if [ $policy_is_ours = yes ]; then root rm -f "$policy"; fi
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
+has() { command -v "$1" >/dev/null 2>&1; }
+finds() { /usr/bin/python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)" 2>/dev/null; }
+
 # A line for each package that is missing: its name where apt, then where dnf installs it.
-missing() {
-	has() { command -v "$1" >/dev/null 2>&1; }
-	finds() { /usr/bin/python3 -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)" 2>/dev/null; }
+missing_python() {
 	[ -x /usr/bin/python3 ] || echo python3 python3
 	finds ensurepip || echo python3-venv python3-pip
+}
+
+missing_others() {
 	finds bcc || echo python3-bpfcc python3-bcc
 	has nginx || echo nginx-light nginx
 	has node || echo nodejs nodejs
@@ -44,7 +51,7 @@ missing() {
 	has curl || echo curl curl
 	has ab || echo apache2-utils httpd-tools
 	has ip || echo iproute2 iproute
-	has gcc && [ -e /usr/include/stdio.h ] || echo gcc gcc libc6-dev glibc-devel
+	{ has gcc && [ -e /usr/include/stdio.h ]; } || printf '%s\n' 'gcc gcc' 'libc6-dev glibc-devel'
 }
 
 # nginx's package starts its service and enables it for the next boot. The demo needs the program only.
@@ -60,7 +67,10 @@ without_services() {
 
 install_apt() {
 	say "installing system packages: $*"
-	quietly root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 update
+	if [ -z "${lists_are_new:-}" ]; then
+		quietly root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 update
+		lists_are_new=yes
+	fi
 	without_services quietly root env DEBIAN_FRONTEND=noninteractive \
 		apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
 	case " $* " in *" nginx-light "*) quietly root update-rc.d nginx disable ;; esac
@@ -72,16 +82,15 @@ install_dnf() {
 }
 
 system_packages() {
-	list=$(missing | xargs -n 2)
+	list=$("$1")
 	[ -n "$list" ] || return 0
 	apt=$(echo "$list" | cut -d ' ' -f 1)
 	dnf=$(echo "$list" | cut -d ' ' -f 2)
-	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || fail "needs root (or sudo) to install:" $apt
-	if command -v apt-get >/dev/null; then install_apt $apt
-	elif command -v dnf >/dev/null; then install_dnf $dnf
+	[ "$(id -u)" = 0 ] || has sudo || fail "needs root (or sudo) to install:" $apt
+	if has apt-get; then install_apt $apt
+	elif has dnf; then install_dnf $dnf
 	else fail "knows apt (Debian, Ubuntu) and dnf (Fedora) only. Install by hand what these are called here:" $apt
 	fi
-	/usr/bin/python3 -c 'import bcc' 2>"$log" || { cat "$log" >&2; fail "/usr/bin/python3 can't import bcc"; }
 }
 
 # bcc belongs to the system's own Python, whatever other python3 is first on the path.
@@ -98,27 +107,27 @@ virtual_environment() {
 	quietly /usr/bin/python3 -m venv --clear --system-site-packages .venv
 }
 
+# Not into a user's home, nor counting on what lies there: root, who runs it, would not see it.
 python_packages() {
-	say "installing $1 (pip)"
-	# not into a user's home, nor counting on what lies there: root, who runs it, would not see it
-	PIP_USER=0 PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
-		quietly .venv/bin/python -m pip install --editable "$2"
+	export PIP_USER=0 PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+	exec .venv/bin/python -m pip install --editable "$1"
 }
 
-python_version
-system_packages
-python_version
-virtual_environment
 case $what in
-run)
-	python_packages "autoinstr and its Python packages" .
-	stamp=.venv/.installed
-	;;
-dev)
-	python_packages "what the tests need" '.[dev]'
-	stamp=.venv/.installed-dev
-	;;
+run) about="autoinstr and its Python packages" project=. stamp=.venv/.installed ;;
+dev) about="what the tests need" project='.[dev]' stamp=.venv/.installed-dev ;;
 *) fail "run or dev, not $what" ;;
 esac
+python_version
+system_packages missing_python
+python_version
+virtual_environment
+say "installing $about (pip)"
+python_packages "$project" >"$logs/pip" 2>&1 &
+pip=$!
+system_packages missing_others # meanwhile
+wait "$pip" || { tail -n 30 "$logs/pip" >&2; fail "pip could not install $about"; }
+pip=
+.venv/bin/python -c 'import bcc' || fail "the virtual environment can't import bcc, which belongs to /usr/bin/python3"
 touch "$stamp"
 say "$what: ready after $(($(date +%s) - started)) s"
