@@ -1,0 +1,147 @@
+"""Offsets of kernel structures, from the running kernel's own type information (BTF).
+
+In:  /sys/kernel/btf/vmlinux. Out: byte offsets and sizes. Format: Documentation/bpf/btf.rst of the kernel.
+Never guesses: what is not there is a KeyError, or optional by name.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+
+STRUCT, UNION = 4, 5
+# bytes that follow the 12 of a type, by kind: fixed, and for each of its `vlen` members
+EXTRA_FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
+EXTRA_EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
+# modifiers and typedefs, through which a member's type may be reached
+THROUGH = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
+
+
+class Btf:
+    """Structures of a BTF blob, looked up by name."""
+
+    def __init__(self, blob: bytes) -> None:
+        magic, _version, _flags, header, type_at, type_size, string_at, string_size = struct.unpack_from("<HBBIIIII", blob)
+        if magic != 0xEB9F:
+            raise ValueError("not BTF")
+        self._types = blob[header + type_at : header + type_at + type_size]
+        self._strings = blob[header + string_at : header + string_at + string_size]
+        self._at: list[int] = [0]  # type id -> offset
+        self._by_name: dict[int, int] = {}
+        self._index()
+
+    def _index(self) -> None:
+        types, at, end = self._types, 0, len(self._types)
+        unpack = struct.Struct("<II").unpack_from
+        append, by_name = self._at.append, self._by_name
+        fixed, each = EXTRA_FIXED, EXTRA_EACH
+        while at < end:
+            name, info = unpack(types, at)
+            kind = info >> 24 & 0x1F
+            append(at)
+            if kind == STRUCT and name:
+                by_name.setdefault(name, at)
+            at += 12 + fixed.get(kind, 0) + each.get(kind, 0) * (info & 0xFFFF)
+
+    def _string(self, text: str) -> Iterable[int]:
+        """Every offset in the string section at which the text stands."""
+        needle, at = b"\0" + text.encode() + b"\0", -1
+        while (at := self._strings.find(needle, at + 1)) >= 0:
+            yield at + 1
+
+    def _struct(self, name: str) -> int:
+        for offset in self._string(name):
+            if offset in self._by_name:
+                return self._by_name[offset]
+        raise KeyError(f"struct {name}")
+
+    def _members(self, at: int) -> Iterable[tuple[int, int, int]]:
+        """(name offset, type id, byte offset) of each member of the structure at this offset."""
+        _name, info, _size = struct.unpack_from("<III", self._types, at)
+        bitfields = info >> 31
+        for i in range(info & 0xFFFF):
+            name, kind, offset = struct.unpack_from("<III", self._types, at + 12 + 12 * i)
+            yield name, kind, (offset & 0xFFFFFF if bitfields else offset) // 8
+
+    def _aggregate(self, kind: int) -> int | None:
+        """Offset of the struct or union behind a type id, through typedefs and qualifiers."""
+        for _ in range(8):
+            at = self._at[kind]
+            _name, info, target = struct.unpack_from("<III", self._types, at)
+            if info >> 24 & 0x1F in (STRUCT, UNION):
+                return at
+            if info >> 24 & 0x1F not in THROUGH:
+                return None
+            kind = target
+        return None
+
+    def _find(self, at: int, member: str) -> int | None:
+        for name, kind, offset in self._members(at):
+            if name:
+                end = self._strings.index(b"\0", name)
+                if self._strings[name:end] == member.encode():
+                    return offset
+                continue
+            inner = self._aggregate(kind)
+            found = self._find(inner, member) if inner is not None else None
+            if found is not None:
+                return offset + found
+        return None
+
+    def offset(self, name: str, member: str) -> int:
+        """Byte offset of a member of a struct, anonymous structs and unions included. KeyError if there is none."""
+        found = self._find(self._struct(name), member)
+        if found is None:
+            raise KeyError(f"struct {name} has no member {member}")
+        return found
+
+    def size(self, name: str) -> int:
+        """Size of a struct in bytes."""
+        return int(struct.unpack_from("<III", self._types, self._struct(name))[2])
+
+
+# What lib/kernel.h reads: struct -> members.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "task_struct": ("files", "signal", "tgid", "pid", "mm", "real_parent"),
+    "signal_struct": ("live", "pids"),
+    "pid": ("level", "numbers"),
+    "upid": ("nr", "ns"),
+    "mm_struct": ("arg_start", "arg_end"),
+    "linux_binprm": ("filename",),
+    "files_struct": ("fdt",),
+    "fdtable": ("max_fds", "fd"),
+    "file": ("private_data", "f_inode"),
+    "inode": ("i_mode", "i_ino"),
+    "socket": ("type", "sk"),
+    "sock": ("sk_err",),
+    "sock_common": (
+        "skc_family",
+        "skc_num",
+        "skc_dport",
+        "skc_daddr",
+        "skc_rcv_saddr",
+        "skc_v6_daddr",
+        "skc_v6_rcv_saddr",
+    ),
+}
+
+
+def defines(btf: Btf) -> dict[str, int]:
+    """The OFFSET_* and SIZE_* macros that the kernel side is compiled with."""
+    found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, members in NEEDED.items() for member in members}
+    found["SIZE_upid"] = btf.size("upid")
+    if found["OFFSET_fdtable_fd"] != found["OFFSET_fdtable_max_fds"] + 8:
+        raise KeyError("struct fdtable: fd does not follow max_fds")
+    try:
+        found["OFFSET_file_f_ref"] = btf.offset("file", "f_ref")
+    except KeyError:
+        found["OFFSET_file_f_count"] = btf.offset("file", "f_count")
+    return found
+
+
+def running_kernel() -> dict[str, int]:
+    """`defines` of the kernel that runs."""
+    return defines(Btf(VMLINUX.read_bytes()))

@@ -1,0 +1,27 @@
+"""Sizes of the kernel side's maps, each with its reason, and what they add up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All sizes are entries, but for the rings, which are bytes and powers of two."""
+
+    # 21,000 exchanges: a fifth of a second at 100,000 requests/s, and the reader is woken at a quarter
+    exchange_ring: int = 8 << 20
+    # 512 births and ends of processes between two looks
+    process_ring: int = 256 << 10
+    # connections with a request in flight at the same time; idle ones that are pushed out are found again
+    connections: int = 12288
+    # pipelined requests that wait for their response, of all connections
+    pipelined: int = 4096
+    # (process, method, status) combinations that can be told apart while the ring is full
+    aggregates: int = 1024
+
+    def wake_every(self, record: int) -> int:
+        """Exchanges after which the reader is woken: a quarter of the ring."""
+        return max(1, self.exchange_ring // (record + 8) // 4)

@@ -1,0 +1,63 @@
+"""The kernel side as one text, and the macros that it is compiled with.
+
+bcc rewrites map accesses only in the main text: a map used in an included file fails to load or silently vanishes. So
+our own includes are put in place, once each, with `#line` marks that keep messages of the compiler readable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from autoinstr.attach.limits import PAGE, Limits
+from autoinstr.capture.abi import EXCHANGE
+
+INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
+
+# A descriptor that no process has: the agent closes it to tell the kernel side who it is.
+MARKER_FD = 0x7A11A5ED
+
+
+def folder() -> Path:
+    """Where bpf/ is: inside the package when installed from a wheel, beside it in a checkout."""
+    packaged = Path(str(resources.files("autoinstr"))) / "bpf"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "bpf"
+
+
+def text(root: Path) -> str:
+    """main.bpf.c with its own includes in place."""
+
+    def inlined(path: Path) -> str:
+        body = INCLUDE.sub(lambda match: inlined(root / match[1]), path.read_text())
+        return f'#line 1 "{path.relative_to(root)}"\n{body}\n'
+
+    return inlined(root / "main.bpf.c")
+
+
+def macro_list(values: Sequence[int]) -> str:
+    """Values as the body of a macro over X: `X(1)X(2)`."""
+    return "".join(f"X({value}ULL)" for value in values)
+
+
+def flags(
+    root: Path, limits: Limits, offsets: dict[str, int], duration_bounds: Sequence[float], size_bounds: Sequence[float], *, nested: bool
+) -> list[str]:
+    """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first."""
+    values = {
+        **offsets,
+        "EXCHANGE_RING_PAGES": limits.exchange_ring // PAGE,
+        "PROCESS_RING_PAGES": limits.process_ring // PAGE,
+        "MAX_CONNECTIONS": limits.connections,
+        "MAX_PIPELINED": limits.pipelined,
+        "MAX_AGGREGATES": limits.aggregates,
+        "WAKE_EVERY": limits.wake_every(EXCHANGE.itemsize),
+        "MARKER_FD": f"{MARKER_FD}U",
+    }
+    defined = [f"-D{name}={value}" for name, value in values.items()]
+    defined.append(f"-DDURATION_BOUNDS(X)={macro_list([round(bound * 1e9) for bound in duration_bounds])}")
+    defined.append(f"-DSIZE_BOUNDS(X)={macro_list([round(bound) for bound in size_bounds])}")
+    if nested:
+        defined.append("-DPID_NAMESPACE")
+    return ["-Wall", "-Werror", "-Wno-unused-function", f"-I{root}", *defined]

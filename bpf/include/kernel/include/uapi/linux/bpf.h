@@ -1,0 +1,1 @@
+/* Empty on purpose: bcc includes it, programs here use nothing of it. */

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* System call numbers and the registers of their arguments: the only place that knows the architecture. */
+#ifndef AUTOINSTR_SYSCALLS_H
+#define AUTOINSTR_SYSCALLS_H
+
+#ifdef __aarch64__
+#define NR_close 57
+#define NR_read 63
+#define NR_write 64
+#define NR_readv 65
+#define NR_writev 66
+#define NR_sendfile 71
+#define NR_splice 76
+#define NR_accept 202
+#define NR_connect 203
+#define NR_sendto 206
+#define NR_recvfrom 207
+#define NR_sendmsg 211
+#define NR_recvmsg 212
+#define NR_accept4 242
+#define NR_recvmmsg 243
+#define NR_sendmmsg 269
+#define NR_preadv2 286
+#define NR_pwritev2 287
+#else
+#define NR_read 0
+#define NR_write 1
+#define NR_close 3
+#define NR_readv 19
+#define NR_writev 20
+#define NR_sendfile 40
+#define NR_connect 42
+#define NR_accept 43
+#define NR_sendto 44
+#define NR_recvfrom 45
+#define NR_sendmsg 46
+#define NR_recvmsg 47
+#define NR_splice 275
+#define NR_accept4 288
+#define NR_recvmmsg 299
+#define NR_sendmmsg 307
+#define NR_preadv2 327
+#define NR_pwritev2 328
+#endif
+
+/* A system call, from the registers of the task that makes it. They still hold the arguments when it returns. */
+struct syscall {
+	__u64 nr;
+	__u64 args[4];
+};
+
+static __always_inline int read_syscall(struct syscall *call, const void *registers)
+{
+	const struct pt_regs *regs = registers;
+#ifdef __aarch64__
+	struct {
+		__u64 x1, x2, x3;
+	} args;
+	struct {
+		__u64 orig_x0;
+		__u64 nr;
+	} origin;
+
+	if (bpf_probe_read_kernel(&args, sizeof(args), &regs->regs[1]) ||
+	    bpf_probe_read_kernel(&origin, sizeof(origin), &regs->orig_x0))
+		return 0;
+	call->nr = (__u32)origin.nr;
+	call->args[0] = origin.orig_x0;
+	call->args[1] = args.x1;
+	call->args[2] = args.x2;
+	call->args[3] = args.x3;
+#else
+	struct {
+		__u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+	} at;
+
+	if (bpf_probe_read_kernel(&at, sizeof(at), &regs->r10))
+		return 0;
+	call->nr = at.orig_ax;
+	call->args[0] = at.di;
+	call->args[1] = at.si;
+	call->args[2] = at.dx;
+	call->args[3] = at.r10;
+#endif
+	return 1;
+}
+
+#endif

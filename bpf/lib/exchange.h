@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Pairs requests with responses, in order, and sends exchanges to user space.
+ *
+ * The n-th response answers the n-th request of a connection; framing tells where each begins and ends, so it does not
+ * matter in which order the two directions are looked at. The request's side writes `requests`, the response's side
+ * `responses`; each may run on another CPU at the same time.
+ */
+#ifndef AUTOINSTR_EXCHANGE_H
+#define AUTOINSTR_EXCHANGE_H
+
+/* The loader gives the bounds of the histograms as lists of X(bound). */
+#define ABOVE(bound) +(((bound) - value) >> 63) /* value > bound, without a branch for the verifier to follow */
+
+static __always_inline __u32 duration_bucket(__u64 value)
+{
+	return 0 DURATION_BOUNDS(ABOVE);
+}
+
+static __always_inline __u32 size_bucket(__u64 value)
+{
+	return 0 SIZE_BOUNDS(ABOVE);
+}
+
+/* The ring is full: count the exchange, so that metrics stay exact. */
+static __always_inline void aggregate_exchange(const struct exchange *x)
+{
+	struct overflow_key key = {};
+	__u64 duration = x->response_end - x->request_start;
+	__u32 zero = 0;
+
+	count(COUNT_RING_FULL);
+	key.pid = x->pid;
+	key.status = x->status;
+	key.role = x->role;
+	key.protocol = x->protocol;
+	if (x->head_size >= 4)
+		__builtin_memcpy(&key.method, x->head, 4);
+
+	struct overflow *sums = aggregate.lookup(&key);
+	if (!sums) {
+		struct overflow *blank = blank_overflow.lookup(&zero);
+
+		if (!blank)
+			return;
+		aggregate.insert(&key, blank);
+		sums = aggregate.lookup(&key);
+	}
+	if (!sums) {
+		count(COUNT_AGGREGATE_FULL);
+		__builtin_memset(&key, 0, sizeof(key));
+		key.role = x->role;
+		sums = aggregate.lookup(&key); /* inserted by the loader */
+		if (!sums)
+			return;
+	}
+	__sync_fetch_and_add(&sums->count, 1);
+	__sync_fetch_and_add(&sums->duration_sum, duration);
+	__sync_fetch_and_add(&sums->request_sum, x->request_body);
+	__sync_fetch_and_add(&sums->response_sum, x->response_body);
+
+	__u32 i = duration_bucket(duration);
+	if (i < DURATION_BUCKETS)
+		__sync_fetch_and_add(&sums->duration[i], 1);
+	i = size_bucket(x->request_body);
+	if (i < SIZE_BUCKETS)
+		__sync_fetch_and_add(&sums->request[i], 1);
+	i = size_bucket(x->response_body);
+	if (i < SIZE_BUCKETS)
+		__sync_fetch_and_add(&sums->response[i], 1);
+}
+
+static __always_inline void send_exchange(struct exchange *x)
+{
+	__u32 zero = 0;
+	struct pace *p = pace.lookup(&zero);
+	/* Wake the reader once in a quarter of the ring; it looks by itself now and then. Rough counting will do. */
+	__u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (p && ++p->sent >= WAKE_EVERY) {
+		p->sent = 0;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	if (exchanges.ringbuf_output(x, sizeof(*x), flags))
+		aggregate_exchange(x);
+}
+
+/* The request that is being read on this connection; NULL: there was no room for it, or it has been answered. */
+static __always_inline struct exchange *current_request(struct connection *c, __u64 file)
+{
+	__u32 sequence = c->requests - 1;
+
+	if (c->slot_used && c->slot.sequence == sequence)
+		return &c->slot;
+	if (c->piped != PIPED_YES)
+		return NULL;
+
+	struct pipelined_key key = {.file = file, .sequence = sequence};
+	struct pipelined *p = pipelined.lookup(&key);
+
+	return p ? &p->exchange : NULL;
+}
+
+static __always_inline void fill_request(struct exchange *x, struct work *w, __u32 sequence)
+{
+	x->request_start = w->time;
+	x->request_end = 0;
+	x->request_body = 0;
+	x->pid = w->pid;
+	x->tid = w->tid;
+	x->fd = w->fd;
+	x->sequence = sequence;
+	x->head_size = 0;
+	x->flags = 0;
+	x->traceparent = 0;
+	x->status = 0;
+	x->error = 0;
+}
+
+/* The first byte of a request. */
+static __always_inline void begin_request(struct connection *c, struct work *w)
+{
+	__u32 sequence = c->requests;
+
+	if (c->answer == ANSWER_ORPHAN) {
+		/* a response to something before our time can't go on behind a new request */
+		http1_reset(&c->framers[SIDE_RESPONSE]);
+		c->answer = ANSWER_NONE;
+	}
+	if (!c->slot_used) {
+		fill_request(&c->slot, w, sequence);
+		c->piped = PIPED_NO;
+		c->requests = sequence + 1;
+		c->slot_used = 1;
+		return;
+	}
+
+	struct pipelined_key key = {.file = w->file, .sequence = sequence};
+
+	/* the slot serves as the template: the connection's own fields are the same */
+	pipelined.update(&key, (struct pipelined *)&c->slot);
+
+	struct pipelined *p = pipelined.lookup(&key);
+	if (p) {
+		fill_request(&p->exchange, w, sequence);
+		c->piped = PIPED_YES;
+	} else {
+		count(COUNT_PIPELINE_FULL);
+		c->piped = PIPED_LOST;
+	}
+	c->requests = sequence + 1;
+}
+
+/* What began as a request is none. */
+static __always_inline void forget_request(struct connection *c, __u64 file)
+{
+	__u32 sequence = c->requests - 1;
+
+	if (c->slot_used && c->slot.sequence == sequence) {
+		c->slot_used = 0;
+	} else if (c->piped == PIPED_YES) {
+		struct pipelined_key key = {.file = file, .sequence = sequence};
+
+		pipelined.delete(&key);
+	}
+	c->piped = PIPED_NO;
+	c->requests = sequence;
+}
+
+static __always_inline void end_request(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[SIDE_REQUEST];
+	struct exchange *x = current_request(c, w->file);
+
+	if (x) {
+		x->request_end = w->time;
+		x->request_body = f->body;
+		if (f->flags & FRAMER_ABOUT)
+			x->flags |= EXCHANGE_BODY_ABOUT;
+	}
+	http1_reset(f);
+}
+
+/* Puts the oldest unanswered request into the slot; returns whether it is there. */
+static __always_inline int front_request(struct connection *c, __u64 file)
+{
+	__u32 sequence = c->responses;
+
+	if (c->slot_used)
+		return c->slot.sequence == sequence;
+
+	struct pipelined_key key = {.file = file, .sequence = sequence};
+	struct pipelined *p = pipelined.lookup(&key);
+
+	if (!p)
+		return 0;
+	bpf_probe_read_kernel(&c->slot, sizeof(c->slot), &p->exchange);
+	pipelined.delete(&key);
+	if (c->requests == sequence + 1)
+		c->piped = PIPED_NO;
+	c->slot_used = 1;
+	return 1;
+}
+
+/* The first byte of a response. */
+static __always_inline void begin_response(struct connection *c, struct work *w)
+{
+	c->response_start = w->time;
+	if (c->answer != ANSWER_NONE)
+		return; /* after an interim response */
+	if (c->requests == c->responses) {
+		if (c->junk) {
+			/* RFC 9112, 3: a server answers what it can't read, too; told as a request without a head */
+			c->junk = 0;
+			fill_request(&c->slot, w, c->requests);
+			c->requests++;
+			c->slot_used = 1;
+			c->answer = ANSWER_SLOT;
+			return;
+		}
+		count(COUNT_ORPHAN_RESPONSE);
+		c->answer = ANSWER_ORPHAN;
+		return;
+	}
+	c->answer = front_request(c, w->file) ? ANSWER_SLOT : ANSWER_LOST;
+}
+
+/* Sends the exchange in the slot. `time`: when it ended; `error`: 0 for a complete response. */
+static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
+{
+	struct exchange *x = &c->slot;
+	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
+
+	if (!x->request_end && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
+		x->request_body = request->body; /* answered before it was complete */
+	x->status = response->status;
+	x->response_start = response->status ? c->response_start : 0;
+	x->response_end = time;
+	x->response_body = response->body;
+	if (response->flags & FRAMER_ABOUT)
+		x->flags |= EXCHANGE_BODY_ABOUT;
+	x->error = error;
+	x->role = c->role;
+	send_exchange(x);
+	c->slot_used = 0;
+}
+
+static __always_inline void end_response(struct connection *c, __u64 time)
+{
+	if (c->answer == ANSWER_SLOT)
+		tell(c, time, 0);
+	if (c->answer == ANSWER_SLOT || c->answer == ANSWER_LOST)
+		c->responses++;
+	c->answer = ANSWER_NONE;
+	http1_reset(&c->framers[SIDE_RESPONSE]);
+}
+
+/* The incoming side has ended or failed: what was being answered never will be. */
+static __always_inline void give_up(struct connection *c, __u64 file, __u64 time)
+{
+	struct framer *response = &c->framers[SIDE_RESPONSE];
+
+	if (c->answer != ANSWER_NONE) {
+		int complete = response->phase == HTTP1_UNTIL_CLOSE && !c->error;
+
+		if (!complete && c->answer == ANSWER_SLOT) {
+			tell(c, time, c->error ? c->error : ERROR_TRUNCATED);
+			c->answer = ANSWER_LOST; /* told: only to be counted as answered */
+		}
+		end_response(c, time);
+	}
+	/* requests that have no response; a request whose head is not complete was none yet */
+	for (int i = 0; i < 16; i++) {
+		if (c->requests == c->responses || !front_request(c, file))
+			break;
+
+		int begun = c->requests == c->responses + 1 && c->framers[SIDE_REQUEST].phase <= HTTP1_FIELDS &&
+			    (c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN);
+		if (begun)
+			break;
+		tell(c, time, c->error ? c->error : ERROR_NO_RESPONSE);
+		c->responses++;
+	}
+}
+
+#endif

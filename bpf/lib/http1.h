@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * HTTP/1 message framing (RFC 9112) of one direction of a connection: where heads, bodies and messages end.
+ *
+ * In:  the bytes of one direction, in windows of at most WINDOW bytes, cut anywhere.
+ * Out: events (enum http1_event), and what framing needs of a head: status, length of the body, traceparent.
+ * Never: pairs requests with responses (lib/exchange.h), or calls a BPF helper: tests compile this file with gcc.
+ *
+ * All state between windows is in struct framer. What changes during a scan is in struct scan, in memory and not in
+ * registers: the verifier forgets values that went through memory, so every turn of the loop looks alike to it. Offsets
+ * are 64 bits wide: of narrower ones the compiler shifts the upper half away, and their bounds with it.
+ */
+#ifndef AUTOINSTR_HTTP1_H
+#define AUTOINSTR_HTTP1_H
+
+#define WINDOW 512
+#define CARRY 96        /* longest incomplete line kept between calls; every field that framing needs is shorter */
+#define WINDOW_SLACK CARRY /* words and copies are checked one by one, and may reach beyond the window */
+#define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
+#ifndef SCAN_TURNS
+#define SCAN_TURNS (WINDOW / 8 + 48)
+#endif
+
+enum http1_phase {
+	HTTP1_START_LINE, /* before or in a start line */
+	HTTP1_FIELDS,     /* header fields */
+	HTTP1_CHUNK_SIZE, /* the line before a chunk */
+	HTTP1_TRAILERS,   /* after the last chunk */
+	/* phases whose bytes are skipped, not looked at */
+	HTTP1_BODY,        /* content-length */
+	HTTP1_CHUNK_DATA,  /* one chunk and its CRLF */
+	HTTP1_UNTIL_CLOSE, /* the connection's end ends the body */
+	HTTP1_CHUNKS_LOST, /* chunk boundaries lost: the end is recognised by its bytes */
+};
+
+enum http1_event {
+	HTTP1_MORE,    /* the window ended within a line */
+	HTTP1_HEAD,    /* the empty line after a head */
+	HTTP1_CHUNK,   /* a chunk-size line; framer.remaining is set */
+	HTTP1_END,     /* the empty line after the trailers */
+	HTTP1_INVALID, /* not HTTP/1 */
+};
+
+#define FRAMER_BEGUN 1      /* the first byte of the message was seen */
+#define FRAMER_LENGTH 2     /* Content-Length */
+#define FRAMER_CHUNKED 4    /* Transfer-Encoding: chunked */
+#define FRAMER_LONG_LINE 8  /* in a line longer than what is kept: skip to its end */
+#define FRAMER_ABOUT 16     /* body size is not exact */
+#define FRAMER_SEARCHING 32 /* boundaries unknown: a message may start at the start of the next call */
+
+struct framer {
+	__u64 remaining; /* of the body or chunk */
+	__u64 body;      /* payload bytes so far */
+	__u32 head;      /* offset of the next window in the head */
+	__u16 status;    /* responses */
+	__u8 phase;      /* enum http1_phase */
+	__u8 flags;      /* FRAMER_* */
+	__u8 carried;    /* valid bytes in carry */
+	__u8 unused[7];
+	__u8 carry[CARRY]; /* start of an incomplete line */
+};
+
+struct scan {
+	__u64 matches; /* high bit of each byte of the current word that is a line feed */
+	__u64 word;    /* offset of the current word */
+	__u64 line;    /* offset of the current line */
+	__u64 start, start_end;
+	__u64 length_at;
+	__u64 coding_end;
+	__u64 traceparent_at; /* offset of its value; 0: none */
+	__u64 chunk_at;
+	__u64 size;
+	__u64 digits_at, digits, value; /* of number() */
+	__u64 phase;
+	__u64 long_line;
+	__u64 done;
+};
+
+#define http1_barrier() asm volatile("" ::: "memory")
+
+/* A plain load, aligned or not: both architectures do it, and a copy byte by byte is what a packed one becomes. */
+static __always_inline __u64 load64(const __u8 *at)
+{
+	return *(const __u64 *)at;
+}
+
+/* High bit of every byte of the word that is a line feed; exact for all bytes. */
+static __always_inline __u64 line_feeds(__u64 word)
+{
+	const __u64 low7 = 0x7f7f7f7f7f7f7f7fULL;
+	__u64 other = word ^ 0x0a0a0a0a0a0a0a0aULL;
+
+	return ~(((other & low7) + low7) | other | low7);
+}
+
+/* Number of the byte in which the lowest set bit of a mask from line_feeds() lies. */
+static __always_inline __u64 first_match(__u64 matches)
+{
+	__u64 below = ((matches & -matches) - 1) & 0x8080808080808080ULL;
+
+	return ((below >> 7) * 0x0101010101010101ULL) >> 56;
+}
+
+#define LOWER 0x2020202020202020ULL
+#define WORD_CONTENT 0x2d746e65746e6f63ULL  /* "content-" */
+#define WORD_LENGTH 0x3a6874676e656cULL     /* "length:" */
+#define WORD_TRANSFER 0x726566736e617274ULL /* "transfer" */
+#define WORD_ENCODING 0x6e69646f636e652dULL /* "-encodin" */
+#define WORD_CHUNKED 0x64656b6e756863ULL    /* "chunked" */
+#define WORD_TRACEPAR 0x7261706563617274ULL /* "tracepar" */
+#define WORD_ENT 0x3a746e65ULL              /* "ent:" */
+#define WORD_HTTP1 0x2e312f50545448ULL      /* "HTTP/1." */
+#define SEVEN 0x00ffffffffffffffULL
+
+/* May the n bytes (at least one) be the beginning of a start line? */
+static __always_inline int plausible_start(__u64 word, __u64 n, int response)
+{
+	__u8 first = word;
+
+	if (response) {
+		__u64 mask = n >= 7 ? SEVEN : (1ULL << (8 * (n & 7))) - 1;
+
+		return (word & mask) == (WORD_HTTP1 & mask);
+	}
+	return (first | 0x20) >= 'a' && (first | 0x20) <= 'z';
+}
+
+/* Value of the decimal or hexadecimal digits at `at`, after blanks; -1: none there, or more than fit. */
+static __always_inline __s64 number(const __u8 *window, struct scan *s, __u64 at, __u64 base)
+{
+	s->digits_at = at;
+	s->digits = 0;
+	s->value = 0;
+	for (int i = 0; i < 24; i++) {
+		http1_barrier();
+		at = s->digits_at;
+		if (at >= WINDOW)
+			break;
+		s->digits_at = at + 1;
+
+		__u8 c = window[at];
+		if (!s->digits && (c == ' ' || c == '\t'))
+			continue;
+
+		__u64 digit = (__u64)c - '0';
+		if (digit > 9) {
+			digit = (__u64)(c | 0x20) - 'a';
+			if (base != 16 || digit > 5)
+				break;
+			digit += 10;
+		}
+		s->value = s->value * base + digit;
+		s->digits++;
+	}
+	http1_barrier();
+	return s->digits - 1 < (base == 16 ? 15 : 18) ? (__s64)s->value : -1;
+}
+
+/* Notes the line [at, end) of a head if framing or tracing needs it. */
+static __always_inline void note_field(const __u8 *window, struct scan *s, __u64 at, __u64 end)
+{
+	__u64 name = load64(window + at) | LOWER;
+
+	if (name == WORD_CONTENT) {
+		if (((load64(window + at + 8) | LOWER) & SEVEN) == WORD_LENGTH)
+			s->length_at = at + 15;
+	} else if (name == WORD_TRANSFER) {
+		if ((load64(window + at + 8) | LOWER) == WORD_ENCODING)
+			s->coding_end = end;
+	} else if (name == WORD_TRACEPAR) {
+		if (((load64(window + at + 8) | LOWER) & 0xffffffff) == WORD_ENT)
+			s->traceparent_at = at + 12;
+	}
+}
+
+/* Is the start line that ends at s->start_end one of HTTP/1? Sets the status of a response. */
+static __always_inline int valid_start(struct framer *f, const __u8 *window, struct scan *s, int response)
+{
+	__u64 at = s->start, end = s->start_end;
+
+	if (response) {
+		if (at >= WINDOW || end - at < 12 || end < at)
+			return 0;
+
+		__u64 version = load64(window + at), rest = load64(window + at + 8);
+		__u64 hundreds = ((rest >> 8) & 0xff) - '0', tens = ((rest >> 16) & 0xff) - '0',
+		      ones = ((rest >> 24) & 0xff) - '0';
+
+		if ((version & SEVEN) != WORD_HTTP1 || hundreds - 1 > 8 || tens > 9 || ones > 9)
+			return 0;
+		f->status = hundreds * 100 + tens * 10 + ones;
+		return 1;
+	}
+	if (end < 9 || end >= WINDOW)
+		return 0;
+	if (window[end - 1] == '\r')
+		end--;
+	if (end < 9)
+		return 0;
+	return (load64(window + end - 8) & SEVEN) == WORD_HTTP1 && window[end - 9] == ' ';
+}
+
+/*
+ * Looks at the first `size` bytes of the window; `window` has WINDOW + WINDOW_SLACK bytes, the first `f->carried` of
+ * them are f->carry. `s->line` tells how many bytes were consumed: all lines that are complete.
+ */
+static __always_inline enum http1_event http1_scan(struct framer *f, struct scan *s, const __u8 *window, __u64 size,
+						   int response)
+{
+	s->size = size;
+	s->word = 0;
+	s->line = 0;
+	s->start_end = 0;
+	s->length_at = 0;
+	s->coding_end = 0;
+	s->traceparent_at = 0;
+	s->done = 0;
+	s->phase = f->phase;
+	s->long_line = f->flags & FRAMER_LONG_LINE;
+	s->matches = line_feeds(load64(window));
+
+	for (int turn = 0; turn < SCAN_TURNS; turn++) {
+		http1_barrier();
+		__u64 word = s->word;
+
+		size = s->size;
+
+		if (!s->matches) {
+			word += 8;
+			if (word >= size || word >= WINDOW)
+				break;
+			s->word = word;
+			s->matches = line_feeds(load64(window + word));
+			continue;
+		}
+
+		__u64 end = word + first_match(s->matches), at = s->line;
+
+		s->matches &= s->matches - 1;
+		if (end >= size || at >= WINDOW || end < at)
+			break;
+		s->line = end + 1;
+
+		int empty = end == at || (end == at + 1 && window[at] == '\r');
+
+		if (s->long_line) {
+			s->long_line = 0;
+			if (s->phase == HTTP1_START_LINE) {
+				s->start = at;
+				s->start_end = end;
+				s->phase = HTTP1_FIELDS;
+			}
+		} else if (s->phase == HTTP1_START_LINE) {
+			if (empty)
+				continue; /* RFC 9112, 2.2: ignore empty lines before a request line */
+			s->start = at;
+			s->start_end = end;
+			s->phase = HTTP1_FIELDS;
+		} else if (s->phase == HTTP1_CHUNK_SIZE) {
+			s->chunk_at = at;
+			s->done = 1;
+			break;
+		} else if (empty) {
+			s->done = 1;
+			break;
+		} else if (s->phase == HTTP1_FIELDS) {
+			note_field(window, s, at, end);
+		}
+	}
+
+	http1_barrier();
+	size = s->size;
+	if (s->start_end && !valid_start(f, window, s, response))
+		return HTTP1_INVALID;
+
+	if (s->length_at) {
+		__s64 length = number(window, s, s->length_at, 10);
+
+		if (length >= 0) {
+			f->remaining = length;
+			f->flags |= FRAMER_LENGTH;
+		}
+	}
+
+	http1_barrier();
+	__u64 end = s->coding_end;
+	if (end >= 10 && end < WINDOW) {
+		/* RFC 9112, 6.3: only the last coding tells how the body is framed */
+		if (window[end - 1] == '\r')
+			end--;
+		if (end >= 10 && window[end - 1] == ' ')
+			end--;
+		if (end >= 8 && ((load64(window + end - 7) | LOWER) & SEVEN) == WORD_CHUNKED)
+			f->flags |= FRAMER_CHUNKED;
+		else
+			f->flags &= ~FRAMER_CHUNKED;
+	}
+
+	http1_barrier();
+	if (f->phase == HTTP1_CHUNK_SIZE && s->done) {
+		__s64 length = number(window, s, s->chunk_at, 16);
+
+		if (length < 0)
+			return HTTP1_INVALID;
+		f->remaining = length;
+		return HTTP1_CHUNK;
+	}
+
+	if (s->phase == HTTP1_START_LINE && !s->long_line && s->line < size && s->line < WINDOW &&
+	    !plausible_start(load64(window + s->line), size - s->line, response))
+		return HTTP1_INVALID;
+
+	if (!s->long_line)
+		f->flags &= ~FRAMER_LONG_LINE;
+	if (s->done)
+		return f->phase == HTTP1_TRAILERS ? HTTP1_END : HTTP1_HEAD;
+	f->phase = s->phase;
+	return HTTP1_MORE;
+}
+
+/*
+ * After HTTP1_HEAD: how the message goes on (RFC 9112, 6.3). `bodiless`: a response to HEAD, 1xx, 204 or 304.
+ * Returns 1 if the message ends with its head.
+ */
+static __always_inline int http1_after_head(struct framer *f, int response, int bodiless)
+{
+	f->body = 0;
+	if (bodiless)
+		return 1;
+	if (f->flags & FRAMER_CHUNKED) {
+		f->phase = HTTP1_CHUNK_SIZE;
+		return 0;
+	}
+	if (f->flags & FRAMER_LENGTH) {
+		f->phase = HTTP1_BODY;
+		return f->remaining == 0;
+	}
+	if (!response)
+		return 1;
+	f->phase = HTTP1_UNTIL_CLOSE;
+	return 0;
+}
+
+/* After HTTP1_CHUNK. */
+static __always_inline void http1_after_chunk_size(struct framer *f)
+{
+	if (f->remaining) {
+		f->body += f->remaining;
+		f->remaining += 2; /* the CRLF after the data */
+		f->phase = HTTP1_CHUNK_DATA;
+	} else {
+		f->phase = HTTP1_TRAILERS;
+	}
+}
+
+/* The framer as it is before the first byte of a message. */
+static __always_inline void http1_reset(struct framer *f)
+{
+	f->remaining = 0;
+	f->body = 0;
+	f->head = 0;
+	f->status = 0;
+	f->phase = HTTP1_START_LINE;
+	f->flags = 0;
+	f->carried = 0;
+}
+
+#endif

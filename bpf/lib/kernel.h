@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Reads of kernel structures. Every offset is a define OFFSET_<struct>_<member> that the loader takes from the running
+ * kernel's BTF; none is guessed.
+ */
+#ifndef AUTOINSTR_KERNEL_H
+#define AUTOINSTR_KERNEL_H
+
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define SOCK_STREAM 1
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+
+static __always_inline __u64 kernel_u64(__u64 address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline __u32 kernel_u32(__u64 address)
+{
+	__u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline __u16 kernel_u16(__u64 address)
+{
+	__u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* Pid of a task's process as the agent's own PID namespace numbers it; 0: not visible there. */
+static __always_inline __u32 visible_pid(__u64 task)
+{
+#ifdef PID_NAMESPACE
+	__u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+
+	if (!c || !c->pid_namespace)
+		return 0;
+
+	__u64 signal = kernel_u64(task + OFFSET_task_struct_signal);
+	__u64 pid = kernel_u64(signal + OFFSET_signal_struct_pids + 8); /* [PIDTYPE_TGID] */
+
+	if (kernel_u32(pid + OFFSET_pid_level) < c->pid_level)
+		return 0;
+
+	__u64 upid = pid + OFFSET_pid_numbers + SIZE_upid * c->pid_level;
+
+	if (kernel_u64(upid + OFFSET_upid_ns) != c->pid_namespace)
+		return 0;
+	return kernel_u32(upid + OFFSET_upid_nr);
+#else
+	return kernel_u32(task + OFFSET_task_struct_tgid);
+#endif
+}
+
+static __always_inline __u32 current_pid(void)
+{
+#ifdef PID_NAMESPACE
+	return visible_pid(bpf_get_current_task());
+#else
+	return bpf_get_current_pid_tgid() >> 32;
+#endif
+}
+
+/* struct file behind a descriptor of the current task; 0: none. */
+static __always_inline __u64 current_file(__u32 fd)
+{
+	struct {
+		__u64 max_fds; /* unsigned int, padded */
+		__u64 fd;
+	} table;
+	__u64 files = kernel_u64(bpf_get_current_task() + OFFSET_task_struct_files);
+	__u64 fdt = kernel_u64(files + OFFSET_files_struct_fdt);
+
+	/* max_fds and fd are neighbours: the loader checks it */
+	if (bpf_probe_read_kernel(&table, sizeof(table), (void *)(fdt + OFFSET_fdtable_max_fds)))
+		return 0;
+	if (fd >= (__u32)table.max_fds)
+		return 0;
+	return kernel_u64(table.fd + 8 * (__u64)fd);
+}
+
+/* Does one descriptor, and no more, refer to the file? */
+static __always_inline int last_reference(__u64 file)
+{
+#ifdef OFFSET_file_f_ref
+	return kernel_u64(file + OFFSET_file_f_ref) == 0; /* Linux 6.13: counts from 0 */
+#else
+	return kernel_u64(file + OFFSET_file_f_count) == 1;
+#endif
+}
+
+/* struct sock of a stream socket (TCP, Unix); 0: the file is something else. */
+static __always_inline __u64 stream_sock(__u64 file)
+{
+	__u64 inode = kernel_u64(file + OFFSET_file_f_inode);
+
+	if ((kernel_u16(inode + OFFSET_inode_i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+
+	__u64 socket = kernel_u64(file + OFFSET_file_private_data);
+
+	if (kernel_u16(socket + OFFSET_socket_type) != SOCK_STREAM)
+		return 0;
+	return kernel_u64(socket + OFFSET_socket_sk);
+}
+
+static __always_inline __u16 sock_family(__u64 sk)
+{
+	return kernel_u16(sk + OFFSET_sock_common_skc_family);
+}
+
+/* An IPv4 address as the IPv6 address ::ffff:a.b.c.d. */
+static __always_inline void read_address(__u8 *to, __u64 sk, __u16 family, __u32 v4, __u32 v6)
+{
+	if (family == AF_INET) {
+		__builtin_memset(to, 0, 10);
+		to[10] = 0xff;
+		to[11] = 0xff;
+		bpf_probe_read_kernel(to + 12, 4, (void *)(sk + v4));
+	} else {
+		bpf_probe_read_kernel(to, 16, (void *)(sk + v6));
+	}
+}
+
+static __always_inline __u16 local_port(__u64 sk)
+{
+	return kernel_u16(sk + OFFSET_sock_common_skc_num);
+}
+
+static __always_inline __u16 remote_port(__u64 sk)
+{
+	return __builtin_bswap16(kernel_u16(sk + OFFSET_sock_common_skc_dport));
+}
+
+static __always_inline void read_local(__u8 *to, __u64 sk, __u16 family)
+{
+	read_address(to, sk, family, OFFSET_sock_common_skc_rcv_saddr, OFFSET_sock_common_skc_v6_rcv_saddr);
+}
+
+static __always_inline void read_remote(__u8 *to, __u64 sk, __u16 family)
+{
+	read_address(to, sk, family, OFFSET_sock_common_skc_daddr, OFFSET_sock_common_skc_v6_daddr);
+}
+
+#endif

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The bytes that one system call moved: walks its buffers, in windows, through the framer of their direction.
+ *
+ * A run looks at a bounded number of windows, then calls itself (tail call) until the bytes are done or the kernel's
+ * limit of such calls is reached, which is counted.
+ */
+#ifndef AUTOINSTR_STREAM_H
+#define AUTOINSTR_STREAM_H
+
+/* Windows that one run looks at: what the verifier of Linux 5.10 can still follow. */
+#ifndef WINDOWS_A_RUN
+#define WINDOWS_A_RUN 2
+#endif
+/* Buffers of a vector that one window may skip. */
+#define SEGMENTS_A_WINDOW 4
+/* A chunk-size line is short: more is not read for it. */
+#define CHUNK_LINE 32
+/* Calls on a connection older than the agent that may be something else than HTTP/1, before it is given up. */
+#define MAX_MISSES 4096
+
+struct user_vector {
+	__u64 base;
+	__u64 size;
+};
+
+static __always_inline void use_buffer(struct work *w, __u64 base)
+{
+	w->segment_begin = base;
+	w->segment_at = 0;
+	w->segment_end = w->size;
+	w->vector_left = 0;
+}
+
+static __always_inline void use_vector(struct work *w, __u64 vector, __u64 entries)
+{
+	w->segment_at = w->position;
+	w->segment_end = w->position;
+	w->vector = vector;
+	w->vector_left = entries;
+}
+
+/* struct msghdr: name, namelen, iov, iovlen */
+static __always_inline int use_message(struct work *w, __u64 message)
+{
+	struct user_vector v;
+
+	if (bpf_probe_read_user(&v, sizeof(v), (void *)(message + 16)))
+		return 0;
+	use_vector(w, v.base, v.size);
+	return 1;
+}
+
+/* struct mmsghdr: a msghdr of 56 bytes and the number of bytes that it moved */
+static __always_inline int use_next_message(struct work *w)
+{
+	__u32 moved = 0;
+
+	if (!w->messages_left)
+		return 0;
+	if (bpf_probe_read_user(&moved, sizeof(moved), (void *)(w->message + 56)) || !use_message(w, w->message))
+		return 0;
+	w->size = w->position + moved;
+	w->message += 64;
+	w->messages_left--;
+	return 1;
+}
+
+/* Makes the buffer that holds the current position the one at hand; returns whether it is. */
+static __always_inline int find_segment(struct work *w)
+{
+	for (int i = 0; i < SEGMENTS_A_WINDOW; i++) {
+		struct user_vector v;
+
+		http1_barrier();
+		if (w->position < w->segment_end)
+			return 1;
+		if (!w->vector_left)
+			return 0;
+		if (bpf_probe_read_user(&v, sizeof(v), (void *)w->vector)) {
+			w->vector_left = 0;
+			return 0;
+		}
+		w->vector += sizeof(v);
+		w->vector_left--;
+		w->segment_begin = v.base;
+		w->segment_at = w->segment_end;
+		w->segment_end += v.size;
+	}
+	return w->position < w->segment_end;
+}
+
+/* The rest of this call is not to be looked at. */
+static __always_inline void skip_call(struct work *w)
+{
+	w->position = w->size;
+}
+
+/* The bytes at hand are no HTTP/1 where a message has to start, or no longer. */
+static __always_inline void lose_track(struct connection *c, struct work *w, struct framer *f)
+{
+	skip_call(w);
+	if (w->side == SIDE_REQUEST) {
+		int at_start = f->phase == HTTP1_START_LINE;
+		__u8 first = f->carried ? f->carry[0] : w->window[0];
+
+		if (f->flags & FRAMER_BEGUN)
+			forget_request(c, w->file);
+		http1_reset(f);
+		if (!at_start) {
+			/* further requests could be taken for the answers' of others: a wrong pair is worse than none */
+			count(COUNT_LOST_SYNC);
+			c->ignored = 1;
+		} else if (c->fresh && !c->requests) {
+			if ((first | 0x20) >= 'a' && (first | 0x20) <= 'z')
+				c->junk = 1;
+			else
+				c->ignored = 1;
+		}
+	} else {
+		if (c->answer == ANSWER_SLOT || c->answer == ANSWER_LOST) {
+			if (c->fresh && !c->responses && f->phase == HTTP1_START_LINE) {
+				c->ignored = 1; /* some other protocol */
+			} else {
+				count(COUNT_LOST_SYNC);
+				if (c->requests - c->responses > 1)
+					c->ignored = 1;
+				c->responses = c->requests;
+				c->slot_used = 0;
+			}
+		} else if (c->fresh && !c->responses) {
+			c->ignored = 1;
+		}
+		c->answer = ANSWER_NONE;
+		http1_reset(f);
+	}
+	if (!c->fresh && !c->responses && ++c->misses > MAX_MISSES)
+		c->ignored = 1;
+}
+
+static __always_inline void end_message(struct connection *c, struct work *w)
+{
+	if (w->side == SIDE_REQUEST)
+		end_request(c, w);
+	else
+		end_response(c, w->time);
+}
+
+/* Takes bytes that belong to a body. */
+static __always_inline void take_body(struct connection *c, struct work *w, struct framer *f)
+{
+	__u64 n = w->size - w->position;
+	__u8 phase = f->phase;
+
+	if (phase == HTTP1_BODY || phase == HTTP1_CHUNK_DATA) {
+		if (n > f->remaining)
+			n = f->remaining;
+		f->remaining -= n;
+	}
+	if (phase != HTTP1_CHUNK_DATA)
+		f->body += n;
+	w->position += n;
+	if (phase == HTTP1_BODY && !f->remaining)
+		end_message(c, w);
+	else if (phase == HTTP1_CHUNK_DATA && !f->remaining)
+		f->phase = HTTP1_CHUNK_SIZE;
+	else if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && !w->vector_left && w->size >= 7 &&
+		 !w->opaque) {
+		/* what a chunked body ends with, if it has no trailers: CRLF 0 CRLF CRLF */
+		__u64 tail = 0;
+
+		bpf_probe_read_user(&tail, 7, (void *)(w->segment_begin + (w->size - w->segment_at) - 7));
+		if (tail == 0x0a0d0a0d300a0dULL)
+			end_message(c, w);
+	}
+}
+
+/* Keeps what of a head user space needs: its beginning, and a traceparent anywhere. */
+static __always_inline void keep_head(struct exchange *x, struct framer *f, struct work *w, __u64 size)
+{
+	__u64 at = f->head;
+
+	if (at < HEAD_SIZE) {
+		__u64 n = HEAD_SIZE - at;
+
+		if (n > size)
+			n = size;
+		if (n > HEAD_SIZE)
+			n = HEAD_SIZE;
+		bpf_probe_read_kernel(x->head + at, n, w->window);
+	}
+}
+
+static __always_inline void keep_fields(struct exchange *x, struct framer *f, struct work *w)
+{
+	__u64 end = f->head + w->scan.line, value = w->scan.traceparent_at;
+
+	x->head_size = end > HEAD_SIZE ? HEAD_SIZE : end;
+	if (end > HEAD_SIZE)
+		x->flags |= EXCHANGE_HEAD_CUT;
+	if (x->traceparent == TRACEPARENT_SLOT && (x->flags & EXCHANGE_HEAD_CUT))
+		x->head_size = TRACEPARENT_SLOT;
+	if (!value || value >= WINDOW)
+		return;
+	if (w->window[value] == ' ')
+		value++;
+	if (value >= WINDOW)
+		return;
+	if (w->window[value] == ' ')
+		value++;
+	if (value >= WINDOW - TRACEPARENT_SIZE)
+		return;
+	if (f->head + value + TRACEPARENT_SIZE <= HEAD_SIZE) {
+		x->traceparent = f->head + value;
+		return;
+	}
+	bpf_probe_read_kernel(x->head + TRACEPARENT_SLOT, TRACEPARENT_SIZE, w->window + value);
+	x->traceparent = TRACEPARENT_SLOT;
+	x->head_size = TRACEPARENT_SLOT;
+	x->flags |= EXCHANGE_HEAD_CUT;
+}
+
+/* An incomplete line at the end of the window: keeps its start, or looks at it again with more behind it. */
+static __always_inline void carry_line(struct connection *c, struct work *w, struct framer *f, __u64 size)
+{
+	__u64 line = w->scan.line, carried = f->carried, left = size - line;
+
+	if (line > WINDOW || left > WINDOW)
+		return;
+	if (left <= CARRY) {
+		bpf_probe_read_kernel(f->carry, left, w->window + line);
+		f->carried = left;
+		f->head += line;
+		w->position += size - carried;
+		return;
+	}
+	f->carried = 0;
+	if (line) {
+		f->head += line;
+		w->position += line - carried;
+		return;
+	}
+	if (f->phase == HTTP1_CHUNK_SIZE) {
+		lose_track(c, w, f);
+		return;
+	}
+	f->flags |= FRAMER_LONG_LINE;
+	w->position += size - carried;
+	if (f->phase == HTTP1_START_LINE) {
+		__u64 tail = size - CARRY_TAIL;
+
+		if (tail > WINDOW - CARRY_TAIL)
+			return;
+		bpf_probe_read_kernel(f->carry, CARRY_TAIL, w->window + tail);
+		f->carried = CARRY_TAIL;
+		f->head += tail;
+	} else {
+		f->head += size;
+	}
+}
+
+/* After the head of a request. */
+static __always_inline void finish_request_head(struct connection *c, struct work *w, struct framer *f)
+{
+	if (http1_after_head(f, 0, 0))
+		end_request(c, w);
+}
+
+/* After the head of a response. */
+static __always_inline void finish_response_head(struct connection *c, struct work *w, struct framer *f)
+{
+	__u16 status = f->status;
+	__u32 method = 0;
+
+	if (c->answer == ANSWER_SLOT && c->slot.head_size >= 4)
+		__builtin_memcpy(&method, c->slot.head, 4);
+	if (status < 200 && status != 101) {
+		http1_reset(f); /* interim: the final response follows */
+		return;
+	}
+	if (status == 101) {
+		/* RFC 9110, 15.2.2: another protocol from here on */
+		end_response(c, w->time);
+		c->ignored = 1;
+		skip_call(w);
+		return;
+	}
+	if (method == 0x4e4e4f43 && status < 300) {
+		/* CONNECT: a tunnel, in which a new conversation begins */
+		end_response(c, w->time);
+		http1_reset(&c->framers[SIDE_REQUEST]);
+		return;
+	}
+	if (http1_after_head(f, 1, status == 204 || status == 304 || method == 0x44414548 /* HEAD */))
+		end_response(c, w->time);
+}
+
+/* Who is who on a connection older than the agent: by what is sent first. */
+static __always_inline int find_role(struct connection *c, struct work *w, __u64 size)
+{
+	__u64 word = load64(w->window);
+	int response = size >= 2 && plausible_start(word, size > 7 ? 7 : size, 1);
+
+	if (!response && !plausible_start(word, size, 0)) {
+		skip_call(w);
+		if (++c->misses > MAX_MISSES)
+			c->ignored = 1;
+		return 0;
+	}
+	c->role = (response ? !w->incoming : w->incoming) ? ROLE_SERVER : ROLE_CLIENT;
+	c->slot.role = c->role;
+	w->side = response ? SIDE_RESPONSE : SIDE_REQUEST;
+	return 1;
+}
+
+/* Looks at the next bytes of the call; returns whether there may be more. */
+static __always_inline int look(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[w->side & 1];
+
+	if (w->position >= w->size && !use_next_message(w))
+		return 0;
+	if (c->ignored)
+		return 0;
+	if (f->phase >= HTTP1_BODY) {
+		take_body(c, w, f);
+		return 1;
+	}
+	if (w->opaque) {
+		lose_track(c, w, f); /* a head out of a file: never seen in the wild */
+		return 0;
+	}
+	if (!find_segment(w))
+		return w->vector_left != 0;
+
+	__u64 available = w->segment_end - w->position, left = w->size - w->position;
+	__u64 carried = f->carried;
+
+	if (available > left)
+		available = left;
+	if (carried > CARRY)
+		return 0;
+
+	__u64 room = f->phase == HTTP1_CHUNK_SIZE ? CHUNK_LINE : WINDOW - carried;
+	__u64 n = available > room ? room : available;
+
+	if (n > WINDOW)
+		return 0;
+	if (carried)
+		bpf_probe_read_kernel(w->window, carried, f->carry);
+	if (bpf_probe_read_user(w->window + carried, n, (void *)(w->segment_begin + (w->position - w->segment_at)))) {
+		if (w->entering) {
+			/* not in memory yet: it will be when the call returns */
+			c->entered = w->position;
+			return 0;
+		}
+		count(COUNT_UNREADABLE);
+		lose_track(c, w, f);
+		return 0;
+	}
+
+	__u64 size = carried + n;
+
+	if (c->role == ROLE_UNKNOWN) {
+		if (!find_role(c, w, size))
+			return 0;
+		f = &c->framers[w->side & 1];
+	}
+	if (!(f->flags & FRAMER_BEGUN)) {
+		if (w->window[0] == '\r' || w->window[0] == '\n') {
+			w->position++; /* RFC 9112, 2.2: empty lines before a request line */
+			return 1;
+		}
+		if (!plausible_start(load64(w->window), size, w->side)) {
+			lose_track(c, w, f);
+			return 0;
+		}
+		f->flags = FRAMER_BEGUN;
+		if (w->side == SIDE_REQUEST)
+			begin_request(c, w);
+		else
+			begin_response(c, w);
+	}
+
+	/* what is kept is kept in memory, so that the ways that led here look alike to the verifier */
+	w->scan.size = size;
+	http1_barrier();
+	f = &c->framers[w->side & 1];
+	size = w->scan.size;
+	if (size > WINDOW)
+		return 0;
+	if (w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS) {
+		struct exchange *x = current_request(c, w->file);
+
+		if (x)
+			keep_head(x, f, w, size);
+	}
+	http1_barrier();
+
+	int heading = f->phase <= HTTP1_FIELDS;
+	enum http1_event event = http1_scan(f, &w->scan, w->window, size, w->side & 1);
+
+	if (event == HTTP1_INVALID) {
+		lose_track(c, w, f);
+		return 0;
+	}
+	if (w->side == SIDE_REQUEST && heading) {
+		struct exchange *x = current_request(c, w->file);
+
+		if (x)
+			keep_fields(x, f, w);
+	}
+	if (event == HTTP1_MORE) {
+		carry_line(c, w, f, size);
+		return 1;
+	}
+	w->position += w->scan.line - f->carried;
+	f->carried = 0;
+	if (event == HTTP1_CHUNK) {
+		http1_after_chunk_size(f);
+	} else if (event == HTTP1_END) {
+		end_message(c, w);
+	} else if (w->side == SIDE_REQUEST) {
+		finish_request_head(c, w, f);
+	} else {
+		finish_response_head(c, w, f);
+	}
+	return 1;
+}
+
+/* Looks at the whole call, as far as one run can. */
+static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
+{
+	int more = 1;
+
+	for (int i = 0; i < WINDOWS_A_RUN && more; i++)
+		more = look(c, w);
+	if (!more)
+		return;
+	if (w->position >= w->size && !w->messages_left)
+		return;
+	steps.call(ctx, 0);
+
+	/* the kernel's limit of tail calls */
+	count(COUNT_STEPS_EXHAUSTED);
+	struct framer *f = &c->framers[w->side & 1];
+	if (f->phase == HTTP1_CHUNK_SIZE || f->phase == HTTP1_CHUNK_DATA) {
+		f->phase = HTTP1_CHUNKS_LOST;
+		f->flags |= FRAMER_ABOUT;
+		f->carried = 0;
+		take_body(c, w, f);
+		return;
+	}
+	lose_track(c, w, f);
+	c->ignored = 1;
+}
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Every map: what its key and value are, who writes it, what bounds it. Sizes come from the loader (-D). */
+#ifndef AUTOINSTR_MAPS_H
+#define AUTOINSTR_MAPS_H
+
+/*
+ * One byte a process, by pid: TARGET_* flags. User space writes it through mmap, fork and exit keep it; bounded by
+ * PID_MAX_LIMIT. An array of blocks, since an array of bytes would take eight bytes each.
+ */
+#define PID_LIMIT 4194304
+#define PID_BLOCK 64
+struct pid_block {
+	__u8 flags[PID_BLOCK];
+};
+BPF_F_TABLE("array", u32, struct pid_block, targets, PID_LIMIT / PID_BLOCK, BPF_F_MMAPABLE);
+
+#define TARGET_WATCHED 1
+#define TARGET_CLIENT 2      /* has connected to somewhere: its writes are looked at on entry, too */
+#define TARGET_UNIX 4        /* has Unix sockets: their end is seen at close() */
+#define TARGET_PROVISIONAL 8 /* watched until user space has looked at its new program */
+#define TARGET_SELF 128      /* the agent */
+
+/* One bit a TCP port: who listens there is a target at once. Written by user space through mmap. */
+struct port_block {
+	__u64 bits[1024];
+};
+BPF_F_TABLE("array", u32, struct port_block, ports, 1, BPF_F_MMAPABLE);
+
+/* Exchanges since the reader was last woken; of all CPUs, and only about right. */
+struct pace {
+	__u32 sent;
+};
+BPF_ARRAY(pace, struct pace, 1);
+
+/* What user space tells the programs, and the agent's place among PID namespaces (written by the `close` marker). */
+struct control {
+	__u32 watch_exec; /* programs are matched by name: watch every new one until user space has decided */
+	__u32 pid_level;  /* depth of the agent's PID namespace */
+	__u64 pid_namespace;
+	__u32 agent; /* pid of the agent in its own namespace */
+	__u32 unused;
+};
+BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
+
+/* enum counter; user space reads it through mmap. */
+struct counters {
+	__u64 values[COUNT_MAX];
+};
+BPF_F_TABLE("array", u32, struct counters, counters, 1, BPF_F_MMAPABLE);
+
+BPF_RINGBUF_OUTPUT(exchanges, EXCHANGE_RING_PAGES);
+BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
+
+/* A connection. The `slot` is the oldest request that has no complete response yet. */
+struct connection {
+	struct exchange slot;
+	struct framer framers[2]; /* request, response; behind slot.head, so that its copy may be checked loosely */
+	__u64 sock;
+	__u64 response_start;
+	__u32 requests;  /* begun */
+	__u32 responses; /* complete */
+	/*
+	 * Bytes and not bits: a request's and a response's thread may be in here at the same time.
+	 */
+	__u8 role;
+	__u8 fresh;     /* seen from its first byte on */
+	__u8 ignored;   /* not HTTP/1 (any more) */
+	__u8 slot_used; /* set by the request's side, cleared by the response's */
+	__u8 piped;     /* the request being read is in `pipelined` (PIPED_YES), or nowhere (PIPED_LOST) */
+	__u8 answer;    /* enum answer: what the response being read belongs to */
+	__u8 junk;      /* what came first was text, but not a request */
+	__u8 unused;
+	__u16 error; /* errno of the socket */
+	__u16 misses;
+	__u32 entered; /* bytes of the current write that were looked at on its entry */
+	/* as it was before that write */
+	struct framer before;
+	__u32 requests_before, responses_before;
+	__u8 slot_before, piped_before;
+};
+
+enum { PIPED_NO, PIPED_YES, PIPED_LOST };
+enum answer { ANSWER_NONE, ANSWER_SLOT, ANSWER_LOST, ANSWER_ORPHAN };
+enum side { SIDE_REQUEST, SIDE_RESPONSE };
+
+/*
+ * By address of the struct file, which dup, fork and descriptor passing share: inserted at accept, connect or first
+ * use, deleted when the socket is destroyed. Least recently used ones go first: an idle connection is found again.
+ */
+BPF_TABLE("lru_hash", u64, struct connection, connections, MAX_CONNECTIONS);
+
+/* struct sock -> struct file of a tracked connection; same life. */
+BPF_TABLE("lru_hash", u64, u64, sockets, MAX_CONNECTIONS);
+
+/* Pipelined requests behind the slot; inserted when a request begins, deleted when its response does. */
+struct pipelined_key {
+	__u64 file;
+	__u64 sequence;
+};
+struct pipelined {
+	struct exchange exchange;
+	__u8 slack[HEAD_SIZE]; /* as in struct connection */
+};
+BPF_TABLE("lru_hash", struct pipelined_key, struct pipelined, pipelined, MAX_PIPELINED);
+
+/* The agent's own ends of TCP connections, so that who receives its export is not told of it. */
+struct endpoint {
+	__u8 address[16];
+	__u32 port;
+};
+BPF_TABLE("lru_hash", struct endpoint, u8, own_endpoints, 1024);
+
+/* Exchanges that found the ring full, only counted. Never deleted: user space reads differences. */
+BPF_HASH(aggregate, struct overflow_key, struct overflow, MAX_AGGREGATES);
+
+/* All zeros, to insert from: too large for the stack. */
+BPF_ARRAY(blank_connection, struct connection, 1);
+BPF_ARRAY(blank_overflow, struct overflow, 1);
+
+/* One system call being looked at. System call probes do not nest, so one a CPU is enough. */
+struct work {
+	__u64 file;
+	__u64 time;
+	__u64 position; /* bytes of this call that are done */
+	__u64 size;     /* bytes that it moved */
+	/* the buffers: a list of (address, length), of which one is at hand */
+	__u64 segment_at;    /* position of its first byte */
+	__u64 segment_end;   /* position after its last byte */
+	__u64 segment_begin; /* its address */
+	__u64 vector;        /* address of the next (address, length) */
+	__u64 vector_left;   /* entries there */
+	__u64 message;       /* address of the next struct mmsghdr */
+	__u32 messages_left;
+	__u32 pid;
+	__u32 tid;
+	__u32 fd;
+	__u32 side; /* enum side */
+	__u32 incoming;
+	__u32 opaque; /* no user memory to look at: sendfile, splice */
+	__u32 entering; /* a write that has not happened yet */
+	struct scan scan;
+	__u8 window[WINDOW + WINDOW_SLACK];
+};
+BPF_PERCPU_ARRAY(works, struct work, 1);
+
+/* The same program again, for calls that carry more than one run may look at. */
+BPF_PROG_ARRAY(steps, 1);
+
+static __always_inline void count(__u32 what)
+{
+	__u32 zero = 0;
+	struct counters *all = counters.lookup(&zero);
+
+	if (all && what < COUNT_MAX)
+		__sync_fetch_and_add(&all->values[what], 1);
+}
+
+static __always_inline __u8 *target_of(__u32 pid)
+{
+	__u32 block = pid / PID_BLOCK;
+	struct pid_block *flags = targets.lookup(&block);
+
+	return flags ? &flags->flags[pid % PID_BLOCK] : NULL;
+}
+
+#endif

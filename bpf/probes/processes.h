@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Birth, new program and end of processes: who is a target from its first instruction on. */
+#ifndef AUTOINSTR_PROCESSES_H
+#define AUTOINSTR_PROCESSES_H
+
+static __always_inline struct process *new_event(__u32 kind, __u32 pid)
+{
+	struct process *event = processes.ringbuf_reserve(sizeof(struct process));
+
+	if (!event) {
+		count(COUNT_PROCESS_RING_FULL);
+		return NULL;
+	}
+	event->time = bpf_ktime_get_ns();
+	event->kind = kind;
+	event->pid = pid;
+	event->parent = 0;
+	event->port = 0;
+	event->args_size = 0;
+	event->filename[0] = 0;
+	return event;
+}
+
+/* raw tracepoint: (struct task_struct *parent, struct task_struct *child) */
+int sched_process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 child_task = ctx->args[1];
+
+	if (kernel_u32(child_task + OFFSET_task_struct_pid) != kernel_u32(child_task + OFFSET_task_struct_tgid))
+		return 0; /* a thread */
+
+	__u32 parent = current_pid();
+	__u8 *from = target_of(parent);
+	if (!from)
+		return 0;
+
+	__u32 child = visible_pid(child_task);
+	__u8 *to = target_of(child);
+	if (!child || !to)
+		return 0;
+	if (*from & TARGET_SELF || !*from) {
+		if (*to)
+			*to = 0; /* the pid of a target that is gone */
+		return 0;
+	}
+	*to = *from;
+
+	struct process *event = new_event(PROCESS_FORK, child);
+	if (!event)
+		return 0;
+	event->parent = parent;
+	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* raw tracepoint: (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) */
+int sched_process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 zero = 0, pid = current_pid();
+	struct control *c = control.lookup(&zero);
+	__u8 *target = target_of(pid);
+
+	if (!c || !pid || !target || *target & TARGET_SELF)
+		return 0;
+	if (!*target && !c->watch_exec)
+		return 0;
+	if (!*target)
+		*target = TARGET_WATCHED | TARGET_PROVISIONAL;
+
+	struct process *event = new_event(PROCESS_EXEC, pid);
+	if (!event)
+		return 0;
+
+	__u64 task = bpf_get_current_task();
+	__u64 mm = kernel_u64(task + OFFSET_task_struct_mm);
+	__u64 begin = kernel_u64(mm + OFFSET_mm_struct_arg_start), end = kernel_u64(mm + OFFSET_mm_struct_arg_end);
+	__u64 size = end - begin;
+
+	if (size > PROCESS_ARGS_SIZE)
+		size = PROCESS_ARGS_SIZE;
+	event->parent = visible_pid(kernel_u64(task + OFFSET_task_struct_real_parent));
+	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
+				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
+	if (!bpf_probe_read_user(event->args, size, (void *)begin))
+		event->args_size = size;
+	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* raw tracepoint: (struct task_struct *task) */
+int sched_process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 task = bpf_get_current_task();
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+
+	if (!target || !*target || *target & TARGET_SELF)
+		return 0;
+	if (kernel_u32(kernel_u64(task + OFFSET_task_struct_signal) + OFFSET_signal_struct_live))
+		return 0; /* other threads go on */
+	*target = 0;
+
+	struct process *event = new_event(PROCESS_EXIT, pid);
+	if (event)
+		processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* A TCP socket of the current process begins to listen: is its port asked for? */
+static __always_inline void listening(__u64 sk)
+{
+	__u32 zero = 0, port = local_port(sk), pid = current_pid();
+	struct port_block *wanted = ports.lookup(&zero);
+	__u8 *target = target_of(pid);
+
+	if (!wanted || !target || !pid || *target)
+		return;
+	if (port > 65535 || !(wanted->bits[port / 64] & (1ULL << (port & 63))))
+		return;
+	*target = TARGET_WATCHED;
+
+	struct process *event = new_event(PROCESS_LISTEN, pid);
+	if (!event)
+		return;
+	event->port = port;
+	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Birth and end of connections. */
+#ifndef AUTOINSTR_SOCKETS_H
+#define AUTOINSTR_SOCKETS_H
+
+#define TCP_ESTABLISHED 1
+#define TCP_FIN_WAIT1 4
+#define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+#define TCP_LISTEN 10
+
+/*
+ * Starts to track a file if it is a stream socket. `role` is known at accept and connect; then the connection is seen
+ * from its first byte on, and what an earlier socket at the same address left is overwritten.
+ */
+static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *target)
+{
+	__u32 zero = 0;
+	__u64 sk = stream_sock(file);
+	struct connection *blank = blank_connection.lookup(&zero);
+
+	if (!sk || !blank)
+		return NULL;
+
+	__u16 family = sock_family(sk);
+	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+		return NULL;
+	connections.update(&file, blank);
+	sockets.update(&sk, &file);
+
+	struct connection *c = connections.lookup(&file);
+	if (!c)
+		return NULL;
+	count(COUNT_CONNECTIONS);
+	c->sock = sk;
+	c->role = role;
+	c->fresh = role != ROLE_UNKNOWN;
+	c->slot.protocol = PROTOCOL_HTTP1;
+	c->slot.role = role;
+	c->slot.connection = kernel_u64(kernel_u64(file + OFFSET_file_f_inode) + OFFSET_inode_i_ino);
+	if (family == AF_UNIX) {
+		c->slot.family = FAMILY_UNIX;
+		if (!(*target & TARGET_UNIX))
+			*target |= TARGET_UNIX;
+		return c;
+	}
+	c->slot.family = family == AF_INET ? FAMILY_INET : FAMILY_INET6;
+	c->slot.local_port = local_port(sk);
+	c->slot.remote_port = remote_port(sk);
+	read_local(c->slot.local, sk, family);
+	read_remote(c->slot.remote, sk, family);
+
+	struct endpoint remote = {};
+	__builtin_memcpy(remote.address, c->slot.remote, 16);
+	remote.port = c->slot.remote_port;
+	if (own_endpoints.lookup(&remote))
+		c->ignored = 1;
+	return c;
+}
+
+/* The agent has connected to somewhere. */
+static __always_inline void note_own_endpoint(__u64 file)
+{
+	struct endpoint local = {};
+	__u8 yes = 1;
+	__u64 sk = stream_sock(file);
+
+	if (!sk)
+		return;
+
+	__u16 family = sock_family(sk);
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	read_local(local.address, sk, family);
+	local.port = local_port(sk);
+	own_endpoints.update(&local, &yes);
+}
+
+/* The last reference to a connection goes. */
+static __always_inline void end_connection(__u64 file, struct connection *c)
+{
+	if (!c->ignored)
+		give_up(c, file, bpf_ktime_get_ns());
+	connections.delete(&file);
+}
+
+/* raw tracepoint: (struct sock *sk) */
+int tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 sk = ctx->args[0];
+	__u64 *file = sockets.lookup(&sk);
+
+	if (!file)
+		return 0;
+
+	__u64 key = *file;
+	struct connection *c = connections.lookup(&key);
+
+	sockets.delete(&sk);
+	if (c && c->sock == sk)
+		end_connection(key, c);
+	return 0;
+}
+
+/* raw tracepoint: (const struct sock *sk, const int oldstate, const int newstate) */
+int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u64 sk = ctx->args[0];
+	__u32 state = ctx->args[2];
+
+	if (state == TCP_LISTEN) {
+		listening(sk);
+		return 0;
+	}
+	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
+		return 0;
+
+	__u64 *file = sockets.lookup(&sk);
+	if (!file)
+		return 0;
+
+	__u64 key = *file;
+	struct connection *c = connections.lookup(&key);
+	if (!c || c->sock != sk || c->ignored)
+		return 0;
+	if (state == TCP_CLOSE) {
+		__u32 error = kernel_u32(sk + OFFSET_sock_sk_err);
+
+		if (error && !c->error)
+			c->error = error;
+		return 0;
+	}
+	/* our side sends no more: what ends with the connection ends now */
+	if (c->role == ROLE_SERVER && c->framers[SIDE_RESPONSE].phase == HTTP1_UNTIL_CLOSE &&
+	    c->answer != ANSWER_NONE)
+		end_response(c, bpf_ktime_get_ns());
+	return 0;
+}
+
+#endif

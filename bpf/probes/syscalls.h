@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * System calls that move bytes over sockets.
+ *
+ * Raw tracepoints run for every system call of the machine, so the first question is whether the process is a target,
+ * and calls that failed are sorted out before that. What was read is looked at on exit; what was written, too, but for
+ * requests of clients: their response may be read by another thread before the write returns, so they are looked at on
+ * entry.
+ */
+#ifndef AUTOINSTR_PROBES_SYSCALLS_H
+#define AUTOINSTR_PROBES_SYSCALLS_H
+
+#define MSG_OOB 1
+#define MSG_PEEK 2
+#define MSG_ERRQUEUE 0x2000
+
+#define EINTR 4
+#define EAGAIN 11
+#define EINPROGRESS 115
+#define ERESTARTSYS 512
+#define ERESTART_RESTARTBLOCK 516
+
+/* Of a write, what is looked at on entry: enough for the head of a request, too little to be accepted only in part. */
+#define ENTRY_SIZE 16384
+
+/* What a system call does with bytes. */
+enum transfer {
+	TRANSFER_NONE,
+	TRANSFER_BUFFER,   /* (fd, buffer, size) */
+	TRANSFER_VECTOR,   /* (fd, iovec, entries) */
+	TRANSFER_MESSAGE,  /* (fd, msghdr) */
+	TRANSFER_MESSAGES, /* (fd, mmsghdr, entries) */
+	TRANSFER_OPAQUE,   /* from or to a file or pipe */
+};
+
+/* Sorts a system call: direction, buffers, descriptor. */
+static __always_inline enum transfer sort_call(const struct syscall *call, __u32 *fd, __u32 *incoming)
+{
+	__u64 flags = 0;
+	enum transfer transfer = TRANSFER_NONE;
+
+	*fd = call->args[0];
+	*incoming = 0;
+	switch (call->nr) {
+	case NR_recvfrom:
+		flags = call->args[3];
+	case NR_read:
+		*incoming = 1;
+		transfer = TRANSFER_BUFFER;
+		break;
+	case NR_readv:
+	case NR_preadv2:
+		*incoming = 1;
+		transfer = TRANSFER_VECTOR;
+		break;
+	case NR_recvmsg:
+		flags = call->args[2];
+		*incoming = 1;
+		transfer = TRANSFER_MESSAGE;
+		break;
+	case NR_recvmmsg:
+		flags = call->args[3];
+		*incoming = 1;
+		transfer = TRANSFER_MESSAGES;
+		break;
+	case NR_write:
+	case NR_sendto:
+		transfer = TRANSFER_BUFFER;
+		break;
+	case NR_writev:
+	case NR_pwritev2:
+		transfer = TRANSFER_VECTOR;
+		break;
+	case NR_sendmsg:
+		transfer = TRANSFER_MESSAGE;
+		break;
+	case NR_sendmmsg:
+		transfer = TRANSFER_MESSAGES;
+		break;
+	case NR_sendfile:
+		transfer = TRANSFER_OPAQUE;
+		break;
+	case NR_splice:
+		transfer = TRANSFER_OPAQUE;
+		break;
+	}
+	if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+		transfer = TRANSFER_NONE;
+	return transfer;
+}
+
+/* Points the work at the call's buffers; returns whether they can be looked at. */
+static __always_inline int use_call(struct work *w, const struct syscall *call, enum transfer transfer, __u64 size)
+{
+	w->position = 0;
+	w->size = size;
+	w->opaque = 0;
+	w->messages_left = 0;
+	w->vector_left = 0;
+	switch (transfer) {
+	case TRANSFER_BUFFER:
+		use_buffer(w, call->args[1]);
+		return 1;
+	case TRANSFER_VECTOR:
+		use_vector(w, call->args[1], call->args[2]);
+		return 1;
+	case TRANSFER_MESSAGE:
+		return use_message(w, call->args[1]);
+	case TRANSFER_MESSAGES:
+		w->message = call->args[1];
+		w->messages_left = size;
+		w->size = 0;
+		return 1;
+	default:
+		w->opaque = 1;
+		return 1;
+	}
+}
+
+/* Everything of a work but its buffers. */
+static __always_inline void use_connection(struct work *w, struct connection *c, __u64 file, __u32 pid, __u32 fd,
+					   __u32 incoming)
+{
+	w->file = file;
+	w->pid = pid;
+	w->tid = bpf_get_current_pid_tgid();
+	w->fd = fd;
+	w->incoming = incoming;
+	w->side = (c->role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
+	w->entering = 0;
+	w->time = bpf_ktime_get_ns();
+}
+
+/* accept and connect: a connection from its first byte on. */
+static __always_inline void new_connection(const struct syscall *call, __u8 *target, long ret)
+{
+	int connects = call->nr == NR_connect;
+	__u64 file = current_file(connects ? call->args[0] : ret);
+
+	if (!file)
+		return;
+	if (*target & TARGET_SELF) {
+		if (connects)
+			note_own_endpoint(file);
+		return;
+	}
+	if (!connects) {
+		track(file, ROLE_SERVER, target);
+		return;
+	}
+
+	struct connection *c = connections.lookup(&file);
+	if (c && c->fresh && c->role == ROLE_CLIENT && c->requests)
+		return; /* connect() again, to learn the outcome of the first */
+	track(file, ROLE_CLIENT, target);
+	if (!(*target & TARGET_CLIENT))
+		*target |= TARGET_CLIENT;
+}
+
+/* The end of the incoming side, or an error of the socket. */
+static __always_inline void note_end(struct connection *c, __u64 file, long ret, __u32 incoming)
+{
+	if (c->ignored)
+		return;
+	if (ret < 0) {
+		c->error = -ret;
+		return;
+	}
+	/* a client has all that it will get; a server may still answer a half-closed connection */
+	if (incoming && c->role == ROLE_CLIENT)
+		give_up(c, file, bpf_ktime_get_ns());
+}
+
+#ifdef PID_NAMESPACE
+/* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
+static __always_inline void learn_namespace(const void *registers)
+{
+	__u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+	struct syscall call;
+
+	if (!c || c->pid_namespace || !read_syscall(&call, registers) || (__u32)call.args[0] != MARKER_FD)
+		return;
+
+	__u64 signal = kernel_u64(bpf_get_current_task() + OFFSET_task_struct_signal);
+	__u64 pid = kernel_u64(signal + OFFSET_signal_struct_pids + 8);
+	__u32 level = kernel_u32(pid + OFFSET_pid_level);
+
+	c->pid_level = level;
+	c->pid_namespace = kernel_u64(pid + OFFSET_pid_numbers + SIZE_upid * level + OFFSET_upid_ns);
+}
+#endif
+
+/* Tail call: goes on with the call that this CPU is looking at. */
+int step(void *ctx)
+{
+	__u32 zero = 0;
+	struct work *w = works.lookup(&zero);
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->file);
+	if (c)
+		look_at_call(ctx, c, w);
+	return 0;
+}
+
+/* raw tracepoint: (struct pt_regs *regs, long ret) */
+int sys_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	long ret = ctx->args[1];
+	struct syscall call;
+	__u32 zero = 0, fd, incoming;
+
+	if (ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
+		return 0;
+
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+	if (!target || !*target || !pid)
+		return 0;
+	if (!read_syscall(&call, (void *)ctx->args[0]))
+		return 0;
+	if (call.nr == NR_accept || call.nr == NR_accept4) {
+		if (ret >= 0)
+			new_connection(&call, target, ret);
+		return 0;
+	}
+	if (call.nr == NR_connect) {
+		if (ret == 0 || ret == -EINPROGRESS)
+			new_connection(&call, target, ret);
+		return 0;
+	}
+	if (*target & TARGET_SELF)
+		return 0;
+
+	enum transfer transfer = sort_call(&call, &fd, &incoming);
+	if (transfer == TRANSFER_NONE)
+		return 0;
+
+	__u64 file = current_file(fd);
+	struct connection *c = connections.lookup(&file);
+
+	if (call.nr == NR_splice && !c) {
+		/* splice(fd_in, off_in, fd_out, ...): one end is a pipe */
+		fd = call.args[2];
+		file = current_file(fd);
+		c = connections.lookup(&file);
+	} else if (call.nr == NR_splice) {
+		incoming = 1;
+	}
+	if (ret <= 0) {
+		if (c)
+			note_end(c, file, ret, incoming);
+		return 0;
+	}
+	if (!c) {
+		c = track(file, ROLE_UNKNOWN, target);
+		if (!c)
+			return 0;
+	}
+	if (c->ignored)
+		return 0;
+
+	struct work *w = works.lookup(&zero);
+	if (!w)
+		return 0;
+	use_connection(w, c, file, pid, fd, incoming);
+	if (!use_call(w, &call, transfer, ret))
+		return 0;
+	if (c->role == ROLE_CLIENT && !incoming && c->entered) {
+		__u32 entered = c->entered;
+
+		c->entered = 0;
+		if (transfer != TRANSFER_MESSAGES && ret >= entered) {
+			w->position = entered;
+		} else if (c->responses == c->responses_before) {
+			/* less was accepted than looked at: back, and again */
+			bpf_probe_read_kernel(&c->framers[SIDE_REQUEST], sizeof(c->before), &c->before);
+			c->requests = c->requests_before;
+			c->piped = c->piped_before;
+			if (!c->slot_before)
+				c->slot_used = 0;
+		} else {
+			return 0;
+		}
+		if (w->position == w->size)
+			return 0;
+	}
+	look_at_call(ctx, c, w);
+	return 0;
+}
+
+/* raw tracepoint: (struct pt_regs *regs, long id) */
+int sys_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	long nr = ctx->args[1];
+	struct syscall call;
+	__u32 zero = 0, fd, incoming;
+
+	if (nr != NR_write && nr != NR_sendto && nr != NR_writev && nr != NR_sendmsg && nr != NR_close)
+		return 0;
+
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+
+#ifdef PID_NAMESPACE
+	if (nr == NR_close && !pid)
+		learn_namespace((void *)ctx->args[0]);
+#endif
+	if (!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT)))
+		return 0;
+	if (!read_syscall(&call, (void *)ctx->args[0]))
+		return 0;
+
+	__u64 file = current_file(call.args[0]);
+	struct connection *c = connections.lookup(&file);
+	if (!c || c->ignored)
+		return 0;
+	if (nr == NR_close) {
+		if (c->slot.family == FAMILY_UNIX && last_reference(file))
+			end_connection(file, c);
+		return 0;
+	}
+	if (c->role != ROLE_CLIENT)
+		return 0;
+
+	struct work *w = works.lookup(&zero);
+	if (!w)
+		return 0;
+
+	enum transfer transfer = sort_call(&call, &fd, &incoming);
+	use_connection(w, c, file, pid, fd, 0);
+	if (!use_call(w, &call, transfer, transfer == TRANSFER_BUFFER ? call.args[2] : 0))
+		return 0;
+	if (transfer != TRANSFER_BUFFER) {
+		/* the size is the sum of the buffers: of the first will do */
+		struct user_vector v;
+
+		if (!w->vector_left || bpf_probe_read_user(&v, sizeof(v), (void *)w->vector))
+			return 0;
+		w->size = v.size;
+	}
+	if (w->size > ENTRY_SIZE)
+		w->size = ENTRY_SIZE;
+	if (!w->size)
+		return 0;
+	w->entering = 1;
+	c->entered = w->size;
+	bpf_probe_read_kernel(&c->before, sizeof(c->before), &c->framers[SIDE_REQUEST]);
+	c->requests_before = c->requests;
+	c->responses_before = c->responses;
+	c->slot_before = c->slot_used;
+	c->piped_before = c->piped;
+	look_at_call(ctx, c, w);
+	return 0;
+}
+
+#endif
