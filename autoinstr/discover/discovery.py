@@ -85,7 +85,13 @@ class Discovery:
     """Targets and their services. Used by one thread."""
 
     def __init__(
-        self, selection: Selection, health: Health, *, service_name: str = "", resource: Attributes | None = None
+        self,
+        selection: Selection,
+        health: Health,
+        *,
+        service_name: str = "",  # the operator's name for all targets
+        resource: Attributes | None = None,  # on every resource
+        quiet: bool = False,  # what is not seen is shown elsewhere, not logged
     ) -> None:
         self.selection = selection
         self.services: list[Service] = []
@@ -93,6 +99,7 @@ class Discovery:
         self._health = health
         self._service_name = service_name
         self._resource = resource or {}
+        self._quiet = quiet
         self._runtimes = Runtimes()
         self._own = {os.getpid()}
         self._starters = _ancestors(os.getpid())
@@ -104,7 +111,7 @@ class Discovery:
         self._slots = np.zeros(_pid_limit(), np.int32)  # pid -> index + 1, or one of the marks above
         self._pinned = self._pin(pid for selector in selection.selectors for pid in selector.pid)
         self._said: set[tuple[str, str]] = set()
-        self._denied = False
+        self._denied: dict[int, str] = {}
 
     # --- questions
 
@@ -249,7 +256,8 @@ class Discovery:
         """Make it a target if a selector matches or its parent is one. `again`: `parent` is what it was before."""
         selector = self._select(view)
         if selector is None and (parent is None or self.selection.excludes(view)):
-            self._denied |= view.denied
+            if view.denied and len(self._denied) < MAX_SERVICES:
+                self._denied[view.pid] = view.exe or (view.stat.name if view.stat else "")
             return None
         stat = view.stat
         if stat is None or len(self.targets) >= MAX_TARGETS:
@@ -364,7 +372,7 @@ class Discovery:
         """Once per service and obstacle."""
         for reason in target.unseen:
             key = (target.service.name, reason.partition(":")[0])
-            if key not in self._said and len(self._said) < MAX_SERVICES:
+            if not self._quiet and key not in self._said and len(self._said) < MAX_SERVICES:
                 self._said.add(key)
                 level = logging.INFO if key[1] == "tls" else logging.WARNING
                 log.log(level, "%s (pid %d) is not seen in full: %s", target.service.name, target.pid, reason)
@@ -372,9 +380,13 @@ class Discovery:
     def _warn_denied(self) -> None:
         if self._denied and ("", "denied") not in self._said:
             self._said.add(("", "denied"))
+            some = ", ".join(f"{pid} {name}" for pid, name in list(self._denied.items())[:5])
             log.warning(
-                "some processes of other users could not be looked at, so they match no selector:"
-                " run autoinstr as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+                "%d processes could not be looked at (%s%s), so no port or exe selector matches them:"
+                " this needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+                len(self._denied),
+                some,
+                " ..." if len(self._denied) > 5 else "",
             )
 
 

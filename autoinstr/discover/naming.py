@@ -90,7 +90,7 @@ def _go_name(path: str) -> str:
 
 def _executable(process: Process) -> str:
     name = process.exe.rpartition("/")[2]
-    if (not name or name in _MULTI_CALL) and process.command:
+    if (not name or name in _MULTI_CALL or process.exe.startswith("/memfd:")) and process.command:
         name = process.command[0].split(" ")[0].rpartition("/")[2].lstrip("-")
     return name or (process.stat.name if process.stat else "") or "unknown"
 

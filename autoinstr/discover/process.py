@@ -127,7 +127,11 @@ class Process:
 
     @cached_property
     def exe(self) -> str:
-        return self._inside(self.link("exe").removesuffix(DELETED))
+        """Its executable, inside its own root; what it was started as where the agent may not read the link."""
+        path = self._inside(self.link("exe").removesuffix(DELETED))
+        if not path and self.denied and self.command and self.command[0].startswith("/"):
+            return self.command[0].split(" ")[0]
+        return path
 
     @cached_property
     def directory(self) -> str:

@@ -1,0 +1,1 @@
+"""cli: one file a command, one line each in `main.COMMANDS`."""

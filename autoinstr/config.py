@@ -1,0 +1,408 @@
+"""Everything that `autoinstr run` needs to know, from four places: flags over environment over file over defaults.
+
+In: what argparse found, the environment, a configuration file. Out: `Config`, checked. Every option is one line in
+`OPTIONS`: its environment variables, its place in the file, how its text is read, its default and its meaning.
+The command line, `--help` and the documentation are made from that table. Must never look at the system.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from autoinstr.errors import UsageError
+from autoinstr.model import Attributes
+from autoinstr.selection import Selection, Selector, parse_ports
+
+EXPORTERS = ("otlp", "console", "prometheus", "none")
+FORMATS = ("text", "json")
+TEMPORALITIES = ("cumulative", "delta", "lowmemory")
+HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
+ROUTE_MODES = ("heuristic", "wildcard")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+MIN_RING = 64 << 10
+MAX_RING = 16 << 20  # the kernel side's maps stay below 32 MiB in all
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """How paths become routes."""
+
+    patterns: tuple[str, ...] = ()  # for all services
+    by_service: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tried before `patterns`
+    mode: str = "heuristic"  # of paths that no pattern matches; "wildcard": all of them become "/**"
+    max_children: int = 10  # of a node of the path tree, before it becomes "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of a run. Times are seconds, sizes bytes."""
+
+    selection: Selection
+    exports: tuple[str, ...] = ("console",)
+    format: str = "text"
+    prometheus_host: str = "127.0.0.1"
+    prometheus_port: int = 9464
+    routes: Routes = field(default_factory=Routes)
+    queries: bool = False
+    sampler: str = "parentbased_always_on"
+    sampler_arg: str = ""
+    metric_interval: float = 60.0
+    temporality: str = "cumulative"
+    histogram: str = "explicit_bucket_histogram"
+    cardinality_limit: int = 2000
+    service_name: str = ""  # for all targets
+    resource: Attributes = field(default_factory=dict)  # on every resource
+    ring_size: int = 4 << 20
+    log_level: str = "info"
+    environment: Mapping[str, str] = field(default_factory=dict)  # OTEL_*: the environment's over the file's
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting."""
+
+    name: str  # field of Config; the flag is the same with dashes
+    help: str
+    parse: Callable[[str], Any]
+    environment: tuple[str, ...]  # the first that is set counts
+    file: str = ""  # dotted path in the file
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    flag: bool = True  # has a flag
+
+
+def parse_duration(text: str) -> float:
+    """`500ms`, `10s`, `1m`, or plain seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", text.strip())
+    if not found or not float(found[1]):
+        raise UsageError(f"{text!r} is not a duration: write 500ms, 10s or 1m")
+    return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}[found[2]]
+
+
+def parse_size(text: str) -> int:
+    """`4MiB`, `512KiB` or bytes; for the ring: a power of two, as the kernel asks."""
+    found = re.fullmatch(r"(\d+)\s*(?:([KkMm])(?:i?B)?|B)?", text.strip())
+    size = int(found[1]) << {"k": 10, "m": 20, "": 0}[(found[2] or "").lower()] if found else 0
+    if not MIN_RING <= size <= MAX_RING or size & (size - 1):
+        raise UsageError(f"{text!r} is not a ring size: a power of two from 64KiB to 16MiB, such as 4MiB")
+    return size
+
+
+def parse_bool(text: str) -> bool:
+    """`true` or `false`, in the usual spellings."""
+    if text.strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.strip().lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise UsageError(f"{text!r} is neither true nor false")
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not low <= int(text) <= high:
+            raise UsageError(f"{text!r} is not a number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in choices:
+            raise UsageError(f"{text!r} is not one of {', '.join(choices)}")
+        return text.strip().lower()
+
+    return parse
+
+
+def parse_exports(text: str) -> tuple[str, ...]:
+    """`otlp,prometheus`."""
+    return tuple(dict.fromkeys(_one_of(EXPORTERS)(part) for part in text.split(",")))
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """`key=value,key=value`, values percent-encoded, as OTEL_RESOURCE_ATTRIBUTES has them."""
+    from urllib.parse import unquote  # noqa: PLC0415 - not needed by most commands
+
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{part!r} is not an attribute: write key=value,key=value")
+        found[key.strip()] = unquote(value.strip())
+    return found
+
+
+def _milliseconds(text: str) -> float:
+    return _number(1, 1 << 31)(text) / 1000
+
+
+_SAMPLERS = (
+    "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio,"
+    " keep_errors_slow"
+)
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "exports",
+        "where to send what is seen: otlp, console, prometheus, none (default: otlp if an OTEL_EXPORTER_OTLP_*ENDPOINT"
+        " is set, else console)",
+        parse_exports,
+        ("AUTOINSTR_EXPORT",),
+        "export",
+        metavar="NAME",
+    ),
+    Option(
+        "format", "of the console: text or json", _one_of(FORMATS), ("AUTOINSTR_FORMAT",), "format", choices=FORMATS
+    ),
+    Option(
+        "prometheus_host",
+        "address that /metrics is served on (default: 127.0.0.1, this machine only)",
+        str,
+        ("AUTOINSTR_PROMETHEUS_HOST", "OTEL_EXPORTER_PROMETHEUS_HOST"),
+        "prometheus.host",
+        metavar="ADDRESS",
+    ),
+    Option(
+        "prometheus_port",
+        "port that /metrics is served on (default: 9464); given, it adds the prometheus exporter",
+        _number(0, 65535),
+        ("AUTOINSTR_PROMETHEUS_PORT", "OTEL_EXPORTER_PROMETHEUS_PORT"),
+        "prometheus.port",
+        metavar="PORT",
+    ),
+    Option(
+        "queries",
+        "put query strings on spans, values of secret-looking keys redacted (default: off)",
+        parse_bool,
+        ("AUTOINSTR_QUERIES",),
+        "queries",
+    ),
+    Option(
+        "sampler",
+        f"which traces are kept: {_SAMPLERS} (default: parentbased_always_on)",
+        str,
+        ("AUTOINSTR_SAMPLER", "OTEL_TRACES_SAMPLER"),
+        "sampler.name",
+        metavar="NAME",
+    ),
+    Option(
+        "sampler_arg",
+        "a ratio such as 0.01; for keep_errors_slow: slow=500ms,ratio=0.01",
+        str,
+        ("AUTOINSTR_SAMPLER_ARG", "OTEL_TRACES_SAMPLER_ARG"),
+        "sampler.arg",
+        metavar="ARG",
+    ),
+    Option(
+        "metric_interval",
+        "time between two exports of metrics (default: 60s)",
+        parse_duration,
+        ("AUTOINSTR_METRIC_INTERVAL",),
+        "metrics.interval",
+        metavar="TIME",
+    ),
+    Option(
+        "temporality",
+        "of metrics over OTLP: cumulative, delta or lowmemory (default: cumulative)",
+        _one_of(TEMPORALITIES),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",),
+        "metrics.temporality",
+        flag=False,
+    ),
+    Option(
+        "histogram",
+        f"of metrics over OTLP: {HISTOGRAMS[0]} (default) or {HISTOGRAMS[1]}",
+        _one_of(HISTOGRAMS),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",),
+        "metrics.histogram",
+        flag=False,
+    ),
+    Option(
+        "cardinality_limit",
+        "series of one metric; the rest is counted in one overflow series (default: 2000)",
+        _number(1, 1_000_000),
+        ("AUTOINSTR_CARDINALITY_LIMIT",),
+        "metrics.cardinality_limit",
+        metavar="N",
+    ),
+    Option(
+        "service_name",
+        "name of all targets, instead of the one found for each",
+        str,
+        ("AUTOINSTR_SERVICE_NAME", "OTEL_SERVICE_NAME"),
+        "service_name",
+        metavar="NAME",
+    ),
+    Option(
+        "resource",
+        "attributes on every resource: key=value,key=value",
+        parse_attributes,
+        ("OTEL_RESOURCE_ATTRIBUTES",),
+        "resource",
+        flag=False,
+    ),
+    Option(
+        "ring_size",
+        "of the buffer between kernel and agent, a power of two (default: 4MiB)",
+        parse_size,
+        ("AUTOINSTR_RING_SIZE",),
+        "ring_size",
+        metavar="SIZE",
+    ),
+    Option(
+        "log_level",
+        "debug, info, warning or error (default: info)",
+        _one_of(LOG_LEVELS),
+        ("AUTOINSTR_LOG_LEVEL", "OTEL_LOG_LEVEL"),
+        "log_level",
+        choices=LOG_LEVELS,
+    ),
+)
+
+# The selecting flags: name, environment variable, what separates several values in that variable (a port list keeps
+# its commas; a command line may hold any), help.
+SELECTING: tuple[tuple[str, str, str, str], ...] = (
+    ("port", "AUTOINSTR_PORT", "", "that listen on one of these TCP ports: 8080,9000-9100"),
+    ("exe", "AUTOINSTR_EXE", ",", "whose executable matches: '*/nginx'; without a slash the base name: 'python3*'"),
+    ("cmd", "AUTOINSTR_CMD", "\n", "whose whole command line matches: '*shop.main:app*'"),
+    ("pid", "AUTOINSTR_PID", ",", "with this process id, and its children"),
+)
+EXCLUDING = ("exclude_exe", "AUTOINSTR_EXCLUDE_EXE", ",", "never watch executables that match")
+
+_TEACH = """say which processes to watch. For example:
+  autoinstr run --port 8080              what listens on port 8080
+  autoinstr run --port 8080,9000-9100    several ports
+  autoinstr run --exe '*/nginx'          an executable
+  autoinstr run --cmd '*shop.main:app*'  a command line
+  autoinstr run --pid 4711               one process and its children
+  autoinstr run --config autoinstr.yaml  selectors and service names from a file
+`autoinstr targets --port 1-65535` lists everything that listens on this host."""
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
+    """The settings of this run. `flags`: what was given on the command line, by name, absent or None if it was not."""
+    path = flags.get("config") or environment.get("AUTOINSTR_CONFIG", "")
+    settings: dict[str, Any] = {}
+    from_file = None
+    if path:
+        from autoinstr.configfile import read_file  # noqa: PLC0415 - costs 50 ms, not needed without a file
+
+        from_file = read_file(path, environment)
+        settings |= from_file.settings
+    settings |= _from_environment(environment)
+    settings |= _from_flags(flags)
+    selection = _select(flags, environment, from_file.selection if from_file else Selection())
+    otel = (from_file.environment if from_file else {}) | {
+        name: value for name, value in environment.items() if name.startswith("OTEL_") and value.strip()
+    }
+    resource = (from_file.settings.get("resource", {}) if from_file else {}) | settings.get("resource", {})
+    settings["resource"] = resource
+    settings["exports"] = _exports(settings, otel)
+    settings.setdefault("service_name", resource.get("service.name", ""))
+    known = {one.name for one in fields(Config)}
+    values = {name: value for name, value in settings.items() if name in known}
+    return Config(selection=selection, environment=otel, **values)
+
+
+def _exports(settings: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, ...]:
+    exports: tuple[str, ...] = settings.get("exports", ())
+    if not exports:
+        endpoint = re.compile(r"OTEL_EXPORTER_OTLP_(TRACES_|METRICS_)?ENDPOINT")
+        exports = ("otlp",) if any(endpoint.fullmatch(name) for name in environment) else ("console",)
+    if "none" in exports and len(exports) > 1:
+        raise UsageError(f"export {', '.join(exports)}: none goes with no other exporter")
+    if "prometheus_port" in settings and "prometheus" not in exports and "none" not in exports:
+        exports = (*exports, "prometheus")
+    return exports
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for option in OPTIONS:
+        for variable in option.environment:
+            if text := environment.get(variable, "").strip():
+                found[option.name] = _checked(option.parse, text, f"environment variable {variable}")
+                break
+    interval = environment.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip()
+    if interval and "metric_interval" not in found:
+        found["metric_interval"] = _checked(_milliseconds, interval, "environment variable OTEL_METRIC_EXPORT_INTERVAL")
+    return found
+
+
+def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = flags.get(option.name)
+        if value is None or value == []:
+            continue
+        text = ",".join(value) if isinstance(value, list) else value
+        flag = "--export" if option.name == "exports" else f"--{option.name.replace('_', '-')}"
+        found[option.name] = _checked(option.parse, text, flag) if isinstance(text, str) else text
+    return found
+
+
+def _checked(parse: Callable[[str], Any], text: str, where: str) -> Any:
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+# --- which processes
+
+
+def _select(flags: Mapping[str, Any], environment: Mapping[str, str], from_file: Selection) -> Selection:
+    """Selectors of the first place that has any; exclusions of all places."""
+    by_flag = [selector for key, *_ in SELECTING for selector in _by_flag(key, flags.get(key) or [], f"--{key}")]
+    by_environment = [
+        selector
+        for key, variable, separator, _ in SELECTING
+        for selector in _by_flag(key, _split(environment.get(variable, ""), separator), variable, "=")
+    ]
+    key, variable, separator, _ = EXCLUDING
+    patterns = [*(flags.get(key) or []), *_split(environment.get(variable, ""), separator)]
+    exclude = tuple(Selector(f"--exclude-exe {pattern}", exe=(pattern,)) for pattern in patterns)
+    agents = flags.get("include_agents") or _checked(
+        parse_bool, environment.get("AUTOINSTR_INCLUDE_AGENTS", ""), "environment variable AUTOINSTR_INCLUDE_AGENTS"
+    )
+    return Selection(
+        selectors=tuple(by_flag or by_environment or from_file.selectors),
+        exclude=(*exclude, *from_file.exclude),
+        include_agents=bool(agents or from_file.include_agents),
+    )
+
+
+def _split(text: str, separator: str) -> list[str]:
+    parts = text.split(separator) if separator else [text]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _by_flag(key: str, values: Sequence[str], where: str, joint: str = " ") -> list[Selector]:
+    return [make_selector(key, [value], f"{where}{joint}{value}", where) for value in values]
+
+
+def make_selector(key: str, values: Sequence[str], origin: str, where: str) -> Selector:
+    """A selector with one key."""
+    if not all(value.strip() for value in values):
+        raise UsageError(f"{where}: an empty value selects nothing")
+    match key:
+        case "port":
+            ranges = tuple(one for value in values for one in _checked(parse_ports, value, where))
+            return Selector(origin, ports=ranges)
+        case "pid":
+            return Selector(origin, pid=tuple(_checked(_number(1, 1 << 22), value, where) for value in values))
+        case "exe":
+            return Selector(origin, exe=tuple(values))
+        case _:
+            return Selector(origin, cmd=tuple(values))
+
+
+def require_selectors(config: Config) -> None:
+    """Teach how to select, if nothing is selected."""
+    if not config.selection.selectors:
+        raise UsageError(_TEACH)
