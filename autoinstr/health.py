@@ -5,6 +5,7 @@ Counters only ever increase. Nothing that a request goes through may drop it wit
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from enum import Enum
 
@@ -28,7 +29,11 @@ class Loss(Enum):
     SPAN_QUEUE_FULL = ("span_queue_full", "spans dropped: the exporter did not keep up")
     METRIC_QUEUE_FULL = ("metric_queue_full", "metric batches dropped: the exporter did not keep up")
     SPAN_EXPORT_FAILED = ("span_export_failed", "spans that the backend refused, or that met no backend in time")
-    METRIC_EXPORT_FAILED = ("metric_export_failed", "metric batches that met no backend; cumulative ones are made up for later")
+    METRIC_EXPORT_FAILED = (
+        "metric_export_failed",
+        "metric batches that met no backend; the next cumulative one makes up for it",
+    )
+    METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 
     def __init__(self, label: str, meaning: str) -> None:
@@ -40,16 +45,19 @@ class Health:
     """Counts of losses and of work; written by all stages, read at each collection."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # exporters count from threads of their own
         self.lost: Counter[Loss] = Counter()
         self.work: Counter[str] = Counter()  # "requests", "spans_exported", "wakeups" ...
         self.gauges: dict[str, float] = {}  # "ring_fill_ratio", "queue_bytes" ...
 
     def lose(self, loss: Loss, count: int = 1) -> None:
-        """Count a loss; thread safe enough, since each loss is counted by one thread."""
+        """Count a loss, from any thread."""
         if count:
-            self.lost[loss] += count
+            with self._lock:
+                self.lost[loss] += count
 
     def did(self, what: str, count: int = 1) -> None:
         """Count work done."""
         if count:
-            self.work[what] += count
+            with self._lock:
+                self.work[what] += count

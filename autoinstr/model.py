@@ -53,7 +53,9 @@ class Target:
     pid: int
     start_time: float  # seconds since the epoch, from /proc/<pid>/stat
     service: Service
-    name_source: str  # where the service name came from: "OTEL_SERVICE_NAME", "config", "jar", "script", "executable" ...
+    name_source: (
+        str  # where the service name came from: "OTEL_SERVICE_NAME", "config", "jar", "script", "executable" ...
+    )
     selected_by: str  # the selector that matched, in its own words: "--port 8080", "select[0].exe", "child of 4711"
     exe: str
     command: tuple[str, ...]
@@ -146,3 +148,67 @@ class Overflow:
 # Bucket bounds of the duration (seconds) and size (bytes) histograms: those that users' dashboards expect.
 DURATION_BOUNDS: tuple[float, ...] = (0, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 SIZE_BOUNDS: tuple[float, ...] = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One request that fell into a series, by its span."""
+
+    value: float  # in the metric's unit
+    time: int  # ns since the Unix epoch
+    trace_id: bytes
+    span_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """Buckets: `counts[i]` values lie in (base**(offset+i), base**(offset+i+1)], where base is 2**(2**-scale)."""
+
+    scale: int
+    zero_count: int
+    offset: int
+    counts: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Series:
+    """A histogram of one metric, for one service and one set of attributes.
+
+    `bounds` and `buckets` as in `Overflow` (one bucket more than bounds), or `exponential` in their place.
+    """
+
+    name: str  # "http.server.request.duration"
+    unit: str  # "s"
+    description: str
+    service: int  # index into the pipeline's list of services
+    attributes: Attributes
+    start: int  # ns since the Unix epoch: counted since then
+    count: int
+    sum: float  # in the metric's unit
+    bounds: tuple[float, ...]
+    buckets: NDArray[np.int64] | None
+    exponential: Exponential | None = None
+    exemplars: list[Exemplar] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfMetric:
+    """A figure about autoinstr itself; sums count since the start, whatever the temporality of the rest."""
+
+    name: str  # "autoinstr.lost"
+    unit: str  # "{span}", "By"
+    description: str
+    attributes: Attributes
+    value: float
+    monotonic: bool  # a sum that only increases; else a gauge
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """One collection of all metrics: since the start (cumulative), or since the last collection (delta)."""
+
+    start: int  # ns since the Unix epoch
+    end: int
+    delta: bool
+    series: list[Series] = field(default_factory=list)
+    own: list[SelfMetric] = field(default_factory=list)
