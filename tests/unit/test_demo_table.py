@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 
-import table  # noqa: E402 - lies in examples/
+import table
 
 LABELS = 'http_request_method="GET",http_response_status_code="{status}",server_address="127.0.0.1",server_port="8080"'
 SHOP = 'service_name="shop",' + LABELS.format(status=200) + ',http_route="/products/*"'
