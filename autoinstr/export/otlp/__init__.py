@@ -1,0 +1,17 @@
+"""OTLP over gRPC and HTTP: encode (given) | queue | client | transport, with one sender thread a signal."""
+
+from __future__ import annotations
+
+from autoinstr.export.base import Context, Exporter
+from autoinstr.export.otlp.exporter import OtlpExporter
+from autoinstr.export.otlp.settings import read_batching, read_endpoint
+
+
+def create(context: Context) -> Exporter:
+    """An exporter by the OTEL_EXPORTER_OTLP_* variables. UsageError: one of them can't be used."""
+    return OtlpExporter(
+        traces=read_endpoint("traces", context.environ),
+        metrics=read_endpoint("metrics", context.environ),
+        batching=read_batching(context.environ),
+        context=context,
+    )
