@@ -201,6 +201,7 @@ class SelfMetric:
     attributes: Attributes
     value: float
     monotonic: bool  # a sum that only increases; else a gauge
+    start: int = 0  # of a sum: ns since the Unix epoch
 
 
 @dataclass(slots=True)
@@ -212,75 +213,3 @@ class Snapshot:
     delta: bool
     series: list[Series] = field(default_factory=list)
     own: list[SelfMetric] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """One sampled request that a histogram counted."""
-
-    time: int  # ns since the Unix epoch
-    value: float  # in the histogram's unit
-    trace_id: bytes  # 16
-    span_id: bytes  # 8
-
-
-@dataclass(frozen=True, slots=True)
-class Exponential:
-    """Base-2 exponential buckets, as OTLP has them.
-
-    With base = 2 ** (2 ** -scale), counts[i] is the number of values in (base ** (offset+i), base ** (offset+i+1)].
-    """
-
-    scale: int
-    zero_count: int
-    offset: int
-    counts: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One series of a histogram. Identity: service and attributes; `attributes` is shared, never change it."""
-
-    service: int
-    attributes: Attributes
-    count: int
-    sum: float  # in the histogram's unit
-    buckets: list[int]  # one more than the histogram has bounds; empty if `exponential` is there
-    exponential: Exponential | None
-    exemplars: list[Exemplar]
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """A metric of requests: all its series, of all services."""
-
-    name: str  # "http.server.request.duration"
-    unit: str  # "s" or "By"
-    description: str
-    bounds: tuple[float, ...]  # buckets[i] counts the values in (bounds[i-1], bounds[i]]
-    points: list[Point]
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A metric of the agent itself: a sum that only grows, or a gauge."""
-
-    name: str  # "autoinstr.lost"
-    unit: str
-    description: str
-    monotonic: bool  # False: a gauge
-    delta: bool  # a sum's points are what was added since `start`
-    start: int  # ns since the Unix epoch, as in Snapshot
-    points: list[tuple[Attributes, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One collection of all metrics, for one reader; times are nanoseconds since the Unix epoch."""
-
-    start: int  # of what the histograms count: the agent's start, or with `delta` the collection before
-    end: int
-    delta: bool  # of the histograms; series to which nothing was added are left out then
-    histograms: list[Histogram]
-    own: list[Number]
-    own_resource: Attributes  # of `own`
