@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*?)\} (?P<value>\S+)", re.MULTILINE)
+SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 DURATION = re.compile(r"http_(server|client)_request_duration_seconds_(bucket|count)")
 
@@ -78,19 +78,23 @@ def read(text: str) -> Reading:
 
 
 def _add(reading: Reading, kind: str, part: str, labels: dict[str, str], value: float) -> None:
-    service = labels.get("service_name") or labels.get("job", "?")
-    method = labels.get("http_request_method", "?")
-    # a server's route; of a client the host that it called
-    route = labels.get("http_route") or f"-> {labels.get('server_address', '?')}:{labels.get('server_port', '?')}"
-    totals = reading.totals[Key(service, kind, method, route)]
+    key = Key(labels["job"], kind, labels.get("http_request_method", "?"), _route(kind, labels))
+    totals = reading.totals[key]
     if part == "bucket":
         totals.buckets[float(labels["le"])] += value
         return
     totals.count += value
     totals.statuses.add(labels.get("http_response_status_code") or labels.get("error_type", "?"))
     totals.errors += value if "error_type" in labels else 0
-    if kind == "server" and labels.get("server_port"):
+    if kind == "server" and "server_port" in labels:
         reading.served[int(labels["server_port"])] += int(value)
+
+
+def _route(kind: str, labels: dict[str, str]) -> str:
+    """A server's route; of a client, whom it called."""
+    if kind == "client":
+        return f"-> {labels.get('server_address', '?')}:{labels.get('server_port', '?')}"
+    return labels.get("http_route", "(any)")  # counted by the kernel only, or beyond the cardinality limit
 
 
 def table(now: Reading, before: Reading, seconds: float, rows: int, caption: str) -> Table:
