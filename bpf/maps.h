@@ -57,6 +57,7 @@ struct connection {
 	struct framer framers[2]; /* request, response; behind slot.head, so that its copy may be checked loosely */
 	__u64 sock;
 	__u64 response_start;
+	__u64 closed; /* time at which our side ended the stream */
 	__u32 requests;  /* begun */
 	__u32 responses; /* complete */
 	/*
@@ -138,13 +139,16 @@ struct work {
 	__u32 incoming;
 	__u32 opaque; /* no user memory to look at: sendfile, splice */
 	__u32 entering; /* a write that has not happened yet */
+	__u32 steps;    /* runs of the program so far */
+	__u32 last;     /* the connection ends, too */
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
 BPF_PERCPU_ARRAY(works, struct work, 1);
 
-/* The same program again, for calls that carry more than one run may look at. */
-BPF_PROG_ARRAY(steps, 1);
+/* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
+enum { STEP_LOOK, STEP_FINISH, STEPS };
+BPF_PROG_ARRAY(steps, STEPS);
 
 static __always_inline void count(__u32 what)
 {

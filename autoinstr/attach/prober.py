@@ -28,6 +28,7 @@ PROGRAMS: dict[str, str] = {
     "sys_enter": "sys_enter",
     "sys_exit": "sys_exit",
 }
+STEPS = ("step", "finish")  # in the order of enum STEP_*
 MAPS = ("targets", "ports", "control", "counters", "exchanges", "processes", "aggregate", "connections", "steps")
 
 MAX_FDS_A_MESSAGE = 200  # the kernel allows 253 (SCM_MAX_FD)
@@ -58,8 +59,8 @@ def load(request: dict[str, Any]) -> dict[str, int]:
         nested=request["nested"],
     )
     bpf = BPF(text=source.text(root).encode(), cflags=flags)
-    step = bpf.load_func("step", BPF.RAW_TRACEPOINT)
-    bpf["steps"][ctypes.c_int(0)] = ctypes.c_int(step.fd)
+    for index, name in enumerate(STEPS):
+        bpf["steps"][ctypes.c_int(index)] = ctypes.c_int(bpf.load_func(name, BPF.RAW_TRACEPOINT).fd)
     for role in (0, 2, 3):
         table = bpf["aggregate"]
         key = table.Key()

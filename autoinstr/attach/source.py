@@ -60,4 +60,5 @@ def flags(
     defined.append(f"-DSIZE_BOUNDS(X)={macro_list([round(bound) for bound in size_bounds])}")
     if nested:
         defined.append("-DPID_NAMESPACE")
-    return ["-Wall", "-Werror", "-Wno-unused-function", f"-I{root}", *defined]
+    # bcc optimises by itself: once is enough; and debug information is only for people who read its output
+    return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", f"-I{root}", *defined]

@@ -255,31 +255,38 @@ static __always_inline void end_response(struct connection *c, __u64 time)
 	http1_reset(&c->framers[SIDE_RESPONSE]);
 }
 
+/* Unanswered requests that are told of when a connection ends. */
+#define MAX_GIVEN_UP 16
+
 /* The incoming side has ended or failed: what was being answered never will be. */
 static __always_inline void give_up(struct connection *c, __u64 file, __u64 time)
 {
-	struct framer *response = &c->framers[SIDE_RESPONSE];
+	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
-	if (c->answer != ANSWER_NONE) {
-		int complete = response->phase == HTTP1_UNTIL_CLOSE && !c->error;
+	for (int i = 0; i < MAX_GIVEN_UP; i++) {
+		int told = c->answer == ANSWER_SLOT, answered = c->answer != ANSWER_ORPHAN;
+		__u16 error = c->error;
 
-		if (!complete && c->answer == ANSWER_SLOT) {
-			tell(c, time, c->error ? c->error : ERROR_TRUNCATED);
-			c->answer = ANSWER_LOST; /* told: only to be counted as answered */
+		http1_barrier();
+		if (c->answer != ANSWER_NONE) {
+			if (response->phase != HTTP1_UNTIL_CLOSE && !error)
+				error = ERROR_TRUNCATED;
+		} else {
+			if (c->requests == c->responses || !front_request(c, file))
+				break;
+			if (c->requests == c->responses + 1 && (request->flags & FRAMER_BEGUN) &&
+			    request->phase <= HTTP1_FIELDS)
+				break; /* its head is not complete: it was no request yet */
+			if (!error)
+				error = ERROR_NO_RESPONSE;
+			told = 1;
 		}
-		end_response(c, time);
-	}
-	/* requests that have no response; a request whose head is not complete was none yet */
-	for (int i = 0; i < 16; i++) {
-		if (c->requests == c->responses || !front_request(c, file))
-			break;
-
-		int begun = c->requests == c->responses + 1 && c->framers[SIDE_REQUEST].phase <= HTTP1_FIELDS &&
-			    (c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN);
-		if (begun)
-			break;
-		tell(c, time, c->error ? c->error : ERROR_NO_RESPONSE);
-		c->responses++;
+		if (told)
+			tell(c, time, error);
+		if (answered)
+			c->responses++;
+		c->answer = ANSWER_NONE;
+		http1_reset(response);
 	}
 }
 

@@ -12,12 +12,17 @@
 #ifndef WINDOWS_A_RUN
 #define WINDOWS_A_RUN 2
 #endif
+/* Runs for one call. */
+#define MAX_STEPS 31
 /* Buffers of a vector that one window may skip. */
 #define SEGMENTS_A_WINDOW 4
 /* A chunk-size line is short: more is not read for it. */
 #define CHUNK_LINE 32
 /* Calls on a connection older than the agent that may be something else than HTTP/1, before it is given up. */
 #define MAX_MISSES 4096
+
+#define METHOD_HEAD 0x44414548    /* "HEAD" */
+#define METHOD_CONNECT 0x4e4e4f43 /* "CONN" */
 
 struct user_vector {
 	__u64 base;
@@ -90,6 +95,14 @@ static __always_inline int find_segment(struct work *w)
 	return w->position < w->segment_end;
 }
 
+/* What became of a look at the next bytes. Acted on in one place, since all of this is inlined. */
+enum outcome {
+	OUTCOME_MORE,  /* look again */
+	OUTCOME_DONE,  /* nothing more to look at in this call */
+	OUTCOME_ENDED, /* a message is complete */
+	OUTCOME_LOST,  /* what is there is no HTTP/1, or no longer */
+};
+
 /* The rest of this call is not to be looked at. */
 static __always_inline void skip_call(struct work *w)
 {
@@ -138,16 +151,8 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		c->ignored = 1;
 }
 
-static __always_inline void end_message(struct connection *c, struct work *w)
-{
-	if (w->side == SIDE_REQUEST)
-		end_request(c, w);
-	else
-		end_response(c, w->time);
-}
-
 /* Takes bytes that belong to a body. */
-static __always_inline void take_body(struct connection *c, struct work *w, struct framer *f)
+static __always_inline enum outcome take_body(struct work *w, struct framer *f)
 {
 	__u64 n = w->size - w->position;
 	__u8 phase = f->phase;
@@ -161,18 +166,18 @@ static __always_inline void take_body(struct connection *c, struct work *w, stru
 		f->body += n;
 	w->position += n;
 	if (phase == HTTP1_BODY && !f->remaining)
-		end_message(c, w);
-	else if (phase == HTTP1_CHUNK_DATA && !f->remaining)
+		return OUTCOME_ENDED;
+	if (phase == HTTP1_CHUNK_DATA && !f->remaining)
 		f->phase = HTTP1_CHUNK_SIZE;
-	else if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && !w->vector_left && w->size >= 7 &&
-		 !w->opaque) {
+	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && !w->vector_left && w->size >= 7 && !w->opaque) {
 		/* what a chunked body ends with, if it has no trailers: CRLF 0 CRLF CRLF */
 		__u64 tail = 0;
 
 		bpf_probe_read_user(&tail, 7, (void *)(w->segment_begin + (w->size - w->segment_at) - 7));
 		if (tail == 0x0a0d0a0d300a0dULL)
-			end_message(c, w);
+			return OUTCOME_ENDED;
 	}
+	return OUTCOME_MORE;
 }
 
 /* Keeps what of a head user space needs: its beginning, and a traceparent anywhere. */
@@ -221,53 +226,44 @@ static __always_inline void keep_fields(struct exchange *x, struct framer *f, st
 }
 
 /* An incomplete line at the end of the window: keeps its start, or looks at it again with more behind it. */
-static __always_inline void carry_line(struct connection *c, struct work *w, struct framer *f, __u64 size)
+static __always_inline enum outcome carry_line(struct work *w, struct framer *f, __u64 size)
 {
 	__u64 line = w->scan.line, carried = f->carried, left = size - line;
 
 	if (line > WINDOW || left > WINDOW)
-		return;
+		return OUTCOME_DONE;
 	if (left <= CARRY) {
 		bpf_probe_read_kernel(f->carry, left, w->window + line);
 		f->carried = left;
 		f->head += line;
 		w->position += size - carried;
-		return;
+		return OUTCOME_MORE;
 	}
 	f->carried = 0;
 	if (line) {
 		f->head += line;
 		w->position += line - carried;
-		return;
+		return OUTCOME_MORE;
 	}
-	if (f->phase == HTTP1_CHUNK_SIZE) {
-		lose_track(c, w, f);
-		return;
-	}
+	if (f->phase == HTTP1_CHUNK_SIZE)
+		return OUTCOME_LOST;
 	f->flags |= FRAMER_LONG_LINE;
 	w->position += size - carried;
+	f->head += size;
 	if (f->phase == HTTP1_START_LINE) {
 		__u64 tail = size - CARRY_TAIL;
 
 		if (tail > WINDOW - CARRY_TAIL)
-			return;
+			return OUTCOME_DONE;
 		bpf_probe_read_kernel(f->carry, CARRY_TAIL, w->window + tail);
 		f->carried = CARRY_TAIL;
-		f->head += tail;
-	} else {
-		f->head += size;
+		f->head -= CARRY_TAIL;
 	}
-}
-
-/* After the head of a request. */
-static __always_inline void finish_request_head(struct connection *c, struct work *w, struct framer *f)
-{
-	if (http1_after_head(f, 0, 0))
-		end_request(c, w);
+	return OUTCOME_MORE;
 }
 
 /* After the head of a response. */
-static __always_inline void finish_response_head(struct connection *c, struct work *w, struct framer *f)
+static __always_inline enum outcome finish_response_head(struct connection *c, struct work *w, struct framer *f)
 {
 	__u16 status = f->status;
 	__u32 method = 0;
@@ -276,23 +272,22 @@ static __always_inline void finish_response_head(struct connection *c, struct wo
 		__builtin_memcpy(&method, c->slot.head, 4);
 	if (status < 200 && status != 101) {
 		http1_reset(f); /* interim: the final response follows */
-		return;
+		return OUTCOME_MORE;
 	}
 	if (status == 101) {
 		/* RFC 9110, 15.2.2: another protocol from here on */
-		end_response(c, w->time);
 		c->ignored = 1;
 		skip_call(w);
-		return;
+		return OUTCOME_ENDED;
 	}
-	if (method == 0x4e4e4f43 && status < 300) {
-		/* CONNECT: a tunnel, in which a new conversation begins */
-		end_response(c, w->time);
+	if (method == METHOD_CONNECT && status < 300) {
+		/* a tunnel, in which a new conversation begins */
 		http1_reset(&c->framers[SIDE_REQUEST]);
-		return;
+		return OUTCOME_ENDED;
 	}
-	if (http1_after_head(f, 1, status == 204 || status == 304 || method == 0x44414548 /* HEAD */))
-		end_response(c, w->time);
+	if (http1_after_head(f, 1, status == 204 || status == 304 || method == METHOD_HEAD))
+		return OUTCOME_ENDED;
+	return OUTCOME_MORE;
 }
 
 /* Who is who on a connection older than the agent: by what is sent first. */
@@ -313,25 +308,21 @@ static __always_inline int find_role(struct connection *c, struct work *w, __u64
 	return 1;
 }
 
-/* Looks at the next bytes of the call; returns whether there may be more. */
-static __always_inline int look(struct connection *c, struct work *w)
+/* Looks at the next bytes of the call. */
+static __always_inline enum outcome look(struct connection *c, struct work *w)
 {
 	struct framer *f = &c->framers[w->side & 1];
 
 	if (w->position >= w->size && !use_next_message(w))
-		return 0;
+		return OUTCOME_DONE;
 	if (c->ignored)
-		return 0;
-	if (f->phase >= HTTP1_BODY) {
-		take_body(c, w, f);
-		return 1;
-	}
-	if (w->opaque) {
-		lose_track(c, w, f); /* a head out of a file: never seen in the wild */
-		return 0;
-	}
+		return OUTCOME_DONE;
+	if (f->phase >= HTTP1_BODY)
+		return take_body(w, f);
+	if (w->opaque)
+		return OUTCOME_LOST; /* a head out of a file: not seen in the wild */
 	if (!find_segment(w))
-		return w->vector_left != 0;
+		return w->vector_left ? OUTCOME_MORE : OUTCOME_DONE;
 
 	__u64 available = w->segment_end - w->position, left = w->size - w->position;
 	__u64 carried = f->carried;
@@ -339,42 +330,44 @@ static __always_inline int look(struct connection *c, struct work *w)
 	if (available > left)
 		available = left;
 	if (carried > CARRY)
-		return 0;
+		return OUTCOME_DONE;
 
 	__u64 room = f->phase == HTTP1_CHUNK_SIZE ? CHUNK_LINE : WINDOW - carried;
 	__u64 n = available > room ? room : available;
 
 	if (n > WINDOW)
-		return 0;
+		return OUTCOME_DONE;
 	if (carried)
 		bpf_probe_read_kernel(w->window, carried, f->carry);
 	if (bpf_probe_read_user(w->window + carried, n, (void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
 			/* not in memory yet: it will be when the call returns */
 			c->entered = w->position;
-			return 0;
+			return OUTCOME_DONE;
 		}
 		count(COUNT_UNREADABLE);
-		lose_track(c, w, f);
-		return 0;
+		return OUTCOME_LOST;
 	}
 
-	__u64 size = carried + n;
+	/* what is kept is kept in memory, so that the ways that lead here look alike to the verifier */
+	w->scan.size = carried + n;
+	http1_barrier();
 
-	if (c->role == ROLE_UNKNOWN) {
-		if (!find_role(c, w, size))
-			return 0;
-		f = &c->framers[w->side & 1];
-	}
+	if (c->role == ROLE_UNKNOWN && !find_role(c, w, w->scan.size))
+		return OUTCOME_DONE;
+	http1_barrier();
+	f = &c->framers[w->side & 1];
+
+	__u64 size = w->scan.size;
+	if (size > WINDOW)
+		return OUTCOME_DONE;
 	if (!(f->flags & FRAMER_BEGUN)) {
 		if (w->window[0] == '\r' || w->window[0] == '\n') {
 			w->position++; /* RFC 9112, 2.2: empty lines before a request line */
-			return 1;
+			return OUTCOME_MORE;
 		}
-		if (!plausible_start(load64(w->window), size, w->side)) {
-			lose_track(c, w, f);
-			return 0;
-		}
+		if (!plausible_start(load64(w->window), size, w->side & 1))
+			return OUTCOME_LOST;
 		f->flags = FRAMER_BEGUN;
 		if (w->side == SIDE_REQUEST)
 			begin_request(c, w);
@@ -382,14 +375,8 @@ static __always_inline int look(struct connection *c, struct work *w)
 			begin_response(c, w);
 	}
 
-	/* what is kept is kept in memory, so that the ways that led here look alike to the verifier */
-	w->scan.size = size;
-	http1_barrier();
-	f = &c->framers[w->side & 1];
-	size = w->scan.size;
-	if (size > WINDOW)
-		return 0;
-	if (w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS) {
+	int heading = w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS;
+	if (heading) {
 		struct exchange *x = current_request(c, w->file);
 
 		if (x)
@@ -397,62 +384,76 @@ static __always_inline int look(struct connection *c, struct work *w)
 	}
 	http1_barrier();
 
-	int heading = f->phase <= HTTP1_FIELDS;
 	enum http1_event event = http1_scan(f, &w->scan, w->window, size, w->side & 1);
 
-	if (event == HTTP1_INVALID) {
-		lose_track(c, w, f);
-		return 0;
-	}
-	if (w->side == SIDE_REQUEST && heading) {
+	if (event == HTTP1_INVALID)
+		return OUTCOME_LOST;
+	if (heading) {
 		struct exchange *x = current_request(c, w->file);
 
 		if (x)
 			keep_fields(x, f, w);
 	}
-	if (event == HTTP1_MORE) {
-		carry_line(c, w, f, size);
-		return 1;
-	}
+	http1_barrier();
+	if (event == HTTP1_MORE)
+		return carry_line(w, f, w->scan.size);
 	w->position += w->scan.line - f->carried;
 	f->carried = 0;
+	if (event == HTTP1_END)
+		return OUTCOME_ENDED;
 	if (event == HTTP1_CHUNK) {
 		http1_after_chunk_size(f);
-	} else if (event == HTTP1_END) {
-		end_message(c, w);
-	} else if (w->side == SIDE_REQUEST) {
-		finish_request_head(c, w, f);
-	} else {
-		finish_response_head(c, w, f);
+		return OUTCOME_MORE;
 	}
-	return 1;
+	if (w->side == SIDE_RESPONSE)
+		return finish_response_head(c, w, f);
+	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 
-/* Looks at the whole call, as far as one run can. */
+/* Acts on what a look has found; returns whether to look again. */
+static __always_inline int act(struct connection *c, struct work *w, enum outcome outcome)
+{
+	if (outcome == OUTCOME_LOST) {
+		lose_track(c, w, &c->framers[w->side & 1]);
+		return 0;
+	}
+	if (outcome == OUTCOME_ENDED) {
+		if (w->side == SIDE_REQUEST)
+			end_request(c, w);
+		else
+			end_response(c, w->time);
+	}
+	return outcome != OUTCOME_DONE;
+}
+
+/* The kernel's limit of tail calls (33) is near, in the middle of a call. */
+static __always_inline void cut_short(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[w->side & 1];
+
+	count(COUNT_STEPS_EXHAUSTED);
+	if (f->phase == HTTP1_CHUNK_SIZE || f->phase == HTTP1_CHUNK_DATA) {
+		/* many small chunks: the end of the body will be known by its bytes, its size only about */
+		f->phase = HTTP1_CHUNKS_LOST;
+		f->flags |= FRAMER_ABOUT;
+		f->carried = 0;
+		return;
+	}
+	c->ignored = 1;
+}
+
+/* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
 	int more = 1;
 
 	for (int i = 0; i < WINDOWS_A_RUN && more; i++)
-		more = look(c, w);
-	if (!more)
+		more = act(c, w, look(c, w));
+	if (!more || (w->position >= w->size && !w->messages_left))
 		return;
-	if (w->position >= w->size && !w->messages_left)
-		return;
-	steps.call(ctx, 0);
-
-	/* the kernel's limit of tail calls */
-	count(COUNT_STEPS_EXHAUSTED);
-	struct framer *f = &c->framers[w->side & 1];
-	if (f->phase == HTTP1_CHUNK_SIZE || f->phase == HTTP1_CHUNK_DATA) {
-		f->phase = HTTP1_CHUNKS_LOST;
-		f->flags |= FRAMER_ABOUT;
-		f->carried = 0;
-		take_body(c, w, f);
-		return;
-	}
-	lose_track(c, w, f);
-	c->ignored = 1;
+	if (++w->steps == MAX_STEPS)
+		cut_short(c, w);
+	steps.call(ctx, STEP_LOOK);
 }
 
 #endif

@@ -80,7 +80,7 @@ static __always_inline void note_own_endpoint(__u64 file)
 static __always_inline void end_connection(__u64 file, struct connection *c)
 {
 	if (!c->ignored)
-		give_up(c, file, bpf_ktime_get_ns());
+		give_up(c, file, c->closed ? c->closed : bpf_ktime_get_ns());
 	connections.delete(&file);
 }
 
@@ -130,10 +130,9 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 			c->error = error;
 		return 0;
 	}
-	/* our side sends no more: what ends with the connection ends now */
-	if (c->role == ROLE_SERVER && c->framers[SIDE_RESPONSE].phase == HTTP1_UNTIL_CLOSE &&
-	    c->answer != ANSWER_NONE)
-		end_response(c, bpf_ktime_get_ns());
+	/* our side sends no more: a response that ends with the connection ends now, though it is told later */
+	if (!c->closed && c->role == ROLE_SERVER)
+		c->closed = bpf_ktime_get_ns();
 	return 0;
 }
 

@@ -128,6 +128,8 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->incoming = incoming;
 	w->side = (c->role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
 	w->entering = 0;
+	w->steps = 0;
+	w->last = 0;
 	w->time = bpf_ktime_get_ns();
 }
 
@@ -157,20 +159,6 @@ static __always_inline void new_connection(const struct syscall *call, __u8 *tar
 		*target |= TARGET_CLIENT;
 }
 
-/* The end of the incoming side, or an error of the socket. */
-static __always_inline void note_end(struct connection *c, __u64 file, long ret, __u32 incoming)
-{
-	if (c->ignored)
-		return;
-	if (ret < 0) {
-		c->error = -ret;
-		return;
-	}
-	/* a client has all that it will get; a server may still answer a half-closed connection */
-	if (incoming && c->role == ROLE_CLIENT)
-		give_up(c, file, bpf_ktime_get_ns());
-}
-
 #ifdef PID_NAMESPACE
 /* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
 static __always_inline void learn_namespace(const void *registers)
@@ -191,7 +179,7 @@ static __always_inline void learn_namespace(const void *registers)
 }
 #endif
 
-/* Tail call: goes on with the call that this CPU is looking at. */
+/* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
 int step(void *ctx)
 {
 	__u32 zero = 0;
@@ -203,6 +191,25 @@ int step(void *ctx)
 	struct connection *c = connections.lookup(&w->file);
 	if (c)
 		look_at_call(ctx, c, w);
+	return 0;
+}
+
+/* Tail call: the connection has ended, or its incoming side. */
+int finish(void *ctx)
+{
+	__u32 zero = 0;
+	struct work *w = works.lookup(&zero);
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->file);
+	if (!c)
+		return 0;
+	if (w->last)
+		end_connection(w->file, c);
+	else
+		give_up(c, w->file, w->time);
 	return 0;
 }
 
@@ -250,12 +257,9 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	} else if (call.nr == NR_splice) {
 		incoming = 1;
 	}
-	if (ret <= 0) {
-		if (c)
-			note_end(c, file, ret, incoming);
-		return 0;
-	}
 	if (!c) {
+		if (ret <= 0)
+			return 0;
 		c = track(file, ROLE_UNKNOWN, target);
 		if (!c)
 			return 0;
@@ -267,6 +271,14 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, c, file, pid, fd, incoming);
+	if (ret <= 0) {
+		if (ret < 0)
+			c->error = -ret;
+		/* a client has all that it will get; a server may still answer a half-closed connection */
+		if (incoming && c->role == ROLE_CLIENT)
+			steps.call(ctx, STEP_FINISH);
+		return 0;
+	}
 	if (!use_call(w, &call, transfer, ret))
 		return 0;
 	if (c->role == ROLE_CLIENT && !incoming && c->entered) {
@@ -288,7 +300,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		if (w->position == w->size)
 			return 0;
 	}
-	look_at_call(ctx, c, w);
+	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
 
@@ -318,20 +330,21 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	struct connection *c = connections.lookup(&file);
 	if (!c || c->ignored)
 		return 0;
+
+	struct work *w = works.lookup(&zero);
+	if (!w)
+		return 0;
+	use_connection(w, c, file, pid, call.args[0], 0);
 	if (nr == NR_close) {
+		w->last = 1;
 		if (c->slot.family == FAMILY_UNIX && last_reference(file))
-			end_connection(file, c);
+			steps.call(ctx, STEP_FINISH);
 		return 0;
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
 
-	struct work *w = works.lookup(&zero);
-	if (!w)
-		return 0;
-
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
-	use_connection(w, c, file, pid, fd, 0);
 	if (!use_call(w, &call, transfer, transfer == TRANSFER_BUFFER ? call.args[2] : 0))
 		return 0;
 	if (transfer != TRANSFER_BUFFER) {
@@ -353,7 +366,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	c->responses_before = c->responses;
 	c->slot_before = c->slot_used;
 	c->piped_before = c->piped;
-	look_at_call(ctx, c, w);
+	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
 

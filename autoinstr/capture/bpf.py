@@ -1,0 +1,54 @@
+"""The few bpf(2) calls that the process that stays needs itself: looking at a hash map, and at a program's figures."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Iterator
+
+SYSCALL = {"x86_64": 321, "aarch64": 280}
+MAP_LOOKUP_ELEM, MAP_GET_NEXT_KEY, OBJ_GET_INFO_BY_FD = 1, 4, 15
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """bpf(2); OSError if it fails."""
+    buffer = ctypes.create_string_buffer(attributes, max(len(attributes), 72))
+    result: int = _libc.syscall(SYSCALL[platform.machine()], command, buffer, len(buffer))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def items(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
+    """All (key, value) of a hash map. Entries that come or go meanwhile may be missed."""
+    key, following = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(key_size)
+    value = ctypes.create_string_buffer(value_size)
+    previous = 0
+    while True:
+        try:
+            bpf(MAP_GET_NEXT_KEY, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(following)))
+        except FileNotFoundError:
+            return
+        ctypes.memmove(key, following, key_size)
+        previous = ctypes.addressof(key)
+        try:
+            bpf(MAP_LOOKUP_ELEM, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(value)))
+        except FileNotFoundError:
+            continue
+        yield key.raw, value.raw
+
+
+def program_info(fd: int) -> tuple[int, int, int]:
+    """(ns run, runs, runs skipped) of a program; the first two are 0 unless kernel.bpf_stats_enabled is set.
+
+    Offsets are those of struct bpf_prog_info (include/uapi/linux/bpf.h); older kernels fill in less.
+    """
+    info = ctypes.create_string_buffer(224)
+    bpf(OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)))
+    run_time, runs, missed = struct.unpack_from("<QQQ", info, 192)
+    return run_time, runs, missed

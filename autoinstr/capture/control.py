@@ -1,0 +1,70 @@
+"""What the kernel side is told: who is a target, which ports make one. Through mapped memory.
+
+Not by bpf(2): while a task is inside that call on a CPU, the kernel skips other programs there.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+
+from autoinstr.capture.abi import COUNTERS, Counter
+
+WATCHED = 1
+KEPT = 2 | 4  # flags that the kernel side sets by itself
+SELF = 128
+
+MAX_PIDS = 4 << 20  # PID_MAX_LIMIT of the kernel
+PORTS = 65536
+
+
+class Control:
+    """Targets, ports and switches; and the kernel side's counters."""
+
+    def __init__(self, maps: dict[str, int]) -> None:
+        self._targets = maps["targets"]
+        self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
+        self._control = mmap.mmap(maps["control"], mmap.PAGESIZE)
+        self._counters_map = mmap.mmap(maps["counters"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._counters = np.frombuffer(self._counters_map, np.uint64, COUNTERS)
+
+    def _flags(self, pid: int, flags: int, keep: int) -> None:
+        # one page at a time: the whole map is 4 MB, and a mapping counts as this process's memory
+        page, at = divmod(pid, mmap.PAGESIZE)
+        with mmap.mmap(self._targets, mmap.PAGESIZE, offset=page * mmap.PAGESIZE) as window:
+            window[at] = window[at] & keep | flags
+
+    def watch(self, pid: int) -> None:
+        """From now on the process is a target; its children will be, too."""
+        if 0 < pid < MAX_PIDS:
+            self._flags(pid, WATCHED, KEPT)
+
+    def ignore(self, pid: int) -> None:
+        """The process is no target, or no longer."""
+        if 0 < pid < MAX_PIDS:
+            self._flags(pid, 0, 0)
+
+    def exclude_self(self, pid: int) -> None:
+        """The process is the agent: never a target, and nor is the other end of its connections told of them."""
+        self._flags(pid, SELF, 0)
+
+    def watch_ports(self, ports: Iterable[int]) -> None:
+        """Who begins to listen on one of these TCP ports is a target at once."""
+        bits = np.zeros(PORTS, np.uint8)
+        bits[list(ports)] = 1
+        self._ports[: PORTS // 8] = np.packbits(bits, bitorder="little").tobytes()
+
+    def watch_programs(self, wanted: bool) -> None:
+        """Every process that executes a new program is watched until `ignore` says otherwise."""
+        self._control[:4] = struct.pack("<I", wanted)
+
+    def in_namespace(self) -> bool:
+        """Has the kernel side learnt in which PID namespace this process is? Only asked when it is not the first."""
+        return struct.unpack_from("<Q", self._control, 8)[0] != 0
+
+    def counters(self) -> dict[Counter, int]:
+        """What the kernel side has counted since it was loaded."""
+        return {counter: int(self._counters[counter]) for counter in Counter}

@@ -1,0 +1,49 @@
+"""A BPF ring buffer whose records all have one size, as numpy arrays.
+
+Layout of the mapping (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the
+data, twice in a row, so that a batch that wraps is still contiguous. Each record: u32 length (bit 31: still being
+written, bit 30: discarded), u32 page offset, payload; all padded to 8 bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUSY = np.uint32(1 << 31)
+DISCARDED = np.uint32(1 << 30)
+
+
+class Ring:
+    """`read` returns what is there, `release` gives it back to the kernel."""
+
+    def __init__(self, fd: int, size: int, record: np.dtype[np.void]) -> None:
+        self.fd = fd
+        self.size = size
+        self._record = np.dtype([("length", "<u4"), ("page", "<u4"), ("payload", record)])
+        page = mmap.PAGESIZE
+        self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._map = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
+        self._producer = np.frombuffer(self._map, np.uint64, 1)
+
+    def filled(self) -> float:
+        """Share of the ring that waits to be read, 0 to 1."""
+        return (int(self._producer[0]) - int(self._consumer[0])) / self.size
+
+    def read(self, limit: int) -> NDArray[np.void]:
+        """At most `limit` records, in order, as a view of the ring: valid until `release`."""
+        at = int(self._consumer[0])
+        n = min((int(self._producer[0]) - at) // self._record.itemsize, limit)
+        batch = np.frombuffer(self._map, self._record, n, offset=mmap.PAGESIZE + at % self.size)
+        busy = batch["length"] & BUSY
+        if busy.any():
+            batch = batch[: int(busy.argmax())]
+        payload: NDArray[np.void] = batch["payload"]
+        return payload
+
+    def release(self, count: int) -> None:
+        """Give the first `count` records of the last `read` back."""
+        self._consumer[0] += np.uint64(count * self._record.itemsize)
