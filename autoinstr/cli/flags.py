@@ -1,4 +1,4 @@
-"""The flags that `run` and `targets` share, made from the tables in `config.py`, and the words about them in --help."""
+"""The flags that `run` and `targets` share, made from the tables of `config/options.py`, and their words in --help."""
 
 from __future__ import annotations
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoinstr.cli.flags import HOW_SELECTED, add_options, add_selecting
 from autoinstr.cli.run import set_up_logging
 from autoinstr.config import Config, load, require_selectors
-from autoinstr.model import Target
+
+if TYPE_CHECKING:
+    from autoinstr.model import Target  # costs numpy
 
 _COLUMNS = ("PID", "SERVICE", "NAME FROM", "LANGUAGE", "PORTS", "SELECTED BY", "LIBRARIES")
 

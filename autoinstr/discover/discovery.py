@@ -7,7 +7,9 @@ Must never watch the agent itself or what it started, and never look at /proc as
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import mmap
 import os
 import time
 from collections.abc import Iterable
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from autoinstr.capture.abi import ProcessKind
 from autoinstr.discover.listeners import Listeners
 from autoinstr.discover.naming import name_service
-from autoinstr.discover.process import Process, Stat, all_pids, from_monotonic, read_bytes, read_children, read_stat
+from autoinstr.discover.process import Process, Stat, all_pids, from_monotonic, read_children, read_stat
 from autoinstr.discover.resource import make_service
 from autoinstr.discover.runtime import Runtimes
 from autoinstr.health import Health
@@ -29,6 +31,7 @@ from autoinstr.selection import Selection, Selector, wanted
 log = logging.getLogger(__name__)
 
 MAX_SERVICES = 2000  # resources told apart; beyond it a process shares the resource of an earlier one of its name
+MAX_PID = 1 << 22  # PID_MAX_LIMIT of 64-bit kernels
 MAX_TARGETS = 65536  # a fork bomb inside a target must not eat the agent's memory
 REMEMBER = 30.0  # seconds that an ended process's records may come late
 SAME_START = 0.5  # seconds by which two readings of one process's start differ at most; pids are not reused that fast
@@ -101,14 +104,14 @@ class Discovery:
         self._resource = resource or {}
         self._quiet = quiet
         self._runtimes = Runtimes()
-        self._own = {os.getpid()}
-        self._starters = _ancestors(os.getpid())
+        self._own = {own_pid()}
+        self._starters = _ancestors(own_pid())
         self._looked: dict[int, _Looked] = {}
         self._wanted_before: dict[str, set[int]] = {}
         self._ended: dict[int, float] = {}
         self._numbers: dict[int, int] = {}  # id of a Service in self.services -> index
         self._service: dict[int, Service] = {}  # pid -> service, ended ones too
-        self._slots = np.zeros(_pid_limit(), np.int32)  # pid -> index + 1, or one of the marks above
+        self._slots = _slots()  # pid -> index + 1, or one of the marks above
         self._pinned = self._pin(pid for selector in selection.selectors for pid in selector.pid)
         self._said: set[tuple[str, str]] = set()
         self._denied: dict[int, str] = {}
@@ -134,7 +137,7 @@ class Discovery:
         removed = [pid for pid, target in self.targets.items() if not _same(target, stats.get(pid))]
         for pid in removed:
             self._remove(pid)
-        self._own = _descendants(os.getpid(), stats)
+        self._own = _descendants(own_pid(), stats)
         self._looked = {pid: looked for pid, looked in self._looked.items() if pid in stats}
         listeners = Listeners()
         wanted_now: dict[str, set[int]] = {}
@@ -197,7 +200,7 @@ class Discovery:
             if kind == ProcessKind.FORK:
                 self._on_fork(pid, int(event["parent"]), int(event["time"]), changes)
             elif pid in self._own:
-                if kind == ProcessKind.EXIT and pid != os.getpid():
+                if kind == ProcessKind.EXIT and pid != own_pid():
                     self._own.discard(pid)
             elif kind == ProcessKind.EXEC:
                 self._on_exec(pid, event, changes)
@@ -382,12 +385,17 @@ class Discovery:
             self._said.add(("", "denied"))
             some = ", ".join(f"{pid} {name}" for pid, name in list(self._denied.items())[:5])
             log.warning(
-                "%d processes could not be looked at (%s%s), so no port or exe selector matches them:"
+                "%d process(es) could not be looked at (%s%s), so no port or exe selector matches them:"
                 " this needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
                 len(self._denied),
                 some,
                 " ..." if len(self._denied) > 5 else "",
             )
+
+
+def own_pid() -> int:
+    """The agent's: replaced by tests, which start what they look at."""
+    return os.getpid()
 
 
 def _same(target: Target, stat: Stat | None) -> bool:
@@ -433,9 +441,9 @@ def _parents_first(stats: dict[int, Stat]) -> list[int]:
     return result
 
 
-def _pid_limit() -> int:
-    """Slots for every pid that there can be; untouched ones cost no memory."""
-    try:
-        return int(read_bytes("/proc/sys/kernel/pid_max")) + 2
-    except (OSError, ValueError):
-        return (1 << 22) + 2
+def _slots() -> NDArray[np.int32]:
+    """One for every pid that there can be. Untouched pages cost no memory, if the kernel makes them no huge ones."""
+    memory = mmap.mmap(-1, (MAX_PID + 2) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.int32)

@@ -71,6 +71,8 @@ def by_directory(directory: str) -> str:
 
 def by_module(process: Process, module: str, source: str) -> Named:
     """`shop.main:app` -> shop; `main:app` -> the working directory's name; the module if nothing says more."""
+    if module == "http.server":
+        return Named(module, source)  # the standard library's own: the one module that serves by itself
     path = re.split(r"[:(]", module, maxsplit=1)[0]
     parts = stem(path).split(".") if "/" in path else path.removesuffix(".py").split(".")
     kept = len(parts)

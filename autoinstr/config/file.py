@@ -1,6 +1,6 @@
 """The configuration file: YAML, `${ENV}` expanded, checked against the schema below.
 
-In: a path and the environment. Out: `FileSettings` in the words of `config.py`. Every error names file, line, key and
+In: a path and the environment. Out: `FileSettings` in the words of `options.py`. Every error names file, line, key and
 what is allowed. Environment variables are put into values after the file was read, so no value can change its shape.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from autoinstr import config as options
+from autoinstr.config import options
 from autoinstr.errors import UsageError
 from autoinstr.selection import Selection, Selector
 
@@ -153,10 +153,11 @@ class _Document:
                 return FileSettings(Selection(), {}, {})
             self._expand(self._root, loader, [])
             data = loader.construct_document(self._root)
-            file = msgspec.convert(data, File)
+            file = msgspec.convert({} if data is None else data, File, strict=False)  # "80" from a quoted "${PORT}"
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise UsageError(f"{self._path}, line {line}: not YAML: {error.problem}") from None
+            hint = '; inside {} or [] quote a variable: "${NAME}"' if "${" in "".join(text.splitlines()[line - 1 : line]) else ""
+            raise UsageError(f"{self._path}, line {line}: not YAML: {error.problem}{hint}") from None
         except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
             if isinstance(error, msgspec.ValidationError):
                 raise self._invalid(error) from None
@@ -230,7 +231,7 @@ class _Document:
             )
         return ""
 
-    # --- into the words of config.py
+    # --- into the words of options.py
 
     def _translate(self, file: File) -> FileSettings:
         selection = Selection(

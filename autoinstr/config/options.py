@@ -1,20 +1,21 @@
-"""Everything that `autoinstr run` needs to know, from four places: flags over environment over file over defaults.
+"""`Config`, and the tables of everything that can be set.
 
-In: what argparse found, the environment, a configuration file. Out: `Config`, checked. Every option is one line in
-`OPTIONS`: its environment variables, its place in the file, how its text is read, its default and its meaning.
-The command line, `--help` and the documentation are made from that table. Must never look at the system.
+Every option is one entry in `OPTIONS`: its environment variables, its place in the file, how its text is read, its
+default and its meaning; the command line, `--help` and the file are made from it. Must never look at the system.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from autoinstr.errors import UsageError
-from autoinstr.model import Attributes
 from autoinstr.selection import Selection, Selector, parse_ports
+
+if TYPE_CHECKING:
+    from autoinstr.model import Attributes  # costs numpy, which --help does not need
 
 EXPORTERS = ("otlp", "console", "prometheus", "none")
 FORMATS = ("text", "json")
@@ -101,7 +102,9 @@ def parse_bool(text: str) -> bool:
     raise UsageError(f"{text!r} is neither true nor false")
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
+def number(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers."""
+
     def parse(text: str) -> int:
         if not text.strip().isdecimal() or not low <= int(text) <= high:
             raise UsageError(f"{text!r} is not a number from {low} to {high}")
@@ -137,10 +140,6 @@ def parse_attributes(text: str) -> dict[str, str]:
     return found
 
 
-def _milliseconds(text: str) -> float:
-    return _number(1, 1 << 31)(text) / 1000
-
-
 _SAMPLERS = (
     "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio,"
     " keep_errors_slow"
@@ -170,7 +169,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "prometheus_port",
         "port that /metrics is served on (default: 9464); given, it adds the prometheus exporter",
-        _number(0, 65535),
+        number(0, 65535),
         ("AUTOINSTR_PROMETHEUS_PORT", "OTEL_EXPORTER_PROMETHEUS_PORT"),
         "prometheus.port",
         metavar="PORT",
@@ -225,7 +224,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "cardinality_limit",
         "series of one metric; the rest is counted in one overflow series (default: 2000)",
-        _number(1, 1_000_000),
+        number(1, 1_000_000),
         ("AUTOINSTR_CARDINALITY_LIMIT",),
         "metrics.cardinality_limit",
         metavar="N",
@@ -274,116 +273,13 @@ SELECTING: tuple[tuple[str, str, str, str], ...] = (
 )
 EXCLUDING = ("exclude_exe", "AUTOINSTR_EXCLUDE_EXE", ",", "never watch executables that match")
 
-_TEACH = """say which processes to watch. For example:
-  autoinstr run --port 8080              what listens on port 8080
-  autoinstr run --port 8080,9000-9100    several ports
-  autoinstr run --exe '*/nginx'          an executable
-  autoinstr run --cmd '*shop.main:app*'  a command line
-  autoinstr run --pid 4711               one process and its children
-  autoinstr run --config autoinstr.yaml  selectors and service names from a file
-`autoinstr targets --port 1-65535` lists everything that listens on this host."""
 
-
-def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Config:
-    """The settings of this run. `flags`: what was given on the command line, by name, absent or None if it was not."""
-    path = flags.get("config") or environment.get("AUTOINSTR_CONFIG", "")
-    settings: dict[str, Any] = {}
-    from_file = None
-    if path:
-        from autoinstr.configfile import read_file  # noqa: PLC0415 - costs 50 ms, not needed without a file
-
-        from_file = read_file(path, environment)
-        settings |= from_file.settings
-    settings |= _from_environment(environment)
-    settings |= _from_flags(flags)
-    selection = _select(flags, environment, from_file.selection if from_file else Selection())
-    otel = (from_file.environment if from_file else {}) | {
-        name: value for name, value in environment.items() if name.startswith("OTEL_") and value.strip()
-    }
-    resource = (from_file.settings.get("resource", {}) if from_file else {}) | settings.get("resource", {})
-    settings["resource"] = resource
-    settings["exports"] = _exports(settings, otel)
-    settings.setdefault("service_name", resource.get("service.name", ""))
-    known = {one.name for one in fields(Config)}
-    values = {name: value for name, value in settings.items() if name in known}
-    return Config(selection=selection, environment=otel, **values)
-
-
-def _exports(settings: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, ...]:
-    exports: tuple[str, ...] = settings.get("exports", ())
-    if not exports:
-        endpoint = re.compile(r"OTEL_EXPORTER_OTLP_(TRACES_|METRICS_)?ENDPOINT")
-        exports = ("otlp",) if any(endpoint.fullmatch(name) for name in environment) else ("console",)
-    if "none" in exports and len(exports) > 1:
-        raise UsageError(f"export {', '.join(exports)}: none goes with no other exporter")
-    if "prometheus_port" in settings and "prometheus" not in exports and "none" not in exports:
-        exports = (*exports, "prometheus")
-    return exports
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for option in OPTIONS:
-        for variable in option.environment:
-            if text := environment.get(variable, "").strip():
-                found[option.name] = _checked(option.parse, text, f"environment variable {variable}")
-                break
-    interval = environment.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip()
-    if interval and "metric_interval" not in found:
-        found["metric_interval"] = _checked(_milliseconds, interval, "environment variable OTEL_METRIC_EXPORT_INTERVAL")
-    return found
-
-
-def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for option in OPTIONS:
-        value = flags.get(option.name)
-        if value is None or value == []:
-            continue
-        text = ",".join(value) if isinstance(value, list) else value
-        flag = "--export" if option.name == "exports" else f"--{option.name.replace('_', '-')}"
-        found[option.name] = _checked(option.parse, text, flag) if isinstance(text, str) else text
-    return found
-
-
-def _checked(parse: Callable[[str], Any], text: str, where: str) -> Any:
+def checked(parse: Callable[[str], Any], text: str, where: str) -> Any:
+    """Read a text; an error says where the text stood."""
     try:
         return parse(text)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-
-
-# --- which processes
-
-
-def _select(flags: Mapping[str, Any], environment: Mapping[str, str], from_file: Selection) -> Selection:
-    """Selectors of the first place that has any; exclusions of all places."""
-    by_flag = [selector for key, *_ in SELECTING for selector in _by_flag(key, flags.get(key) or [], f"--{key}")]
-    by_environment = [
-        selector
-        for key, variable, separator, _ in SELECTING
-        for selector in _by_flag(key, _split(environment.get(variable, ""), separator), variable, "=")
-    ]
-    key, variable, separator, _ = EXCLUDING
-    patterns = [*(flags.get(key) or []), *_split(environment.get(variable, ""), separator)]
-    exclude = tuple(Selector(f"--exclude-exe {pattern}", exe=(pattern,)) for pattern in patterns)
-    agents = flags.get("include_agents") or _checked(
-        parse_bool, environment.get("AUTOINSTR_INCLUDE_AGENTS", ""), "environment variable AUTOINSTR_INCLUDE_AGENTS"
-    )
-    return Selection(
-        selectors=tuple(by_flag or by_environment or from_file.selectors),
-        exclude=(*exclude, *from_file.exclude),
-        include_agents=bool(agents or from_file.include_agents),
-    )
-
-
-def _split(text: str, separator: str) -> list[str]:
-    parts = text.split(separator) if separator else [text]
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _by_flag(key: str, values: Sequence[str], where: str, joint: str = " ") -> list[Selector]:
-    return [make_selector(key, [value], f"{where}{joint}{value}", where) for value in values]
 
 
 def make_selector(key: str, values: Sequence[str], origin: str, where: str) -> Selector:
@@ -392,17 +288,11 @@ def make_selector(key: str, values: Sequence[str], origin: str, where: str) -> S
         raise UsageError(f"{where}: an empty value selects nothing")
     match key:
         case "port":
-            ranges = tuple(one for value in values for one in _checked(parse_ports, value, where))
+            ranges = tuple(one for value in values for one in checked(parse_ports, value, where))
             return Selector(origin, ports=ranges)
         case "pid":
-            return Selector(origin, pid=tuple(_checked(_number(1, 1 << 22), value, where) for value in values))
+            return Selector(origin, pid=tuple(checked(number(1, 1 << 22), value, where) for value in values))
         case "exe":
             return Selector(origin, exe=tuple(values))
         case _:
             return Selector(origin, cmd=tuple(values))
-
-
-def require_selectors(config: Config) -> None:
-    """Teach how to select, if nothing is selected."""
-    if not config.selection.selectors:
-        raise UsageError(_TEACH)

@@ -1,0 +1,16 @@
+"""config: the settings of a run, from flags over environment over file over defaults."""
+
+from autoinstr.config.load import load, require_selectors
+from autoinstr.config.options import EXCLUDING, EXPORTERS, OPTIONS, SELECTING, Config, Option, Routes
+
+__all__ = [
+    "EXCLUDING",
+    "EXPORTERS",
+    "OPTIONS",
+    "SELECTING",
+    "Config",
+    "Option",
+    "Routes",
+    "load",
+    "require_selectors",
+]
