@@ -37,7 +37,7 @@ START_LIMIT = 30  # seconds a service or the agent may take until it is ready
 BUILD_LIMIT = 180  # seconds that the first build of the Go service may take
 LATE = 8  # seconds to be seen, for a service that joins late
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # even if we are killed ourselves
-ABOUT = "p50/p95/p99 are interpolated within histogram buckets"
+ABOUT = "p50, p95, p99: interpolated within histogram buckets"
 
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
@@ -272,9 +272,9 @@ class Picture:
             self._live.stop()
 
     def show(self, before: Timed, now: Timed) -> None:
-        seen = f"{now.reading.requests:,} requests seen, of {len(now.reading.served)} of {self._services} services"
+        seen = f"{now.reading.requests:,} requests seen, {len(now.reading.served)} of {self._services} services"
         if self._live:
-            caption = f"last {WINDOW} s · {seen} · {ABOUT} · Ctrl-C ends"
+            caption = f"last {WINDOW} s · {seen} · Ctrl-C ends\n{ABOUT}"
             rows = max(5, console.height - 12)
             picture = table.table(now.reading, before.reading, now.time - before.time, rows, caption)
             self._live.update(picture, refresh=True)
@@ -308,7 +308,7 @@ def run(work: Path) -> int:
         reading = watch(demo, seconds)
     finally:
         demo.end()
-    caption = f"since the start · {ABOUT}"
+    caption = f"since the start\n{ABOUT}"
     console.print(table.table(reading, table.Reading(), time.monotonic() - began, 100, caption))
     missing = demo.missing(reading)
     if missing:
