@@ -254,6 +254,11 @@ class Demo:
         return [service.name for service in self.services if not reading.served[service.port]]
 
 
+def summary(reading: table.Reading) -> str:
+    lost = ", ".join(f"{count:,} {what}" for what, count in reading.lost.items())
+    return f"{reading.requests:,} requests seen, {f'lost: {lost}' if lost else 'nothing lost'}"
+
+
 class Picture:
     """What shows the readings: a table in place on a terminal, a line now and then elsewhere."""
 
@@ -272,7 +277,7 @@ class Picture:
             self._live.stop()
 
     def show(self, before: Timed, now: Timed) -> None:
-        seen = f"{now.reading.requests:,} requests seen, {len(now.reading.served)} of {self._services} services"
+        seen = f"{summary(now.reading)}, {len(now.reading.served)} of {self._services} services"
         if self._live:
             caption = f"last {WINDOW} s · {seen} · Ctrl-C ends\n{ABOUT}"
             rows = max(5, console.height - 12)
@@ -308,7 +313,7 @@ def run(work: Path) -> int:
         reading = watch(demo, seconds)
     finally:
         demo.end()
-    caption = f"since the start\n{ABOUT}"
+    caption = f"since the start · {summary(reading)}\n{ABOUT}"
     console.print(table.table(reading, table.Reading(), time.monotonic() - began, 100, caption))
     missing = demo.missing(reading)
     if missing:

@@ -57,10 +57,11 @@ class Totals:
 
 @dataclass
 class Reading:
-    """One answer of /metrics: totals by row, and requests served by port."""
+    """One answer of /metrics: totals by row, requests served by port, and what the agent says it has lost."""
 
     totals: dict[Key, Totals] = field(default_factory=lambda: defaultdict(Totals))
     served: Counter[int] = field(default_factory=Counter)
+    lost: dict[str, int] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:
@@ -68,12 +69,15 @@ class Reading:
 
 
 def read(text: str) -> Reading:
-    """The durations of HTTP requests in a page of metrics; all else is passed over."""
+    """The durations of HTTP requests in a page of metrics, and losses; all else is passed over."""
     reading = Reading()
     for sample in SAMPLE.finditer(text):
         family = DURATION.fullmatch(sample["name"])
+        labels, value = dict(LABEL.findall(sample["labels"])), float(sample["value"])
         if family:
-            _add(reading, family[1], family[2], dict(LABEL.findall(sample["labels"])), float(sample["value"]))
+            _add(reading, family[1], family[2], labels, value)
+        elif sample["name"] == "autoinstr_lost_total" and value:
+            reading.lost[labels["loss"]] = int(value)
     return reading
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from autoinstr.export.prometheus.exposition import render
+from autoinstr.health import Health, Loss
 from autoinstr.model import Series, Service, Snapshot
+from autoinstr.red.own import own_metrics
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 
@@ -71,6 +73,13 @@ def test_quantiles_are_interpolated_within_their_bucket(q: float, seconds: float
 
 def test_no_requests_no_quantile() -> None:
     assert table.Totals().quantile(0.5) is None
+
+
+def test_losses_are_told() -> None:
+    health = Health()
+    health.lose(Loss.RING_FULL, 3)
+    text = render(Snapshot(0, 1, False, [], own_metrics(health, 0)), SERVICES, open_metrics=False).decode()
+    assert table.read(text).lost == {"ring_full": 3}
 
 
 def test_escaped_label_values() -> None:

@@ -64,6 +64,11 @@ def test_loss(loss: Loss) -> None:
     assert has(loss.label)
 
 
+@pytest.mark.parametrize("name", sorted(set(re.findall(r'(?:\.did\(\s*|gauges\[|work\[)"(\w+)"', SOURCES))))
+def test_self_metric(name: str) -> None:
+    assert has(f"autoinstr.{name}")
+
+
 @pytest.mark.parametrize("target", re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 def test_make_target_is_listed(target: str) -> None:
     assert f"make {target}" in README or target in ("help", "lint", "clean")
