@@ -156,7 +156,11 @@ class _Document:
             file = msgspec.convert({} if data is None else data, File, strict=False)  # "80" from a quoted "${PORT}"
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            hint = '; inside {} or [] quote a variable: "${NAME}"' if "${" in "".join(text.splitlines()[line - 1 : line]) else ""
+            hint = (
+                '; inside {} or [] quote a variable: "${NAME}"'
+                if "${" in "".join(text.splitlines()[line - 1 : line])
+                else ""
+            )
             raise UsageError(f"{self._path}, line {line}: not YAML: {error.problem}{hint}") from None
         except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
             if isinstance(error, msgspec.ValidationError):

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from autoinstr.capture.abi import ProcessKind
 from autoinstr.discover.listeners import Listeners
 from autoinstr.discover.naming import name_service
-from autoinstr.discover.process import Process, Stat, all_pids, from_monotonic, read_children, read_stat
+from autoinstr.discover.process import (
+    Process,
+    Stat,
+    all_pids,
+    from_monotonic,
+    may_look_at_others,
+    read_children,
+    read_stat,
+)
 from autoinstr.discover.resource import make_service
 from autoinstr.discover.runtime import Runtimes
 from autoinstr.health import Health
@@ -384,7 +392,8 @@ class Discovery:
         if self._denied and ("", "denied") not in self._said:
             self._said.add(("", "denied"))
             some = ", ".join(f"{pid} {name}" for pid, name in list(self._denied.items())[:5])
-            log.warning(
+            log.log(
+                logging.INFO if may_look_at_others() else logging.WARNING,
                 "%d process(es) could not be looked at (%s%s), so no port or exe selector matches them:"
                 " this needs root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
                 len(self._denied),

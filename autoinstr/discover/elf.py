@@ -45,7 +45,7 @@ def read_binary(descriptor: int) -> Binary:
         offset, size = sections.get(".comment", (0, 0))
         rust = b"rustc version" in os.pread(descriptor, min(size, MAX_COMMENT), offset)
         return Binary(bits, "rust" if rust else "")
-    except (OSError, struct.error, ValueError, OverflowError):
+    except (OSError, struct.error, ValueError, OverflowError, IndexError):
         return Binary()
 
 

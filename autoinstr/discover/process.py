@@ -89,6 +89,12 @@ def read_children(pid: int) -> list[int]:
     return children
 
 
+def may_look_at_others() -> bool:
+    """Has the agent CAP_SYS_PTRACE (19)? Some processes can't be looked at even so: the kernel protects them."""
+    found = re.search(rb"CapEff:\s*([0-9a-f]+)", read_bytes("/proc/self/status"))
+    return bool(found and int(found[1], 16) >> 19 & 1)
+
+
 class Process:
     """A process; every property is read once, when first asked for."""
 

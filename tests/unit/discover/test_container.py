@@ -1,0 +1,51 @@
+"""Container ids, as the runtimes write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoinstr.discover.container import container_id
+
+ID = "3726b5a1a6f1c1f3a1e0c9b1f7c7d3c4a3e5b8d1e9f00112233445566778899a"
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        f"0::/system.slice/docker-{ID}.scope",
+        f"0::/docker/{ID}",
+        f"12:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}",
+        f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podaa_bb.slice/cri-containerd-{ID}.scope",
+        f"0::/kubepods/burstable/pod0f1d/{ID}",
+        f"0::/kubelet.slice/kubepods-podaa.slice:cri-containerd:{ID}",
+        f"0::/kubepods.slice/x.slice/crio-{ID}.scope/container",
+        f"0::/machine.slice/libpod-{ID}.scope/container",
+        f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
+        f"0::/../../docker-{ID}.scope",
+    ],
+)
+def test_by_control_group(cgroup: str) -> None:
+    assert container_id(cgroup + "\n") == ID
+
+
+def test_fargate() -> None:
+    task = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+    assert container_id(f"1:name=systemd:/ecs/{task}/{task}-1234567890\n") == f"{task}-1234567890"
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        f"36 35 8:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw - ext4 /dev/sda1 rw",
+        f"36 35 8:1 /containers/overlay-containers/{ID}/userdata/hosts /etc/hosts rw - ext4 /dev/sda1 rw",
+    ],
+)
+def test_by_mounts_in_a_private_namespace(mount: str) -> None:
+    assert container_id("0::/\n", f"1 0 0:1 / / rw - overlay overlay rw\n{mount}\n") == ID
+
+
+@pytest.mark.parametrize(
+    "cgroup", ["", "0::/\n", "0::/system.slice/nginx.service\n", "0::/user.slice/user-1000.slice/session-3.scope\n"]
+)
+def test_none(cgroup: str) -> None:
+    assert container_id(cgroup, f"9 1 0:1 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw\n") == ""
