@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoinstr.export.base import Context, Exporter
 from autoinstr.export.otlp.exporter import OtlpExporter
 from autoinstr.export.otlp.settings import read_batching, read_endpoint
@@ -9,9 +11,8 @@ from autoinstr.export.otlp.settings import read_batching, read_endpoint
 
 def create(context: Context) -> Exporter:
     """An exporter by the OTEL_EXPORTER_OTLP_* variables. UsageError: one of them can't be used."""
-    return OtlpExporter(
-        traces=read_endpoint("traces", context.environ),
-        metrics=read_endpoint("metrics", context.environ),
-        batching=read_batching(context.environ),
-        context=context,
-    )
+    traces = read_endpoint("traces", context.environ)
+    metrics = read_endpoint("metrics", context.environ)
+    batching = read_batching(context.environ)
+    traces = replace(traces, timeout=min(traces.timeout, batching.timeout))
+    return OtlpExporter(traces, metrics, batching, context)

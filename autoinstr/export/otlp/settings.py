@@ -37,6 +37,7 @@ REQUEST_BYTES = 1_500_000
 REQUEST_SPANS = 8192
 # The specification's 5 s suits an application's own few spans; here a span should be seen soon.
 DELAY_MS = 1_000
+BATCH_TIMEOUT_MS = 30_000
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110, 5.6.2
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
@@ -69,6 +70,7 @@ class Batching:
     request_bytes: int
     request_spans: int
     delay: float  # seconds that spans may wait for others to share a request with
+    timeout: float  # seconds, for one export; the endpoint's own timeout counts if it is shorter
 
 
 class Variables:
@@ -118,10 +120,7 @@ def read_endpoint(signal: str, environ: Mapping[str, str]) -> Endpoint:
 
 
 def read_batching(environ: Mapping[str, str]) -> Batching:
-    """Bounds of the span queue; OTEL_BSP_MAX_QUEUE_SIZE only narrows ours, which are in bytes.
-
-    OTEL_BSP_EXPORT_TIMEOUT has no part here: OTEL_EXPORTER_OTLP_TIMEOUT bounds an export with all its retries.
-    """
+    """Bounds of the span queue; OTEL_BSP_MAX_QUEUE_SIZE only narrows ours, which are in bytes."""
 
     def number(name: str, default: int, least: int = 1) -> int:
         return _number(environ.get(name, "").strip(), name, default, least)
@@ -134,6 +133,7 @@ def read_batching(environ: Mapping[str, str]) -> Batching:
         request_bytes=REQUEST_BYTES,
         request_spans=min(number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", REQUEST_SPANS), queue_spans or REQUEST_SPANS),
         delay=number("OTEL_BSP_SCHEDULE_DELAY", DELAY_MS, least=0) / 1000,
+        timeout=number("OTEL_BSP_EXPORT_TIMEOUT", BATCH_TIMEOUT_MS) / 1000,
     )
 
 
