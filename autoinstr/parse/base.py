@@ -1,0 +1,74 @@
+"""The contract of a protocol: how bytes of exchanges become columns of requests.
+
+A protocol is one file in `protocols/` and one line in `registry.py`; nobody else names it.
+
+1. `parse` gets exchanges of its own protocol only, server and client side mixed, at least one, and the index of each
+   one's service. It returns columns of the same length in the same order: no row may be left out or disturb another.
+2. The bytes are hostile. No exchange, however broken, raises: what can't be understood becomes a request with as
+   little as is known (counted as Loss.PARSE_ERROR), so that counts stay exact.
+3. Work per request is array work. Python runs once for each thing not seen before (a group, a path's node, a host),
+   and the number of such things is bounded by a named MAX_ constant, with the reason beside it. The cost of a request
+   does not depend on whether its path was seen before.
+4. No I/O, no clock: times come with the record. State is only what has been learned (tables above), never a row.
+5. Texts that leave are printable ASCII: other bytes are percent-encoded. Secrets don't leave: no header values beyond
+   trace context and host, query strings only if asked for, and redacted.
+6. What requests share goes into a `Group`, names and all (semantic conventions): later stages know no protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.health import Health
+from autoinstr.model import Service
+from autoinstr.parse.groups import Groups
+from autoinstr.parse.routes import RouteOptions
+from autoinstr.parse.texts import Texts
+from autoinstr.parse.traceparent import Parents
+
+Batch: TypeAlias = NDArray[Any]  # of EXCHANGE records (`capture/abi.py`)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What protocols are made with."""
+
+    groups: Groups
+    routes: RouteOptions
+    health: Health
+    services: Sequence[Service]  # by index; grows while we run
+    queries: bool  # keep query strings, redacted
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What only the protocol knows of n requests, in the order of the exchanges."""
+
+    group: NDArray[np.int32]
+    text: Texts
+    query: Texts
+    parents: Parents
+
+    def take(self, rows: NDArray[np.intp]) -> Parsed:
+        """Some of the requests."""
+        text, query, parents = self.text, self.query, self.parents
+        return Parsed(
+            self.group[rows],
+            Texts(text.data, text.at[rows], text.size[rows]),
+            Texts(query.data, query.at[rows], query.size[rows]),
+            Parents(parents.valid[rows], parents.trace[rows], parents.span[rows], parents.flags[rows]),
+        )
+
+
+class ProtocolParser(Protocol):
+    """See the contract above."""
+
+    def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed: ...
+
+
+MakeParser: TypeAlias = Callable[[Context], ProtocolParser]

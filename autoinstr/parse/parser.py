@@ -1,0 +1,133 @@
+"""The parse stage: batches of exchanges become batches of requests.
+
+In: EXCHANGE records, the service of each, the offset between the kernel's clock and Unix time. Out: `Requests`, whose
+groups are in the `Groups` given. Knows no protocol (`registry.py`), does no I/O, reads no clock, and never raises
+because of what a record holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.capture.abi import Protocol, Role
+from autoinstr.health import Health, Loss
+from autoinstr.model import Requests, Service
+from autoinstr.parse import texts as tx
+from autoinstr.parse.base import Batch, Context, Parsed
+from autoinstr.parse.groups import Groups
+from autoinstr.parse.registry import PROTOCOLS
+from autoinstr.parse.routes import RouteOptions
+from autoinstr.parse.traceparent import Parents, no_parents
+
+# Rows worked on at a time: their intermediate arrays fit a core's cache, and the fixed cost still counts little.
+CHUNK = 4096
+
+_LARGEST = np.uint64(1 << 62)
+
+
+class Parser:
+    """Holds what the protocols have learned: tables of routes, hosts and methods, each bounded."""
+
+    def __init__(
+        self,
+        groups: Groups,
+        routes: RouteOptions,
+        health: Health,
+        *,
+        services: Sequence[Service] = (),
+        queries: bool = False,
+    ) -> None:
+        """`services` is the growing list that indices of services point into; without it they have no names.
+
+        Raises UsageError for route patterns that can't be used.
+        """
+        context = Context(groups, routes, health, services, queries)
+        self._health = health
+        self._protocols = {protocol: make(context) for protocol, make in PROTOCOLS.items()}
+
+    def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
+        """The requests of a batch, in its order.
+
+        `service`: (n,) index of the service of each exchange. `wall_offset`: ns to add to CLOCK_MONOTONIC to get Unix
+        time. Exchanges of an unknown protocol, role or service are left out, and counted.
+        """
+        known = np.isin(batch["protocol"], list(self._protocols)) & (service >= 0)
+        known &= (batch["role"] == Role.SERVER) | (batch["role"] == Role.CLIENT)
+        if not known.all():
+            self._health.lose(Loss.PARSE_ERROR, len(batch) - int(np.count_nonzero(known)))
+            batch, service = batch[known], service[known]
+        if not len(batch):
+            nothing = Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0))
+            return _requests(batch, nothing, wall_offset)
+        parts = [
+            self._chunk(batch[start : start + CHUNK], service[start : start + CHUNK])
+            for start in range(0, len(batch), CHUNK)
+        ]
+        return _requests(batch, _joined(parts), wall_offset)
+
+    def _chunk(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
+        protocol = batch["protocol"]
+        if (protocol == protocol[0]).all():
+            return self._protocols[Protocol(int(protocol[0]))].parse(batch, service)
+        order, parts = [], []
+        for number in np.unique(protocol).tolist():
+            rows = np.flatnonzero(protocol == number)
+            order.append(rows)
+            parts.append(self._protocols[Protocol(number)].parse(batch[rows], service[rows]))
+        return _joined(parts).take(np.argsort(np.concatenate(order)))
+
+
+def _joined(parts: list[Parsed]) -> Parsed:
+    """All rows of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    parents = [part.parents for part in parts]
+    return Parsed(
+        np.concatenate([part.group for part in parts]),
+        tx.concatenate([part.text for part in parts]),
+        tx.concatenate([part.query for part in parts]),
+        Parents(
+            np.concatenate([some.valid for some in parents]),
+            np.concatenate([some.trace for some in parents]),
+            np.concatenate([some.span for some in parents]),
+            np.concatenate([some.flags for some in parents]),
+        ),
+    )
+
+
+def _requests(batch: Batch, parsed: Parsed, wall_offset: int) -> Requests:
+    """Add what every protocol's exchanges have in common."""
+    start = _signed(batch["request_start"])
+    # Without a response the request's own end is the last that was seen of it.
+    ended = np.maximum(batch["request_end"], batch["request_start"])
+    end = _signed(np.where(batch["response_end"] > 0, batch["response_end"], ended))
+    text, query, parents = parsed.text, parsed.query, parsed.parents
+    return Requests(
+        group=parsed.group,
+        start=start + np.int64(wall_offset),
+        end=np.maximum(start, end) + np.int64(wall_offset),
+        request_size=_signed(batch["request_body"]),
+        response_size=_signed(batch["response_body"]),
+        pid=batch["pid"].copy(),
+        tid=batch["tid"].copy(),
+        text=text.data,
+        text_at=text.at,
+        text_size=text.size,
+        query=query.data,
+        query_at=query.at,
+        query_size=query.size,
+        peer=batch["remote"].copy(),
+        peer_port=batch["remote_port"].copy(),
+        has_parent=parents.valid,
+        parent_trace=parents.trace,
+        parent_span=parents.span,
+        parent_flags=parents.flags,
+    )
+
+
+def _signed(column: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Counts and times as signed numbers; what no clock or body reaches is cut to half of what they hold."""
+    return np.minimum(column, _LARGEST).astype(np.int64)

@@ -1,0 +1,1 @@
+"""One file a protocol; `parse/base.py` has the contract."""

@@ -1,0 +1,165 @@
+"""Many byte strings as one array: lying end to end, and operations on all of them at once.
+
+In: arrays of bytes, offsets and sizes. Out: the same kinds of arrays. Never a loop over the strings: the cost of a
+request must not depend on whether its path was seen before.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = np.uint64
+MAX_HASHED = 128  # bytes of a string that its hash covers: those who need longer ones exact must refuse them
+
+_WORDS = MAX_HASHED // 8
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], U64)  # the first 0..8 bytes of a little-endian word
+_HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+# Whoever sends requests picks what is hashed: without knowing these he can't make two strings collide.
+_ADDED = np.frombuffer(os.urandom(8 * _WORDS), U64)
+_FIRST = np.frombuffer(os.urandom(8 * _WORDS), U64) | U64(1)
+_SECOND = np.frombuffer(os.urandom(8 * _WORDS), U64) | U64(1)
+_SIZE, _MIX = (np.frombuffer(os.urandom(16), U64) | U64(1)).tolist()
+
+
+@dataclass(slots=True)
+class Texts:
+    """n byte strings: the ith is `data[at[i] : at[i] + size[i]]`."""
+
+    data: NDArray[np.uint8]
+    at: NDArray[np.int64]  # (n,)
+    size: NDArray[np.int64]  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def text(self, index: int) -> bytes:
+        at = int(self.at[index])
+        return self.data[at : at + int(self.size[index])].tobytes()
+
+
+def no_texts(count: int) -> Texts:
+    """`count` empty strings."""
+    return Texts(np.empty(0, np.uint8), np.zeros(count, np.int64), np.zeros(count, np.int64))
+
+
+def gather(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]) -> Texts:
+    """Copy pieces of `data` so that they lie end to end, in order."""
+    end = np.cumsum(size)
+    offset = end - size
+    index = np.repeat(at - offset, size)
+    index += np.arange(len(index))
+    return Texts(data.take(index), offset, size)
+
+
+def concatenate(parts: list[Texts]) -> Texts:
+    """The strings of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    base = np.cumsum([0] + [len(part.data) for part in parts[:-1]])
+    return Texts(
+        np.concatenate([part.data for part in parts]),
+        np.concatenate([part.at + start for part, start in zip(parts, base, strict=True)]),
+        np.concatenate([part.size for part in parts]),
+    )
+
+
+def escape(texts: Texts) -> Texts:
+    """Percent-encode what is no printable ASCII, so that the result is valid UTF-8 and safe to print.
+
+    Such bytes are not allowed in a request target (RFC 3986, 2), but come all the same.
+    """
+    data = texts.data
+    if not len(data) or (data.min() > 32 and data.max() < 127):
+        return texts
+    odd = (data < 33) | (data > 126)
+    width = np.where(odd, 3, 1)
+    end = np.cumsum(width)
+    place = end - width
+    out = np.empty(int(end[-1]), np.uint8)
+    out[place] = np.where(odd, ord("%"), data)
+    bad, where = data[odd], place[odd]
+    out[where + 1] = _HEX[bad >> 4]
+    out[where + 2] = _HEX[bad & 15]
+    stop = np.append(place, len(out))  # new place of each old offset, the end included
+    at = stop[texts.at]
+    return Texts(out, at, stop[texts.at + texts.size] - at)
+
+
+def cut_before(texts: Texts, byte: int) -> tuple[Texts, NDArray[np.intp]]:
+    """Cut each of the texts, which lie end to end, before the first such byte; also tells which have one."""
+    place = np.flatnonzero(texts.data == byte)
+    if not len(place):
+        return texts, place
+    rows, first = np.unique(np.searchsorted(texts.at, place, "right") - 1, return_index=True)
+    size = texts.size.copy()
+    size[rows] = place[first] - texts.at[rows]
+    return gather(texts.data, texts.at, size), rows
+
+
+def windows(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The eight bytes from each offset of `data` on, its end included, as little-endian words; zeros follow."""
+    padded = np.zeros(len(data) + 8, np.uint8)
+    padded[:-8] = data
+    return sliding(padded, len(data) + 1).copy()
+
+
+def sliding(data: NDArray[np.uint8], count: int) -> NDArray[np.uint64]:
+    """The same as a view, for few look-ups: `data` must hold eight more bytes than `count - 1`."""
+    return np.ndarray((count,), np.dtype("<u8"), data, strides=(1,))
+
+
+def hashes(words: NDArray[np.uint64], at: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """64-bit hash of each string's first MAX_HASHED bytes and size; `words` are `windows` of its data, or `sliding`."""
+    value = _hashed(words[at] & _MASKS.take(np.minimum(size, 8)), 0)
+    done = 8
+    rows = np.flatnonzero(size > done)
+    while len(rows) and done < MAX_HASHED:
+        word = words[at[rows] + done] & _MASKS.take(np.minimum(size[rows] - done, 8))
+        value[rows] += _hashed(word, done // 8)
+        done += 8
+        rows = rows[size[rows] > done]
+    return mix(value + size.astype(U64) * U64(_SIZE))
+
+
+def _hashed(word: NDArray[np.uint64], index: int) -> NDArray[np.uint64]:
+    """One word of a string; by other secrets at each place, else differences in two words could cancel out."""
+    value: NDArray[np.uint64] = (word ^ _ADDED[index]) * _FIRST[index]
+    value ^= value >> U64(32)
+    value *= _SECOND[index]
+    return value
+
+
+def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread every bit over the whole word; one to one."""
+    value = (value ^ (value >> U64(32))) * U64(_MIX)
+    value ^= value >> U64(29)
+    return value
+
+
+def combine(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """One hash of several columns."""
+    value = mix(parts[0] ^ _ADDED[0])
+    for index, part in enumerate(parts[1:], 1):
+        value = mix((value ^ part) + _ADDED[index])
+    return value
+
+
+def pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """(n, w) marks as (n, w / 64) words, the first mark in the lowest bit; w is a multiple of 64."""
+    return np.packbits(marks.ravel(), bitorder="little").view("<u8").reshape(len(marks), marks.shape[1] // 64)
+
+
+def first_mark(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Index of the first bit set in each row of packed words; 64 * width if there is none."""
+    position = np.full(len(words), 64 * words.shape[1])
+    for column in range(words.shape[1] - 1, -1, -1):
+        word = words[:, column]
+        lowest = word & (U64(0) - word)
+        # A power of two is exact as a float: its exponent is the index.
+        index = (lowest.astype(np.float64).view(np.int64) >> 52) - 1023 + 64 * column
+        position = np.where(word != 0, index, position)
+    return position
