@@ -2,19 +2,37 @@
 
 In: a process (command line, environment, files in its root). Out: `Name` and where it came from.
 Order: the operator's own name for everything, the process's environment, the configuration entry that selected it,
-then a rule per language (`naming_rules`), then the executable.
+then the title that a server gave itself, then the rule of its language (`RULES`), then the executable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoinstr.discover.naming_rules import RULES, Named, by_directory, is_generic, title_name
+from autoinstr.discover.naming.common import Named, by_directory, is_generic
+from autoinstr.discover.naming.java import java
+from autoinstr.discover.naming.nodejs import nodejs
+from autoinstr.discover.naming.python import python
+from autoinstr.discover.naming.scripts import dotnet, erlang, perl, php, ruby
+from autoinstr.discover.naming.titles import title_name
 from autoinstr.discover.process import Process
 from autoinstr.discover.runtime import interpreter
 from autoinstr.selection import Selector
 
 MAX_NAME = 128  # a process may call itself anything: longer names are cut
+# One line a language, as `runtime.interpreter` names it.
+RULES: dict[str, Callable[[Process], Named | None]] = {
+    "python": python,
+    "nodejs": nodejs,
+    "java": java,
+    "ruby": ruby,
+    "php": php,
+    "perl": perl,
+    "dotnet": dotnet,
+    "erlang": erlang,
+}
+
 _MULTI_CALL = ("busybox", "toybox", "coreutils")
 
 

@@ -1,0 +1,84 @@
+"""Python: script, module, or the application that a known server was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from autoinstr.discover.naming.common import Named, absolute, by_module, by_path, option, skip_options, stem
+from autoinstr.discover.process import Process
+
+_PYTHON_WITH_VALUE = ("-W", "-X", "-Q", "--check-hash-based-pycs")
+_MODULE_SERVERS = ("gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "waitress-serve", "waitress", "uwsgi")
+# Options of those servers that take no value: what follows any other is not the application.
+_SERVER_SWITCHES = """
+--reload --daemon --preload --access-log --no-access-log --proxy-headers --no-proxy-headers --use-colors --factory
+--check-config --print-config --sendfile --no-sendfile --enable-stdio-inheritance --debug --server-header
+--no-server-header --reuse-port --capture-output --spew --insecure --date-header --no-date-header -D -R
+"""
+_SWITCHES = frozenset(_SERVER_SWITCHES.split())
+_APPLICATION = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+(\(.*\))?)?\Z")
+
+
+def python(process: Process) -> Named | None:
+    """Script, -m module, or the application that a known server was given."""
+    arguments = process.command[1:]
+    rest = iter(enumerate(arguments))
+    for at, argument in rest:
+        if argument in _PYTHON_WITH_VALUE:
+            next(rest, None)
+        elif found := re.match(r"-[bBdEhiIOPqRsSuvVx]*([mc])(.*)", argument):
+            target = [found[2]] if found[2] else list(arguments[at + 1 : at + 2])
+            if found[1] == "c" or not target:
+                return None
+            behind = arguments[at + (1 if found[2] else 2) :]
+            return _python_tool(process, target[0], behind) or by_module(process, target[0], "module")
+        elif not argument.startswith("-"):
+            name = stem(argument)
+            if name == "__main__":  # python -m package shows the path of the file on some versions
+                name = stem(absolute(process, argument).rpartition("/")[0])
+            tool = _python_tool(process, name, arguments[at + 1 :])
+            return tool or by_path(process, argument, "script")
+    return None
+
+
+def _python_tool(process: Process, tool: str, arguments: Sequence[str]) -> Named | None:
+    """Servers and launchers that run somebody else's application."""
+    tool = tool.removesuffix(".__main__")
+    if tool in _MODULE_SERVERS:
+        return _server_application(process, tool, arguments)
+    if tool == "celery":
+        module = option(arguments, "-A", "--app") or process.environment.get("CELERY_APP", "")
+    elif tool == "flask":
+        module = option(arguments, "--app", "-A") or process.environment.get("FLASK_APP", "app")
+    elif tool in ("fastapi", "streamlit", "sanic", "robyn", "litestar"):
+        module = next(
+            skip_options([word for word in arguments if word not in ("run", "dev")], ("--port", "--host")), ""
+        )
+    else:
+        return None
+    if module and "/" in module:
+        return by_path(process, module.partition(":")[0], tool)
+    return by_module(process, module or "app", tool)
+
+
+def _server_application(process: Process, tool: str, arguments: Sequence[str]) -> Named | None:
+    named = option(arguments, "--name", "-n") if tool == "gunicorn" else ""
+    if named:
+        return Named(named, tool)
+    module = option(arguments, "--module", "-w", "--wsgi-file", "--mount") if tool == "uwsgi" else ""
+    words = iter(arguments)
+    for word in words:
+        if module:
+            break
+        if word.startswith("-"):
+            apart = "=" not in word and (word.startswith("--") or len(word) == 2)  # not -w4
+            if apart and word not in _SWITCHES:
+                next(words, None)
+        elif _APPLICATION.match(word) or word.endswith(".py"):
+            module = word
+    if not module:  # an option was taken for one with a value: what looks like an application is one
+        module = next((word for word in arguments if ":" in word and _APPLICATION.match(word)), "")
+    if "/" in module:
+        return by_path(process, module, tool)
+    return by_module(process, module or "app", tool)
