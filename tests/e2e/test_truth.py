@@ -1,0 +1,65 @@
+"""The comparison itself: an honest agent passes, each kind of lie is found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from truth import CLIENT, Expected, compare
+
+TRUTH = Expected("/a/1", request_size=3, response_size=5, server_port=80, peer_port=5000, delay=0.1)
+
+
+def span(**attributes: Any) -> dict[str, Any]:
+    honest = {
+        "url.path": "/a/1",
+        "http.request.method": "GET",
+        "http.response.status_code": 200,
+        "http.request.body.size": 3,
+        "http.response.body.size": 5,
+        "server.port": 80,
+        "client.port": 5000,
+    }
+    times = {"startTimeUnixNano": "1000000000", "endTimeUnixNano": "1101000000"}
+    return {"kind": 2, "traceId": "", "parentSpanId": "", "attributes": honest | attributes, **times}
+
+
+def test_honest() -> None:
+    assert compare([TRUTH], [span()]) == []
+
+
+def test_missing() -> None:
+    assert compare([TRUTH], []) == ["missing: server GET /a/1"]
+    assert compare([Expected("/a/2", optional=True)], []) == []
+
+
+def test_twice() -> None:
+    assert compare([TRUTH], [span(), span()]) == ["told 2 times: server GET /a/1"]
+
+
+def test_invented() -> None:
+    assert [line.split(":")[0] for line in compare([], [span()])] == ["invented"]
+    other_side = Expected("/a/1", kind=CLIENT)
+    assert len(compare([other_side], [span()])) == 2
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"http.response.status_code": 201},
+        {"http.request.method": "PUT"},
+        {"http.request.body.size": 4},
+        {"http.response.body.size": 0},
+        {"server.port": 81},
+        {"client.port": 1},
+        {"error.type": "500"},
+    ],
+)
+def test_wrong_field(lie: dict[str, Any]) -> None:
+    complaints = compare([TRUTH], [span(**lie)])
+    assert complaints
+    assert all(line.startswith("wrong: ") for line in complaints)
+
+
+def test_wrong_duration() -> None:
+    assert len(compare([TRUTH], [{**span(), "endTimeUnixNano": "1050000000"}])) == 1
