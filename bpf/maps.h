@@ -70,7 +70,8 @@ struct connection {
 	__u8 piped;     /* the request being read is in `pipelined` (PIPED_YES), or nowhere (PIPED_LOST) */
 	__u8 answer;    /* enum answer: what the response being read belongs to */
 	__u8 junk;      /* what came first was text, but not a request */
-	__u8 unused;
+	__u8 guessed;    /* the role is what the first bytes looked like, and may still turn out wrong */
+	__u8 guessed_by; /* whether those bytes came in */
 	__u16 error; /* errno of the socket */
 	__u16 misses;
 	__u32 entered; /* bytes of the current write that were looked at on its entry */
@@ -141,6 +142,10 @@ struct work {
 	__u32 entering; /* a write that has not happened yet */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
+	__u32 heading; /* what is looked at is the head of a request */
+	__u32 event;   /* enum http1_event */
+	__u32 outcome; /* enum outcome */
+	__u32 unused;
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };

@@ -18,7 +18,7 @@
 #define WINDOW_SLACK CARRY /* words and copies are checked one by one, and may reach beyond the window */
 #define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
 #ifndef SCAN_TURNS
-#define SCAN_TURNS (WINDOW / 8 + 48)
+#define SCAN_TURNS (WINDOW / 8 + 24)
 #endif
 
 enum http1_phase {

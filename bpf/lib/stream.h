@@ -109,9 +109,28 @@ static __always_inline void skip_call(struct work *w)
 	w->position = w->size;
 }
 
+/* What was taken for the start of a message on a connection older than the agent was something else. */
+static __always_inline void forget_guess(struct connection *c, struct work *w)
+{
+	http1_reset(&c->framers[SIDE_REQUEST]);
+	http1_reset(&c->framers[SIDE_RESPONSE]);
+	c->guessed = 0;
+	c->role = ROLE_UNKNOWN;
+	c->requests = c->responses;
+	c->slot_used = 0;
+	c->piped = PIPED_NO;
+	c->answer = ANSWER_NONE;
+	if (c->guessed_by == w->incoming)
+		skip_call(w);
+}
+
 /* The bytes at hand are no HTTP/1 where a message has to start, or no longer. */
 static __always_inline void lose_track(struct connection *c, struct work *w, struct framer *f)
 {
+	if (c->guessed && f->phase == HTTP1_START_LINE) {
+		forget_guess(c, w);
+		return;
+	}
 	skip_call(w);
 	if (w->side == SIDE_REQUEST) {
 		int at_start = f->phase == HTTP1_START_LINE;
@@ -304,21 +323,21 @@ static __always_inline int find_role(struct connection *c, struct work *w, __u64
 	}
 	c->role = (response ? !w->incoming : w->incoming) ? ROLE_SERVER : ROLE_CLIENT;
 	c->slot.role = c->role;
+	c->guessed = 1;
+	c->guessed_by = w->incoming;
 	w->side = response ? SIDE_RESPONSE : SIDE_REQUEST;
 	return 1;
 }
 
-/* Looks at the next bytes of the call. */
-static __always_inline enum outcome look(struct connection *c, struct work *w)
+/*
+ * Looks at the next bytes where lines are expected: in a head, before a chunk, after the last one. What is decided is
+ * kept in memory, and barriers part the steps, so that all the ways that lead to the next step look alike to the
+ * verifier.
+ */
+static __always_inline enum outcome look_at_lines(struct connection *c, struct work *w)
 {
 	struct framer *f = &c->framers[w->side & 1];
 
-	if (w->position >= w->size && !use_next_message(w))
-		return OUTCOME_DONE;
-	if (c->ignored)
-		return OUTCOME_DONE;
-	if (f->phase >= HTTP1_BODY)
-		return take_body(w, f);
 	if (w->opaque)
 		return OUTCOME_LOST; /* a head out of a file: not seen in the wild */
 	if (!find_segment(w))
@@ -337,8 +356,7 @@ static __always_inline enum outcome look(struct connection *c, struct work *w)
 
 	if (n > WINDOW)
 		return OUTCOME_DONE;
-	if (carried)
-		bpf_probe_read_kernel(w->window, carried, f->carry);
+	bpf_probe_read_kernel(w->window, carried, f->carry);
 	if (bpf_probe_read_user(w->window + carried, n, (void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
 			/* not in memory yet: it will be when the call returns */
@@ -348,8 +366,6 @@ static __always_inline enum outcome look(struct connection *c, struct work *w)
 		count(COUNT_UNREADABLE);
 		return OUTCOME_LOST;
 	}
-
-	/* what is kept is kept in memory, so that the ways that lead here look alike to the verifier */
 	w->scan.size = carried + n;
 	http1_barrier();
 
@@ -374,34 +390,35 @@ static __always_inline enum outcome look(struct connection *c, struct work *w)
 		else
 			begin_response(c, w);
 	}
-
-	int heading = w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS;
-	if (heading) {
+	http1_barrier();
+	w->heading = w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS;
+	if (w->heading) {
 		struct exchange *x = current_request(c, w->file);
 
 		if (x)
 			keep_head(x, f, w, size);
 	}
 	http1_barrier();
-
-	enum http1_event event = http1_scan(f, &w->scan, w->window, size, w->side & 1);
-
-	if (event == HTTP1_INVALID)
+	w->event = http1_scan(f, &w->scan, w->window, w->scan.size, w->side & 1);
+	http1_barrier();
+	if (w->event == HTTP1_INVALID)
 		return OUTCOME_LOST;
-	if (heading) {
+	if (f->phase != HTTP1_START_LINE || w->event != HTTP1_MORE)
+		c->guessed = 0;
+	if (w->heading) {
 		struct exchange *x = current_request(c, w->file);
 
 		if (x)
 			keep_fields(x, f, w);
 	}
 	http1_barrier();
-	if (event == HTTP1_MORE)
+	if (w->event == HTTP1_MORE)
 		return carry_line(w, f, w->scan.size);
 	w->position += w->scan.line - f->carried;
 	f->carried = 0;
-	if (event == HTTP1_END)
+	if (w->event == HTTP1_END)
 		return OUTCOME_ENDED;
-	if (event == HTTP1_CHUNK) {
+	if (w->event == HTTP1_CHUNK) {
 		http1_after_chunk_size(f);
 		return OUTCOME_MORE;
 	}
@@ -410,12 +427,31 @@ static __always_inline enum outcome look(struct connection *c, struct work *w)
 	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 
+/* Looks at the next bytes of the call: a head and what follows of its body, a chunk, or a part of that. */
+static __always_inline enum outcome look(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[w->side & 1];
+
+	if (w->position >= w->size && !use_next_message(w))
+		return OUTCOME_DONE;
+	if (c->ignored)
+		return OUTCOME_DONE;
+	w->outcome = OUTCOME_MORE;
+	if (f->phase < HTTP1_BODY)
+		w->outcome = look_at_lines(c, w);
+	http1_barrier();
+	f = &c->framers[w->side & 1];
+	if (w->outcome == OUTCOME_MORE && f->phase >= HTTP1_BODY && w->position < w->size)
+		return take_body(w, f);
+	return w->outcome;
+}
+
 /* Acts on what a look has found; returns whether to look again. */
 static __always_inline int act(struct connection *c, struct work *w, enum outcome outcome)
 {
 	if (outcome == OUTCOME_LOST) {
 		lose_track(c, w, &c->framers[w->side & 1]);
-		return 0;
+		return w->position < w->size;
 	}
 	if (outcome == OUTCOME_ENDED) {
 		if (w->side == SIDE_REQUEST)

@@ -1,0 +1,237 @@
+"""Wires the stages together and runs them: the only module that knows all of them.
+
+discover -> attach -> capture (`watcher.py`) -> parse -> correlate -> red, spans -> export; one thread, woken by the
+clock, by a ring that fills, or by a signal. Exporters have threads of their own and never hold it up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from autoinstr import __version__
+from autoinstr.attach import Attached, Limits, attach
+from autoinstr.clock import wall_offset
+from autoinstr.config import Config
+from autoinstr.correlate import Correlator, make_sampler
+from autoinstr.discover import Discovery
+from autoinstr.export.base import Context, Exporter, create
+from autoinstr.health import Health, Loss
+from autoinstr.model import Service, Snapshot
+from autoinstr.parse import Groups, Parser, RouteOptions
+from autoinstr.red import Red
+from autoinstr.spans import encode_metrics, encode_spans, span_records
+from autoinstr.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+# Seconds between two looks at the ring when nothing wakes us: half of what a request may take to be told.
+LOOK_EVERY = 0.5
+# Seconds between two looks at all of /proc; the kernel's events tell of everything else at once.
+SCAN_EVERY = 60.0
+# Seconds to flush at the end: the user was promised five.
+CLOSE_WITHIN = 4.0
+# One and the same message about an error of our own at most once in so many seconds.
+COMPLAIN_EVERY = 20.0
+
+CUMULATIVE = "cumulative"
+EXPONENTIAL = "base2_exponential_bucket_histogram"
+
+
+class Pipeline:
+    """All stages of one run. `lock` guards what a scrape reads from another thread."""
+
+    def __init__(self, config: Config, health: Health) -> None:
+        self.config = config
+        self.health = health
+        self.lock = threading.Lock()
+        self.stopping = False
+        self._complained = -COMPLAIN_EVERY
+        self.discovery = Discovery(
+            config.selection, health, service_name=config.service_name, resource=config.resource
+        )
+        self.groups = Groups(health)
+        routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
+        self.parser = Parser(self.groups, routes, health, self.discovery.services, queries=config.queries)
+        self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
+        exponential = config.histogram == EXPONENTIAL
+        self.red = Red(
+            health, start=time.time_ns(), exponential=exponential, cardinality_limit=config.cardinality_limit
+        )
+        self.pushed = self.red.reader(config.temporality, exponential=exponential)
+        self.pulled = self.red.reader(CUMULATIVE)
+        self.exporters = [create(name, self._context()) for name in config.exports]
+
+    def _context(self) -> Context:
+        return Context(
+            health=self.health,
+            environ=self.config.environment,
+            version=__version__,
+            encode_spans=lambda traced, groups, services: encode_spans(traced, groups, services, __version__),
+            encode_metrics=encode_metrics,
+            span_records=span_records,
+            collect=self.collect_pulled,
+            stop=self.stop,
+            output=sys.stdout,
+            console_format=self.config.format,
+            prometheus_host=self.config.prometheus_host,
+            prometheus_port=self.config.prometheus_port,
+        )
+
+    def stop(self) -> None:
+        """Ask the run to end; from any thread."""
+        self.stopping = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # --- per batch
+
+    def look(self, watcher: Watcher) -> None:
+        """Take everything that waits through all stages."""
+        fill = watcher.fill()
+        self.health.gauges["ring_fill_ratio"] = max(fill, self.health.gauges.get("ring_fill_ratio", 0) * 0.9)
+        for batch, service in watcher.batches():
+            try:
+                with self.lock:
+                    requests = self.parser.parse(batch, service, wall_offset())
+                    traced = self.correlator.correlate(requests, self.groups.groups)
+                    self.red.add(traced, self.groups.groups)
+                self.health.did("requests", len(requests))
+                for exporter in self.spans_to:
+                    exporter.spans(traced, self.groups.groups, self.discovery.services)
+            except Exception as error:  # one batch, not the program: counted, and said once in a while
+                self.health.lose(Loss.INTERNAL, len(batch))
+                self._complain(error)
+        with self.lock:
+            for overflow, service_index in watcher.counted():
+                self.red.add_overflow(overflow, service_index)
+                self.health.did("requests", overflow.count)
+
+    def _complain(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            log.error("a batch was given up; please report this", exc_info=error)
+
+    @property
+    def spans_to(self) -> list[Exporter]:
+        """Exporters that take spans."""
+        return [exporter for exporter in self.exporters if exporter.wants_spans]
+
+    # --- metrics
+
+    def collect_pulled(self) -> tuple[Snapshot, list[Service]]:
+        """All series since the start, for a scrape; from any thread."""
+        with self.lock:
+            measure_self(self.health)
+            return self.pulled.collect(time.time_ns()), list(self.discovery.services)
+
+    def push_metrics(self, watcher: Watcher) -> None:
+        """Collect, and hand to every exporter that takes metrics."""
+        takers = [exporter for exporter in self.exporters if exporter.wants_metrics]
+        watcher.count_missed()
+        if not takers:
+            return
+        with self.lock:
+            measure_self(self.health)
+            snapshot = self.pushed.collect(time.time_ns())
+        for exporter in takers:
+            exporter.metrics(snapshot, self.discovery.services)
+
+    def close(self) -> None:
+        """Flush all exporters at the same time."""
+        deadline = time.monotonic() + CLOSE_WITHIN
+        with ThreadPoolExecutor(max(1, len(self.exporters))) as pool:
+            list(pool.map(lambda exporter: exporter.close(deadline), self.exporters))
+
+
+def measure_self(health: Health) -> None:
+    """What this process costs, into the self-metrics."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    health.work["cpu_seconds"] = used.ru_utime + used.ru_stime  # type: ignore[assignment]
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    health.gauges["memory_bytes"] = pages * resource.getpagesize()
+
+
+class Signals:
+    """SIGTERM and SIGINT as something that can be waited for."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
+
+
+def run(config: Config) -> int:
+    """Watch until a signal; exit status. AutoinstrError or UsageError if it can't start."""
+    started = time.monotonic()
+    health = Health()
+    signals = Signals()
+    limits = replace(Limits(), exchange_ring=config.ring_size)
+    with ThreadPoolExecutor(1) as pool:
+        attaching = pool.submit(attach, limits)
+        try:
+            pipeline = Pipeline(config, health)
+        except BaseException:
+            attaching.add_done_callback(lambda done: done.exception() or done.result().close())
+            raise
+        attached = attaching.result()
+    watcher = Watcher(attached, limits, pipeline.discovery, health)
+    watcher.start()
+    announce(pipeline.discovery, time.monotonic() - started)
+    loop(pipeline, watcher, signals)
+    finish(pipeline, watcher, attached)
+    return 0
+
+
+def announce(discovery: Discovery, seconds: float) -> None:
+    """The line that scripts wait for."""
+    names = sorted({target.service.name for target in discovery.targets.values()})
+    count = len(discovery.targets)
+    who = f"{count} process{'' if count == 1 else 'es'} ({', '.join(names)})" if count else "nothing yet"
+    print(f"ready in {seconds:.1f} s: watching {who}", file=sys.stderr, flush=True)
+
+
+def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
+    """Look, collect, scan; each in its own rhythm."""
+    poll = select.epoll()
+    poll.register(signals.reader, select.EPOLLIN)
+    watcher.wake_on(poll)
+    now = time.monotonic()
+    collect_at, scan_at = now + pipeline.config.metric_interval, now + SCAN_EVERY
+    while not signals.received and not pipeline.stopping:
+        poll.poll(min(LOOK_EVERY, max(0.0, collect_at - time.monotonic())))
+        pipeline.health.did("wakeups")
+        pipeline.look(watcher)
+        now = time.monotonic()
+        if now >= collect_at:
+            collect_at = max(collect_at + pipeline.config.metric_interval, now)
+            pipeline.push_metrics(watcher)
+        if now >= scan_at:
+            scan_at = now + SCAN_EVERY
+            watcher.rescan()
+    poll.close()
+
+
+def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
+    """Detach, then take what is left through all stages and out."""
+    for fd in attached.probes.values():
+        os.close(fd)
+    attached.probes.clear()
+    pipeline.look(watcher)
+    pipeline.push_metrics(watcher)
+    pipeline.close()

@@ -1,0 +1,143 @@
+"""The kernel side and the set of targets, held together: what one tells, the other follows.
+
+In:  `Config`. Out: batches of exchanges with their services, what was only counted, and kernel losses in `Health`.
+Never interprets an exchange. Used by the pipeline's thread only.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.attach import Attached, Limits
+from autoinstr.attach.handover import nested
+from autoinstr.capture import Aggregate, Control, Ring, bpf
+from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter
+from autoinstr.discover import Changes, Discovery
+from autoinstr.health import Health, Loss
+from autoinstr.model import Overflow
+
+# Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
+BATCH = 8192
+PROCESS_BATCH = 1024
+
+LOSSES: dict[Counter, Loss] = {
+    Counter.RING_FULL: Loss.RING_FULL,
+    Counter.AGGREGATE_FULL: Loss.AGGREGATE_FULL,
+    Counter.PROCESS_RING_FULL: Loss.PROCESS_RING_FULL,
+    Counter.ORPHAN_RESPONSE: Loss.ORPHAN_RESPONSE,
+    Counter.LOST_SYNC: Loss.LOST_SYNC,
+    Counter.PIPELINE_FULL: Loss.PIPELINE_FULL,
+    Counter.UNREADABLE: Loss.UNREADABLE,
+    Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
+}
+
+
+class Watcher:
+    """Keeps the kernel side told of who is a target, and reads what it has."""
+
+    def __init__(self, attached: Attached, limits: Limits, discovery: Discovery, health: Health) -> None:
+        self._attached = attached
+        self._discovery = discovery
+        self._health = health
+        self._control = Control(attached.maps)
+        self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
+        self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
+        self._aggregate = Aggregate(attached.maps["aggregate"])
+        self._counted = self._control.counters()
+        self._missed = 0
+
+    def start(self) -> None:
+        """Begin to watch: rules for newcomers first, then everyone that is there, so that nobody slips through."""
+        selection = self._discovery.selection
+        self._control.exclude_self(os.getpid())
+        self._control.watch_ports(port for low, high in selection.ports for port in range(low, high + 1))
+        self._control.watch_programs(selection.asks_by_exec)
+        self.rescan()
+
+    def rescan(self) -> None:
+        """Look at all processes, for what no event tells: a descriptor that was passed on, a renamed program."""
+        changes = self._discovery.scan()
+        for pid in changes.removed:
+            self._control.ignore(pid)
+        self._follow(changes)
+
+    def wake_on(self, poll: select.epoll) -> None:
+        """Register what tells that the ring fills; edge-triggered, since a ring with anything in it is readable."""
+        poll.register(self._exchanges.fd, select.EPOLLIN | select.EPOLLET)
+
+    def fill(self) -> float:
+        """Share of the ring that waits, 0 to 1."""
+        return self._exchanges.filled()
+
+    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+        """All exchanges that wait, as (EXCHANGE records, index of each one's service); the caller owns the arrays.
+
+        Those that turn out not to be of a target (a program that was watched until it was looked at) are left out.
+        """
+        while True:
+            view = self._exchanges.read(BATCH)
+            # what is told of processes now is at least as new as these exchanges
+            self._follow_events()
+            if not len(view):
+                return
+            batch = view.copy()
+            self._exchanges.release(len(view))
+            service = self._discovery.service_of(batch["pid"])
+            known = service >= 0
+            if not known.all():
+                batch, service = batch[known], service[known]
+            if len(batch):
+                yield batch, service
+
+    def counted(self) -> list[tuple[Overflow, int]]:
+        """What the kernel side only counted since the last call, with the index of its service; losses into health."""
+        now, before = self._control.counters(), self._counted
+        self._counted = now
+        for counter, loss in LOSSES.items():
+            self._health.lose(loss, now[counter] - before[counter])
+        self._health.did("connections", now[Counter.CONNECTIONS] - before[Counter.CONNECTIONS])
+        if now[Counter.RING_FULL] == before[Counter.RING_FULL]:
+            return []
+        found = []
+        for overflow in self._aggregate.read():
+            service = int(self._discovery.service_of(np.array([overflow.pid], np.uint32))[0])
+            if service >= 0:
+                found.append((overflow, service))
+            elif overflow.pid == 0:
+                self._health.lose(Loss.UNKNOWN_PROCESS, overflow.count)
+        return found
+
+    def count_missed(self) -> None:
+        """Ask the kernel how many runs of our programs it skipped. Costs a system call a program."""
+        missed = sum(bpf.program_info(fd)[2] for fd in self._attached.programs.values())
+        self._health.lose(Loss.PROBE_MISSED, missed - self._missed)
+        self._missed = missed
+
+    def is_nested(self) -> bool:
+        """Are pids those of another PID namespace than the kernel's first?"""
+        return nested()
+
+    def _follow_events(self) -> None:
+        while True:
+            events = self._processes.read(PROCESS_BATCH)
+            if not len(events):
+                return
+            events = events.copy()
+            self._processes.release(len(events))
+            self._follow(self._discovery.on_process(events))
+            # whoever was only watched until it had been looked at
+            targets = self._discovery.targets
+            for pid in set(events["pid"].tolist()):
+                if pid not in targets:
+                    self._control.ignore(pid)
+
+    def _follow(self, changes: Changes) -> None:
+        for target in changes.added:
+            if target.pid in self._discovery.targets:
+                self._control.watch(target.pid)

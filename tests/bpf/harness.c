@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel side's framing and pairing as a shared library: bcc's maps and the helpers that it uses, in user space.
+//
+// What is emulated is only what surrounds the code: maps that never fill, memory that can always be read, and no limit
+// of tail calls but the one that the code sets itself.
+#include <linux/types.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef __u8 u8;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+
+#define BPF_F_MMAPABLE 0
+#define BPF_RB_NO_WAKEUP 1
+#define BPF_RB_FORCE_WAKEUP 2
+
+#define EXCHANGE_RING_PAGES 1
+#define PROCESS_RING_PAGES 1
+#define MAX_CONNECTIONS 64
+#define MAX_PIPELINED 512
+#define MAX_AGGREGATES 64
+#define WAKE_EVERY 100
+#define DURATION_BOUNDS(X) X(0ULL)X(5000000ULL)X(10000000ULL)X(25000000ULL)X(50000000ULL)X(75000000ULL)X(100000000ULL)X(250000000ULL)X(500000000ULL)X(750000000ULL)X(1000000000ULL)X(2500000000ULL)X(5000000000ULL)X(7500000000ULL)X(10000000000ULL)
+#define SIZE_BOUNDS(X) X(0ULL)X(32ULL)X(64ULL)X(128ULL)X(256ULL)X(512ULL)X(1024ULL)X(2048ULL)X(4096ULL)X(8192ULL)
+
+// A map of at most `n` entries, searched from the front.
+#define TABLE(key_type, leaf_type, name, n)                                                                            \
+	static struct {                                                                                                \
+		int used[n];                                                                                           \
+		key_type keys[n];                                                                                      \
+		leaf_type leaves[n];                                                                                   \
+	} name##_data;                                                                                                 \
+	static leaf_type *name##_lookup(const void *key)                                                               \
+	{                                                                                                              \
+		for (int i = 0; i < (n); i++)                                                                          \
+			if (name##_data.used[i] && !memcmp(&name##_data.keys[i], key, sizeof(key_type)))               \
+				return &name##_data.leaves[i];                                                         \
+		return NULL;                                                                                           \
+	}                                                                                                              \
+	static int name##_update(const void *key, const void *leaf)                                                    \
+	{                                                                                                              \
+		leaf_type *there = name##_lookup(key);                                                                 \
+		for (int i = 0; !there && i < (n); i++)                                                                \
+			if (!name##_data.used[i]) {                                                                    \
+				name##_data.used[i] = 1;                                                               \
+				memcpy(&name##_data.keys[i], key, sizeof(key_type));                                   \
+				there = &name##_data.leaves[i];                                                        \
+			}                                                                                              \
+		if (!there)                                                                                            \
+			return -1;                                                                                     \
+		memmove(there, leaf, sizeof(leaf_type));                                                               \
+		return 0;                                                                                              \
+	}                                                                                                              \
+	static int name##_delete(const void *key)                                                                      \
+	{                                                                                                              \
+		for (int i = 0; i < (n); i++)                                                                          \
+			if (name##_data.used[i] && !memcmp(&name##_data.keys[i], key, sizeof(key_type)))               \
+				name##_data.used[i] = 0;                                                               \
+		return 0;                                                                                              \
+	}                                                                                                              \
+	static struct {                                                                                                \
+		leaf_type *(*lookup)(const void *);                                                                    \
+		int (*update)(const void *, const void *);                                                             \
+		int (*insert)(const void *, const void *);                                                             \
+		int (*delete)(const void *);                                                                           \
+	} name = {name##_lookup, name##_update, name##_update, name##_delete};
+
+// An array of one element.
+#define ONE(leaf_type, name)                                                                                           \
+	static leaf_type name##_leaf;                                                                                  \
+	static leaf_type *name##_lookup(const void *key)                                                               \
+	{                                                                                                              \
+		return &name##_leaf;                                                                                   \
+	}                                                                                                              \
+	static struct {                                                                                                \
+		leaf_type *(*lookup)(const void *);                                                                    \
+	} name = {name##_lookup};
+
+#define BPF_F_TABLE(type, key_type, leaf_type, name, n, flags) ONE(leaf_type, name)
+#define BPF_TABLE(type, key_type, leaf_type, name, n) TABLE(key_type, leaf_type, name, n)
+#define BPF_HASH(name, key_type, leaf_type, n) TABLE(key_type, leaf_type, name, n)
+#define BPF_ARRAY(name, leaf_type, n) ONE(leaf_type, name)
+#define BPF_PERCPU_ARRAY(name, leaf_type, n) ONE(leaf_type, name)
+
+static int again; // a tail call was made
+static void call_step(void *ctx, int index)
+{
+	again = 1;
+}
+#define BPF_PROG_ARRAY(name, n)                                                                                        \
+	static struct {                                                                                                \
+		void (*call)(void *, int);                                                                             \
+	} name = {call_step};
+
+static int ring_is_full;
+static int output(void *record, u64 size, u64 flags);
+#define BPF_RINGBUF_OUTPUT(name, pages)                                                                                \
+	static struct {                                                                                                \
+		int (*ringbuf_output)(void *, u64, u64);                                                               \
+	} name = {output};
+
+static long bpf_probe_read_kernel(void *to, u32 size, const void *from)
+{
+	memmove(to, from, size);
+	return 0;
+}
+
+static u64 unreadable; // an address from which nothing can be read
+
+static long bpf_probe_read_user(void *to, u32 size, const void *from)
+{
+	if ((u64)from <= unreadable && unreadable < (u64)from + size)
+		return -14;
+	memmove(to, from, size);
+	return 0;
+}
+
+#include "include/events.h"
+#include "lib/http1.h"
+#include "maps.h"
+#include "lib/exchange.h"
+#include "lib/stream.h"
+
+static struct exchange told[100000];
+static int told_count;
+
+static int output(void *record, u64 size, u64 flags)
+{
+	if (ring_is_full)
+		return -1;
+	if (told_count < (int)(sizeof(told) / sizeof(told[0])))
+		memcpy(&told[told_count++], record, size);
+	return 0;
+}
+
+static struct connection connection;
+static u64 now;
+
+void open_connection(int role, int fresh)
+{
+	memset(&connection, 0, sizeof(connection));
+	memset(&pipelined_data, 0, sizeof(pipelined_data));
+	memset(&counters_leaf, 0, sizeof(counters_leaf));
+	memset(&works_leaf, 0xee, sizeof(works_leaf)); // whatever other connections have left there
+	connection.role = role;
+	connection.fresh = fresh;
+	connection.slot.role = role;
+	connection.slot.protocol = PROTOCOL_HTTP1;
+	told_count = 0;
+	ring_is_full = 0;
+	now = 1000;
+}
+
+static struct work *new_work(int incoming, u64 size)
+{
+	struct work *w = &works_leaf;
+
+	w->file = 1;
+	w->pid = 42;
+	w->tid = 43;
+	w->fd = 5;
+	w->incoming = incoming;
+	w->side = (connection.role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
+	w->time = ++now;
+	w->position = 0;
+	w->size = size;
+	w->opaque = 0;
+	w->messages_left = 0;
+	w->entering = 0;
+	w->steps = 0;
+	return w;
+}
+
+static void look_until_done(struct work *w)
+{
+	if (connection.ignored)
+		return;
+	do {
+		again = 0;
+		look_at_call(NULL, &connection, w);
+	} while (again && w->steps <= MAX_STEPS);
+}
+
+/* One read or write of these bytes. */
+void move(int incoming, const char *data, u64 size)
+{
+	struct work *w = new_work(incoming, size);
+
+	use_buffer(w, (u64)data);
+	look_until_done(w);
+}
+
+/* One readv or writev: `sizes` cut the data into buffers. */
+void move_vector(int incoming, const char *data, const u64 *sizes, int n)
+{
+	struct user_vector *vector = calloc(n, sizeof(*vector));
+	u64 size = 0;
+
+	for (int i = 0; i < n; i++) {
+		char *copy = malloc(sizes[i] + 1); // nothing of the next buffer is readable behind this one
+		memcpy(copy, data + size, sizes[i]);
+		vector[i].base = (u64)copy;
+		vector[i].size = sizes[i];
+		size += sizes[i];
+	}
+	struct work *w = new_work(incoming, size);
+	use_vector(w, (u64)vector, n);
+	look_until_done(w);
+	for (int i = 0; i < n; i++)
+		free((void *)vector[i].base);
+	free(vector);
+}
+
+/* sendfile or splice: bytes that can't be looked at. */
+void move_opaque(int incoming, u64 size)
+{
+	struct work *w = new_work(incoming, size);
+
+	w->opaque = 1;
+	look_until_done(w);
+}
+
+void end_of_connection(int error)
+{
+	connection.error = error;
+	if (!connection.ignored)
+		give_up(&connection, 1, ++now);
+}
+
+void fill_ring(int full)
+{
+	ring_is_full = full;
+}
+
+int told_exchanges(struct exchange **first)
+{
+	*first = told;
+	return told_count;
+}
+
+u64 counter(int which)
+{
+	return counters_leaf.values[which];
+}
+
+int is_ignored(void)
+{
+	return connection.ignored;
+}
+
+/* The aggregate's entry for a pid, method and status. */
+int aggregated(u32 method, u32 status, int role, struct overflow *into)
+{
+	struct overflow_key key = {.pid = 42, .method = method, .status = status, .role = role, .protocol = PROTOCOL_HTTP1};
+	struct overflow *found = aggregate.lookup(&key);
+
+	if (found)
+		*into = *found;
+	return found != NULL;
+}
+
+/* Layout of the shared header, for comparison with the mirror in Python. */
+#define FIELD(type, name) printf(#type " " #name " %zu %zu\n", offsetof(struct type, name), sizeof(((struct type *)0)->name))
