@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -174,12 +174,15 @@ class Selection:
         """Can a process match by what it executes, before it listens?"""
         return any(selector.exe or selector.cmd for selector in self.selectors)
 
-    def select(self, candidate: Candidate) -> Selector | None:
-        """The first selector that matches, unless the process is excluded."""
+    def matching(self, candidate: Candidate) -> Iterator[Selector]:
+        """The selectors that match, in their order; none if the process is excluded."""
         for selector in self.selectors:
             if selector.matches(candidate) and not self._excluded_as(candidate, selector):
-                return selector
-        return None
+                yield selector
+
+    def select(self, candidate: Candidate) -> Selector | None:
+        """The first selector that matches."""
+        return next(self.matching(candidate), None)
 
     def excludes(self, candidate: Candidate) -> bool:
         """Is it never to be watched, not even as the child of a target?"""

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from autoinstr.capture.abi import PROCESS, ProcessKind
-from autoinstr.discover import Discovery, Selection, Selector, parse_ports
+from autoinstr.discover import Discovery, Selection, Selector, parse_ports, services
 from autoinstr.discover import discovery as module
-from autoinstr.discover.discovery import _parents_first
 from autoinstr.discover.process import Process, Stat
+from autoinstr.discover.tree import parents_first
 from autoinstr.health import Health
 
 from .conftest import LISTEN, PREFORK, Spawner, wait_until
@@ -114,6 +114,28 @@ class TestScan:
         discovery.scan()
         assert discovery.targets[child].selected_by == f"child of {process.pid}"
         assert discovery.targets[child].service.name == "sleep", "it is another program"
+
+    def test_entry_names_workers_and_what_a_shell_starts(self, spawn: Spawner) -> None:
+        process, (_, child) = spawn.script("shop.py", PREFORK)
+        entry = Selector("select[0]", pid=(process.pid,), service_name="till")
+        discovery = make(Selection((entry,)))
+        discovery.scan()
+        assert discovery.targets[child].service is discovery.targets[process.pid].service
+        assert discovery.targets[child].service.name == "till"
+        shell = spawn("sh", "-c", f"{sys.executable} {spawn.directory}/shop.py; true")
+        assert shell.stdout
+        _, last = map(int, shell.stdout.readline().split())
+        discovery = make(Selection((Selector("select[0]", pid=(shell.pid,), service_name="till"),)))
+        names = {target.service.name for target in discovery.scan().added}
+        assert last in discovery.targets
+        assert names == {"till"}
+
+    def test_second_selector_where_the_first_does_not_hold(self, spawn: Spawner) -> None:
+        process, (port,) = spawn.script("shop.py", LISTEN)
+        discovery = make(Selection((Selector("--pid", pid=(process.pid,)), *by_port(port).selectors)))
+        discovery._pinned.clear()
+        (target,) = discovery.scan().added
+        assert target.selected_by == f"--port {port}"
 
     def test_excluded(self, spawn: Spawner) -> None:
         spawn.script("shop.py", LISTEN, "marked-for-exclusion")
@@ -289,15 +311,26 @@ class TestServices:
         assert index(discovery, child, process.pid) == [0, 0]
 
     def test_too_many_share(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner) -> None:
-        monkeypatch.setattr(module, "MAX_SERVICES", 1)
+        monkeypatch.setattr(services, "MAX_SERVICES", 1)
         a, (port_a,) = spawn.script("a.py", LISTEN)
         b, (port_b,) = spawn.script("b.py", LISTEN)
         discovery = make(by_port(port_a, port_b))
         discovery.scan()
         assert index(discovery, a.pid, b.pid) == [0, 0]
 
+    def test_ended_are_bounded(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner) -> None:
+        monkeypatch.setattr(services, "MAX_ENDED", 10)
+        process, (port,) = spawn.script("a.py", LISTEN)
+        discovery = make(by_port(port))
+        discovery.scan()
+        pids = range(4_000_000, 4_000_020)
+        for pid in pids:
+            discovery.on_process(event(ProcessKind.FORK, pid, process.pid))
+            discovery.on_process(event(ProcessKind.EXIT, pid))
+        assert index(discovery, *pids) == [-1] * 10 + [0] * 10
+
     def test_ended_are_forgotten(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner) -> None:
-        monkeypatch.setattr(module, "REMEMBER", -1.0)
+        monkeypatch.setattr(services, "REMEMBER", -1.0)
         process, (port,) = spawn.script("a.py", LISTEN)
         discovery = make(by_port(port))
         discovery.scan()
@@ -310,9 +343,9 @@ class TestServices:
 
 def test_parents_first_even_in_the_same_tick() -> None:
     stats = {5: Stat(9, 1.0, "", False), 9: Stat(1, 1.0, "", False), 1: Stat(0, 0.0, "", False)}
-    assert _parents_first(stats) == [1, 9, 5]
+    assert parents_first(stats) == [1, 9, 5]
     circle = {1: Stat(2, 0.0, "", False), 2: Stat(1, 0.0, "", False)}
-    assert sorted(_parents_first(circle)) == [1, 2]
+    assert sorted(parents_first(circle)) == [1, 2]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")

@@ -1,0 +1,108 @@
+"""pid -> service, for whole batches at a time: a table with a slot for every pid that there can be.
+
+In: targets as they come and go. Out: an index into `services` for each pid of an array. An index never changes its
+meaning. Services get theirs with their first request, so that thousands of short-lived processes that serve nothing
+take no room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.model import Service
+
+log = logging.getLogger(__name__)
+
+MAX_PID = 1 << 22  # PID_MAX_LIMIT of 64-bit kernels
+MAX_SERVICES = 2000  # resources told apart; beyond it a process shares the resource of an earlier one of its name
+REMEMBER = 30.0  # seconds that an ended process's records may come late
+MAX_ENDED = 16384  # ended processes remembered: one that starts thousands a second must not eat the memory
+
+_NOT_A_TARGET = 0
+_UNNUMBERED = -1
+
+
+class Services:
+    """Services of targets, and of those that ended a moment ago."""
+
+    def __init__(self) -> None:
+        self.services: list[Service] = []
+        self._of_pid: dict[int, Service] = {}  # of ended processes, too
+        self._ended: dict[int, float] = {}  # pid -> when to forget it
+        self._numbers: dict[int, int] = {}  # id of a service that is in `services` -> its index
+        self._slots = _make_slots()  # pid -> index + 1, or one of the marks above
+        self._folded = False
+
+    def add(self, pid: int, service: Service) -> None:
+        """The pid belongs to this service from now on."""
+        self._of_pid[pid] = service
+        self._ended.pop(pid, None)
+        number = self._numbers.get(id(service))
+        self._set(pid, _UNNUMBERED if number is None else number + 1)
+
+    def end(self, pid: int) -> None:
+        """The process ended: what it did may still be on its way."""
+        self._ended.pop(pid, None)
+        self._ended[pid] = time.monotonic() + REMEMBER
+        if len(self._ended) > MAX_ENDED:
+            self._drop(next(iter(self._ended)))
+
+    def forget(self) -> None:
+        """Drop processes that ended long ago."""
+        now = time.monotonic()
+        for pid in [pid for pid, until in self._ended.items() if until < now]:
+            self._drop(pid)
+
+    def of(self, pids: NDArray[np.uint32], adopt: Callable[[int], bool]) -> NDArray[np.int32]:
+        """Index of each pid's service; -1: none. `adopt` is asked whether an unknown pid can be made known."""
+        at = np.minimum(pids, MAX_PID + 1)  # the last slot stays empty: it is for pids beyond all
+        found: NDArray[np.int32] = self._slots[at]
+        unclear = found <= 0
+        if unclear.any():
+            for pid in np.unique(pids[unclear]).tolist():
+                if pid in self._of_pid or adopt(pid):
+                    self._set(pid, self._number(self._of_pid[pid]) + 1)
+            found = self._slots[at]
+        return np.maximum(found, 0) - np.int32(1)
+
+    def _number(self, service: Service) -> int:
+        number = self._numbers.get(id(service))
+        if number is None and len(self.services) >= MAX_SERVICES:
+            return self._fold(service)
+        if number is None:
+            number = len(self.services)
+            self.services.append(service)  # which keeps it alive: its id stays its own
+            self._numbers[id(service)] = number
+        return number
+
+    def _fold(self, service: Service) -> int:
+        """Too many: the last one of that name, else the last of all."""
+        if not self._folded:
+            self._folded = True
+            log.warning("more than %d processes had requests: later ones share a resource by name", MAX_SERVICES)
+        numbers = range(len(self.services) - 1, -1, -1)
+        return next((number for number in numbers if self.services[number].name == service.name), numbers[0])
+
+    def _drop(self, pid: int) -> None:
+        del self._ended[pid]
+        del self._of_pid[pid]
+        self._set(pid, _NOT_A_TARGET)
+
+    def _set(self, pid: int, value: int) -> None:
+        if 0 <= pid <= MAX_PID:
+            self._slots[pid] = value
+
+
+def _make_slots() -> NDArray[np.int32]:
+    """All empty. Untouched pages cost no memory, if the kernel makes them no huge ones."""
+    memory = mmap.mmap(-1, (MAX_PID + 2) * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.int32)

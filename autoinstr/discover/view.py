@@ -1,0 +1,38 @@
+"""A process as selectors ask about it: with its listening ports, or as the kernel told of it after it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from autoinstr.discover.listeners import Listeners
+from autoinstr.discover.process import Process, Stat, from_monotonic
+
+
+class View(Process):
+    """Ports are looked up in `listeners` when they are asked for; without it they are those that are given."""
+
+    def __init__(self, pid: int, listeners: Listeners | None = None, ports: Iterable[int] = ()) -> None:
+        super().__init__(pid)
+        self._listeners = listeners
+        self._ports: tuple[int, ...] | None = None if listeners else tuple(ports)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        if self._ports is None:
+            self._ports = self._listeners.ports(self) if self._listeners else ()
+        return self._ports
+
+
+class Gone(View):
+    """A process that ended before it could be looked at: what its execution's event (`abi.PROCESS`) says."""
+
+    def __init__(self, pid: int, event: np.void) -> None:
+        super().__init__(pid)
+        arguments = event["args"].tobytes()[: int(event["args_size"])]
+        self.exe = bytes(event["filename"]).decode(errors="replace")
+        self.command = tuple(arguments.rstrip(b"\0").decode(errors="replace").split("\0"))
+        self.environment = {}
+        self.directory = "/"
+        self.stat = Stat(0, from_monotonic(int(event["time"])), self.exe.rpartition("/")[2][:15], False)
