@@ -1,0 +1,7 @@
+"""What leaves about single requests, and the bytes of metrics: OTLP messages, and plain records for the console."""
+
+from autoinstr.spans.encoder import EncodedSpans, SpanEncoder, encode_spans
+from autoinstr.spans.metrics import encode_metrics
+from autoinstr.spans.records import span_records
+
+__all__ = ["EncodedSpans", "SpanEncoder", "encode_metrics", "encode_spans", "span_records"]

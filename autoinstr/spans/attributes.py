@@ -1,0 +1,53 @@
+"""Which attributes of a span come from its request rather than from its group; the one place that decides.
+
+In: a group. Out: the keys of what its requests bring themselves. Address texts: in, 16 bytes; out, text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from autoinstr.model import Group, Kind
+from autoinstr.semconv import (
+    CLIENT_ADDRESS,
+    CLIENT_PORT,
+    NETWORK_PEER_ADDRESS,
+    NETWORK_PEER_PORT,
+    REQUEST_BODY_SIZE,
+    RESPONSE_BODY_SIZE,
+)
+
+_IPV4 = bytes(10) + b"\xff\xff"
+NO_ADDRESS = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Attributes of single requests. Each is there if the request has it: a text, an address, a port."""
+
+    request_size: str  # always there
+    response_size: str
+    text: str  # "": the requests' text is no attribute
+    address: str
+    port: str
+
+
+def keys_of(group: Group) -> Keys:
+    """`http.server` -> http.request.body.size; the other end is the client of a server, and the peer of a client."""
+    protocol = group.metric.partition(".")[0]
+    server = group.kind is Kind.SERVER
+    return Keys(
+        request_size=f"{protocol}.{REQUEST_BODY_SIZE}",
+        response_size=f"{protocol}.{RESPONSE_BODY_SIZE}",
+        text=group.text_key,
+        address=CLIENT_ADDRESS if server else NETWORK_PEER_ADDRESS,
+        port=CLIENT_PORT if server else NETWORK_PEER_PORT,
+    )
+
+
+def address_text(raw: bytes) -> str:
+    """16 bytes: dotted for IPv4 (::ffff:a.b.c.d), else canonical IPv6 (RFC 5952)."""
+    if raw[:12] == _IPV4:
+        return f"{raw[12]}.{raw[13]}.{raw[14]}.{raw[15]}"
+    return str(IPv6Address(raw))
