@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from autoinstr.export.base import Context, Exporter
 from autoinstr.export.prometheus.exposition import render
 from autoinstr.export.prometheus.server import MetricsServer
@@ -36,7 +38,7 @@ class Prometheus:
 def create(context: Context) -> Exporter:
     """UsageError: the address can't be bound."""
 
-    def page(open_metrics: bool) -> bytes:
+    def page(open_metrics: bool) -> Iterator[bytes]:
         snapshot, services = context.collect()
         context.health.did("scrapes")
         return render(snapshot, services, open_metrics=open_metrics)

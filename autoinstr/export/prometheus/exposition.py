@@ -12,13 +12,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
 from autoinstr.model import Attributes, AttributeValue, Exemplar, SelfMetric, Series, Service, Snapshot
 from autoinstr.semconv import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_NAMESPACE
 
-UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "%": "percent", "Cel": "celsius"}
+LINES_AT_ONCE = 500
+# "1" becomes _ratio, for gauges only.
+UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "%": "percent", "1": ""}
 IDENTITY = (SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID)
 NOT_IN_LABELS = re.compile(r"[^a-zA-Z0-9_]")
 NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_:]+|__+")
@@ -26,24 +29,28 @@ ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
-def render(snapshot: Snapshot, services: Sequence[Service], *, open_metrics: bool) -> bytes:
-    """The whole page; OpenMetrics adds units and exemplars."""
+def render(snapshot: Snapshot, services: Sequence[Service], *, open_metrics: bool) -> Iterator[bytes]:
+    """The page, piece by piece: a busy host's has 20 MB. OpenMetrics adds units and exemplars."""
+    lines = _lines(snapshot, services, open_metrics)
+    while piece := list(islice(lines, LINES_AT_ONCE)):
+        yield ("\n".join(piece) + "\n").encode()
+
+
+def _lines(snapshot: Snapshot, services: Sequence[Service], open_metrics: bool) -> Iterator[str]:
     families: dict[str, list[Series]] = {}
     for series in snapshot.series:
         families.setdefault(series.name, []).append(series)
     own: dict[str, list[SelfMetric]] = {}
     for figure in snapshot.own:
         own.setdefault(figure.name, []).append(figure)
-    lines: list[str] = []
     identities = {number: _identity(services[number]) for number in {series.service for series in snapshot.series}}
-    lines += _target_info(services, identities, open_metrics)
+    yield from _target_info(services, identities, open_metrics)
     for family in families.values():
-        lines += _histogram(family, identities, open_metrics)
+        yield from _histogram(family, identities, open_metrics)
     for figures in own.values():
-        lines += _own(figures, open_metrics)
+        yield from _own(figures, open_metrics)
     if open_metrics:
-        lines.append("# EOF")
-    return ("\n".join(lines) + "\n").encode()
+        yield "# EOF"
 
 
 def metric_name(name: str, unit: str) -> str:
@@ -92,7 +99,7 @@ def _target_info(services: Sequence[Service], identities: dict[int, str], open_m
 
 def _head(name: str, kind: str, unit: str, description: str, open_metrics: bool) -> Iterator[str]:
     yield f"# TYPE {name} {kind}"
-    if open_metrics and unit in UNITS and name.endswith(f"_{UNITS[unit]}"):
+    if open_metrics and UNITS.get(unit) and name.endswith(f"_{UNITS[unit]}"):
         yield f"# UNIT {name} {UNITS[unit]}"
     yield f"# HELP {name} {description.translate(ESCAPES if open_metrics else HELP_ESCAPES)}"
 
@@ -147,7 +154,7 @@ def _own(figures: list[SelfMetric], open_metrics: bool) -> Iterator[str]:
     if first.monotonic:
         family = family.removesuffix("_total")
     elif first.unit == "1" and not family.endswith("_ratio"):
-        family = f"{family.removesuffix('_1')}_ratio"
+        family = f"{family}_ratio"
     sample = f"{family}_total" if first.monotonic else family
     kind = "counter" if first.monotonic else "gauge"
     # In the older format the name in the head is that of the sample, with its suffix.

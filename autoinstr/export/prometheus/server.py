@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 8  # two Prometheus servers and someone who looks; one request each, then it is closed
 TIMEOUT = 10.0  # Prometheus gives up after this too, by default
+GZIP_LEVEL = 1
+GZIP_ASKED_FOR = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
 OPEN_METRICS = "application/openmetrics-text"
 CONTENT_TYPES = {
     True: "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -31,7 +35,7 @@ CONTENT_TYPES = {
 }
 INDEX = b'<!doctype html><title>autoinstr</title><a href="/metrics">/metrics</a>\n'
 
-Page = Callable[[bool], bytes]  # OpenMetrics or not -> body
+Page = Callable[[bool], Iterator[bytes]]  # OpenMetrics or not -> body, in pieces
 
 
 class MetricsServer:
@@ -111,6 +115,12 @@ class _Server(ThreadingHTTPServer):
         logger.debug("request of %s failed", client_address, exc_info=True)
 
 
+def packed(pieces: Iterator[bytes]) -> bytes:
+    """The page as gzip, made without the whole of it in memory."""
+    packer = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    return b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = TIMEOUT
@@ -132,19 +142,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _metrics(self) -> None:
         open_metrics = OPEN_METRICS in self.headers.get("accept", "")
+        gzip = GZIP_ASKED_FOR.search(self.headers.get("accept-encoding", "")) is not None
         with self.server.rendering:
             try:
-                body = self.server.page(open_metrics)
+                pieces = self.server.page(open_metrics)
+                body = packed(pieces) if gzip else b"".join(pieces)
             except Exception:  # the boundary of one request
                 logger.exception("/metrics failed")
                 self.server.health.lose(Loss.INTERNAL)
                 self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
                 return
-        self._send(body, CONTENT_TYPES[open_metrics])
+        self._send(body, CONTENT_TYPES[open_metrics], gzip=gzip)
 
-    def _send(self, body: bytes, content_type: str) -> None:
+    def _send(self, body: bytes, content_type: str, *, gzip: bool = False) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", content_type)
+        if gzip:
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import socket
 import threading
@@ -70,6 +71,7 @@ def make_snapshot() -> Snapshot:
             SelfMetric("autoinstr.lost", "{item}", "What was lost.", {"reason": "orphan_response"}, 0, True),
             SelfMetric("autoinstr.cpu.time", "s", "CPU time.", {}, 1.25, True),
             SelfMetric("autoinstr.ring.fill", "1", "Ring fill.", {}, 0.5, False),
+            SelfMetric("autoinstr.cache_ratio", "1", "Cache.", {}, 0.25, False),
             SelfMetric("autoinstr.memory", "By", "Memory.", {}, 4096, False),
         ],
     )
@@ -156,6 +158,7 @@ def test_own_figures(served: Served) -> None:
     }
     assert families["autoinstr_cpu_time_seconds"].samples[0].name == "autoinstr_cpu_time_seconds_total"
     assert families["autoinstr_ring_fill_ratio"].samples[0].value == 0.5
+    assert families["autoinstr_cache_ratio"].samples[0].value == 0.25
     assert families["autoinstr_memory_bytes"].type == "gauge"
 
 
@@ -176,18 +179,37 @@ def test_open_metrics_when_it_is_asked_for(served: Served) -> None:
     assert families["autoinstr_lost"].type == "counter"
 
 
+def page(snapshot: Snapshot, *, open_metrics: bool = False) -> str:
+    return b"".join(render(snapshot, SERVICES, open_metrics=open_metrics)).decode()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip", True), ("gzip;q=1.0, identity;q=0.5", True), ("deflate", False), ("gzip;q=0", False), ("", False)],
+)
+def test_compression_when_it_is_asked_for(served: Served, accepted: str, packed: bool) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": accepted})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert (answer.headers["content-encoding"] == "gzip") is packed
+    text = (gzip.decompress(body) if packed else body).decode()
+    assert "http_server_request_duration_seconds_count" in text
+
+
 def test_exponential_histograms_become_ordinary_ones() -> None:
     exponential = Exponential(scale=0, zero_count=1, offset=-1, counts=np.array([2, 0, 3]))
     series = Series("x", "s", "", 0, {}, 1, 6, 9.0, (), None, exponential)
-    body = render(Snapshot(1, 2, False, [series]), SERVICES, open_metrics=False).decode()
+    body = page(Snapshot(1, 2, False, [series]))
     (family,) = [f for f in text_string_to_metric_families(body) if f.name == "x_seconds"]
     buckets = [(s.labels["le"], s.value) for s in family.samples if s.name.endswith("_bucket")]
     assert buckets == [("0.5", 1), ("1.0", 3), ("2.0", 3), ("4.0", 6), ("+Inf", 6)]
 
 
 def test_nothing_seen_yet_is_an_empty_page() -> None:
-    assert render(Snapshot(1, 2, False), [], open_metrics=False).strip() == b""
-    assert render(Snapshot(1, 2, False), [], open_metrics=True) == b"# EOF\n"
+    assert page(Snapshot(1, 2, False)) == ""
+    assert page(Snapshot(1, 2, False), open_metrics=True) == "# EOF\n"
 
 
 @pytest.mark.parametrize(
