@@ -30,7 +30,7 @@ from autoinstr.health import Health, Loss
 from autoinstr.model import Service, Snapshot
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
-from autoinstr.spans import encode_metrics, encode_spans, span_records
+from autoinstr.spans import SpanEncoder, encode_metrics, span_records
 from autoinstr.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,9 @@ class Pipeline:
         )
         self.groups = Groups(health)
         routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
-        self.parser = Parser(self.groups, routes, health, self.discovery.services, queries=config.queries)
+        self.parser = Parser(
+            self.groups, routes, health, services=self.discovery.services, queries=config.queries
+        )
         self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
         exponential = config.histogram == EXPONENTIAL
         self.red = Red(
@@ -77,7 +79,7 @@ class Pipeline:
             health=self.health,
             environ=self.config.environment,
             version=__version__,
-            encode_spans=lambda traced, groups, services: encode_spans(traced, groups, services, __version__),
+            encode_spans=SpanEncoder(__version__).encode,
             encode_metrics=encode_metrics,
             span_records=span_records,
             collect=self.collect_pulled,
