@@ -93,14 +93,19 @@ def _matcher(pattern: str) -> Callable[[str], object]:
     return re.compile(fnmatch.translate(pattern)).match
 
 
-def exe_matches(pattern: str, exe: str) -> bool:
-    """Is `exe` (an absolute path, or empty) meant by `pattern`?"""
-    name = exe if "/" in pattern else exe.rpartition("/")[2]
-    return bool(exe) and _matcher(pattern)(name) is not None
+@lru_cache(maxsize=512)
+def _joined(patterns: tuple[str, ...], slash: bool) -> Callable[[str], object]:
+    """One expression for all patterns with a slash, or all without: asked of every process that is started."""
+    texts = [fnmatch.translate(pattern) for pattern in patterns if ("/" in pattern) is slash]
+    return re.compile("|".join(texts) or r"(?!)").match
 
 
-def _any_exe(patterns: Iterable[str], exe: str) -> bool:
-    return any(exe_matches(pattern, exe) for pattern in patterns)
+def exe_matches(patterns: tuple[str, ...], exe: str) -> bool:
+    """Is `exe` (an absolute path, or empty) meant by one of the patterns?"""
+    if not exe:
+        return False
+    name = exe.rpartition("/")[2]
+    return _joined(patterns, False)(name) is not None or _joined(patterns, True)(exe) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class Selector:
         """Do all keys hold? Listening ports are asked last: they cost the most."""
         if self.pid and candidate.pid not in self.pid:
             return False
-        if self.exe and not _any_exe(self.exe, candidate.exe):
+        if self.exe and not exe_matches(self.exe, candidate.exe):
             return False
         if self.cmd:
             line = " ".join(candidate.command)
@@ -146,7 +151,7 @@ def wanted(ranges: Iterable[PortRange], port: int) -> bool:
 
 def is_agent(exe: str, command: tuple[str, ...]) -> bool:
     """Is it a collector or an agent, autoinstr included (which is a Python script by its executable)?"""
-    if _any_exe(AGENTS, exe):
+    if exe_matches(AGENTS, exe):
         return True
     names = [argument.rpartition("/")[2] for argument in command[:4]]
     return "autoinstr" in names[:2] or any(pair == ("-m", "autoinstr") for pair in pairwise(names))
@@ -197,4 +202,4 @@ class Selection:
             return False  # a pid is as explicit as it gets
         if is_agent(candidate.exe, candidate.command):
             return True
-        return selector.keys == ("port",) and _any_exe(PORT_HOLDERS, candidate.exe)
+        return selector.keys == ("port",) and exe_matches(PORT_HOLDERS, candidate.exe)

@@ -56,6 +56,7 @@ def report(findings: list[Finding], works: bool) -> str:
     """Lines for people."""
     width = max(len(finding.name) for finding in findings)
     lines: list[str] = []
+    said: dict[str, str] = {}  # remedy -> the first finding that it was given for
     for finding in findings:
         indent = " " * (width + 8)
         mark = "FAIL" if finding.fatal else _MARKS[finding.state]
@@ -65,8 +66,10 @@ def report(findings: list[Finding], works: bool) -> str:
             subsequent_indent=indent,
             break_long_words=False,
         )
-        for label, text in (("costs", finding.cost), ("to do", finding.remedy)):
-            if text:
+        first = said.setdefault(finding.remedy, finding.name)
+        remedy = finding.remedy if first == finding.name else f"as for {first}"
+        for label, text in (("costs", finding.cost), ("to do", remedy)):
+            if text and finding.state != "ok":
                 lines += textwrap.wrap(
                     f"{indent}{label}: {text}", _WIDTH, subsequent_indent=indent + "       ", break_long_words=False
                 )

@@ -32,7 +32,7 @@ class Fake:
     ],
 )
 def test_exe_globs(pattern: str, exe: str, matches: bool) -> None:
-    assert exe_matches(pattern, exe) is matches
+    assert exe_matches((pattern,), exe) is matches
 
 
 def test_keys_of_one_selector_must_all_hold() -> None:
