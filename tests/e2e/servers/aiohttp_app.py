@@ -1,0 +1,31 @@
+"""aiohttp's server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from aiohttp import web
+from protocol import pieces, read
+
+
+async def answer(request: web.Request) -> web.StreamResponse:
+    wish = read(request.path)
+    await request.read()
+    await asyncio.sleep(wish.delay)
+    if not wish.chunked:
+        return web.Response(status=wish.status, body=wish.body)
+    response = web.StreamResponse(status=wish.status)
+    if wish.status not in (204, 304):
+        response.enable_chunked_encoding()
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for piece in pieces(wish.body):
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+app = web.Application()
+app.router.add_route("*", "/{rest:.*}", answer)
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

@@ -1,0 +1,45 @@
+// Go's net/http.
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func answer(w http.ResponseWriter, r *http.Request) {
+	wish := map[string]int{"s": 200}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	for i := 0; i+1 < len(parts); i += 2 {
+		wish[parts[i]], _ = strconv.Atoi(parts[i+1])
+	}
+	io.Copy(io.Discard, r.Body)
+	time.Sleep(time.Duration(wish["d"]) * time.Millisecond)
+	status := wish["s"]
+	body := bytes.Repeat([]byte("x"), wish["b"])
+	if status == 204 || status == 304 {
+		w.WriteHeader(status)
+		return
+	}
+	if wish["c"] == 0 {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.WriteHeader(status)
+		w.Write(body)
+		return
+	}
+	w.WriteHeader(status)
+	for len(body) > 0 {
+		n := min(100, len(body))
+		w.Write(body[:n])
+		w.(http.Flusher).Flush()
+		body = body[n:]
+	}
+}
+
+func main() {
+	panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(answer)))
+}

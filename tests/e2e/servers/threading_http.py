@@ -1,0 +1,51 @@
+"""Python's own http.server, a thread for each connection."""
+
+from __future__ import annotations
+
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from protocol import pieces, read
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def read_body(self) -> None:
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+        else:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def answer(self) -> None:
+        wish = read(self.path)
+        self.read_body()
+        time.sleep(wish.delay)
+        self.send_response(wish.status)
+        if wish.status not in (204, 304):
+            self.send_header(
+                *(("Transfer-Encoding", "chunked") if wish.chunked else ("Content-Length", str(len(wish.body))))
+            )
+        self.end_headers()
+        if self.command == "HEAD" or wish.status in (204, 304):
+            return
+        if not wish.chunked:
+            self.wfile.write(wish.body)
+            return
+        for piece in pieces(wish.body):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names are the library's
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+ThreadingHTTPServer.request_queue_size = 64
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
