@@ -231,9 +231,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
 
 def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
     """Detach, then take what is left through all stages and out."""
-    for fd in attached.probes.values():
-        os.close(fd)
-    attached.probes.clear()
+    attached.detach()
     pipeline.look(watcher)
     pipeline.push_metrics(watcher)
     pipeline.close()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.attach import Attached, Limits
-from autoinstr.attach.handover import nested
-from autoinstr.capture import Aggregate, Control, Ring, bpf
+from autoinstr.bpf import program_info
+from autoinstr.capture import Aggregate, Control, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter
 from autoinstr.discover import Changes, Discovery
 from autoinstr.health import Health, Loss
@@ -115,13 +115,9 @@ class Watcher:
 
     def count_missed(self) -> None:
         """Ask the kernel how many runs of our programs it skipped. Costs a system call a program."""
-        missed = sum(bpf.program_info(fd)[2] for fd in self._attached.programs.values())
+        missed = sum(program_info(fd)[2] for fd in self._attached.programs.values())
         self._health.lose(Loss.PROBE_MISSED, missed - self._missed)
         self._missed = missed
-
-    def is_nested(self) -> bool:
-        """Are pids those of another PID namespace than the kernel's first?"""
-        return nested()
 
     def _follow_events(self) -> None:
         while True:

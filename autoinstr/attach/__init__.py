@@ -1,10 +1,12 @@
 """Loads the kernel side and attaches it.
 
 In:  limits (`Limits`). Out: file descriptors of maps and probes (`Attached`), which stay alive with them.
-bcc and LLVM live in a child process that exits when it has handed the descriptors over (`prober.py`).
+`source.py` is the text and its macros, `compiler.py` makes an `Image` of it (in a process of its own, for bcc and LLVM
+take 100 MB), `cache.py` keeps it, `loader.py` brings it into the kernel.
 """
 
-from autoinstr.attach.handover import Attached, attach
+from autoinstr.attach.attach import attach
 from autoinstr.attach.limits import Limits
+from autoinstr.attach.loader import Attached
 
 __all__ = ["Attached", "Limits", "attach"]

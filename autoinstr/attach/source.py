@@ -42,7 +42,12 @@ def macro_list(values: Sequence[int]) -> str:
 
 
 def flags(
-    root: Path, limits: Limits, offsets: dict[str, int], duration_bounds: Sequence[float], size_bounds: Sequence[float], *, nested: bool
+    limits: Limits,
+    offsets: dict[str, int],
+    duration_bounds: Sequence[float],
+    size_bounds: Sequence[float],
+    *,
+    nested: bool,
 ) -> list[str]:
     """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first."""
     values = {
@@ -61,4 +66,4 @@ def flags(
     if nested:
         defined.append("-DPID_NAMESPACE")
     # bcc optimises by itself: once is enough; and debug information is only for people who read its output
-    return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", f"-I{root}", *defined]
+    return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", *defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoinstr.capture import bpf
+from autoinstr.bpf import items
 from autoinstr.capture.abi import OVERFLOW, OVERFLOW_KEY, Role
 from autoinstr.model import Kind, Overflow
 
@@ -24,7 +24,7 @@ class Aggregate:
     def read(self) -> list[Overflow]:
         """What was added since the last call."""
         found = []
-        for key, value in bpf.items(self._fd, OVERFLOW_KEY.itemsize, OVERFLOW.itemsize):
+        for key, value in items(self._fd, OVERFLOW_KEY.itemsize, OVERFLOW.itemsize):
             now = np.frombuffer(value, OVERFLOW)[0]
             before = self._seen.get(key, np.zeros((), OVERFLOW)[()])
             if now["count"] == before["count"]:

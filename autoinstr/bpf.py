@@ -1,4 +1,7 @@
-"""The few bpf(2) calls that the process that stays needs itself: looking at a hash map, and at a program's figures."""
+"""bpf(2): the system call, and the few uses of it that stages share.
+
+Beside maps that are mapped into memory, it is how the kernel side is loaded and looked at. OSError if the kernel refuses.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,30 @@ import os
 import platform
 import struct
 from collections.abc import Iterator
+from enum import IntEnum
 
+ATTRIBUTES = 72  # bytes of union bpf_attr that every kernel from 5.10 knows
 SYSCALL = {"x86_64": 321, "aarch64": 280}
-MAP_LOOKUP_ELEM, MAP_GET_NEXT_KEY, OBJ_GET_INFO_BY_FD = 1, 4, 15
+
+
+class BpfCommand(IntEnum):
+    """enum bpf_cmd, as far as it is used."""
+
+    MAP_CREATE = 0
+    MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
+    MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
+    OBJ_GET_INFO_BY_FD = 15
+    RAW_TRACEPOINT_OPEN = 17
+
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bpf(command: int, attributes: bytes) -> int:
     """bpf(2); OSError if it fails."""
-    buffer = ctypes.create_string_buffer(attributes, max(len(attributes), 72))
+    buffer = ctypes.create_string_buffer(attributes, max(len(attributes), ATTRIBUTES))
     result: int = _libc.syscall(SYSCALL[platform.machine()], command, buffer, len(buffer))
     if result < 0:
         number = ctypes.get_errno()
@@ -31,13 +48,13 @@ def items(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, byte
     previous = 0
     while True:
         try:
-            bpf(MAP_GET_NEXT_KEY, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(following)))
+            bpf(BpfCommand.MAP_GET_NEXT_KEY, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(following)))
         except FileNotFoundError:
             return
         ctypes.memmove(key, following, key_size)
         previous = ctypes.addressof(key)
         try:
-            bpf(MAP_LOOKUP_ELEM, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(value)))
+            bpf(BpfCommand.MAP_LOOKUP_ELEM, struct.pack("<IxxxxQQ", fd, previous, ctypes.addressof(value)))
         except FileNotFoundError:
             continue
         yield key.raw, value.raw
@@ -49,6 +66,6 @@ def program_info(fd: int) -> tuple[int, int, int]:
     Offsets are those of struct bpf_prog_info (include/uapi/linux/bpf.h); older kernels fill in less.
     """
     info = ctypes.create_string_buffer(224)
-    bpf(OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)))
+    bpf(BpfCommand.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)))
     run_time, runs, missed = struct.unpack_from("<QQQ", info, 192)
     return run_time, runs, missed

@@ -1,0 +1,63 @@
+"""From limits to attached probes: the steps of `attach/`, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoinstr.attach import btf, cache, source
+from autoinstr.attach.compiler import compile_image
+from autoinstr.attach.image import Image
+from autoinstr.attach.limits import Limits
+from autoinstr.attach.loader import PROGRAMS, Attached, load
+from autoinstr.errors import AutoinstrError
+from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
+
+FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
+
+
+def nested() -> bool:
+    """Is this process in a PID namespace other than the kernel's first?"""
+    return Path("/proc/self/ns/pid").stat().st_ino != FIRST_PID_NAMESPACE
+
+
+def attach(
+    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+) -> Attached:
+    """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be."""
+    image = make_image(limits, duration_bounds, size_bounds)
+    attached = load(image)
+    if nested():
+        tell_namespace()
+    return attached
+
+
+def make_image(
+    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+) -> Image:
+    """The compiled kernel side for this kernel and these limits."""
+    try:
+        offsets = btf.running_kernel()
+    except (OSError, KeyError, ValueError) as error:
+        raise AutoinstrError(
+            f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
+            " built with CONFIG_DEBUG_INFO_BTF have; `autoinstr check` tells more"
+        ) from error
+    root = source.folder()
+    text = source.text(root)
+    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested())
+    path = cache.folder(os.environ) / cache.key(text, flags, PROGRAMS)
+    image = cache.read(path)
+    if image is None:
+        image = compile_image(text, [*flags, f"-I{root}"], PROGRAMS, root / "include" / "kernel")
+        cache.write(path, image)
+    return image
+
+
+def tell_namespace() -> None:
+    """Tell the kernel side in which PID namespace this process numbers pids."""
+    try:
+        os.close(source.MARKER_FD)
+    except OSError:
+        return  # always: nobody has this descriptor; what matters is that the call was made

@@ -1,0 +1,151 @@
+"""Brings an `Image` into the kernel: maps, programs, raw tracepoints. No bcc here: a few bpf(2) calls.
+
+In:  an image. Out: `Attached`. While its descriptors are open the probes are attached; closing them, or the end of this
+process for whatever reason, detaches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import struct
+from dataclasses import dataclass, field
+
+from autoinstr.attach.image import Image, Map, Program
+from autoinstr.bpf import BpfCommand, bpf
+from autoinstr.errors import AutoinstrError
+
+# program -> raw tracepoint; the system calls last, when all is in place
+PROBES: dict[str, str] = {
+    "sched_process_fork": "sched_process_fork",
+    "sched_process_exec": "sched_process_exec",
+    "sched_process_exit": "sched_process_exit",
+    "inet_sock_set_state": "inet_sock_set_state",
+    "tcp_destroy_sock": "tcp_destroy_sock",
+    "sys_enter": "sys_enter",
+    "sys_exit": "sys_exit",
+}
+STEPS = ("step", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
+PROGRAMS = (*STEPS, *PROBES)
+
+RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+LOG_SIZE = 1 << 20
+LOG_LINES = 15  # of the verifier's last words
+ROLES = (0, 2, 3)
+
+
+@dataclass(slots=True)
+class Attached:
+    """Descriptors of what is loaded, by name. `close` detaches."""
+
+    maps: dict[str, int] = field(default_factory=dict)
+    programs: dict[str, int] = field(default_factory=dict)
+    probes: dict[str, int] = field(default_factory=dict)
+
+    def detach(self) -> None:
+        """Detach all probes; maps can still be read."""
+        for fd in self.probes.values():
+            os.close(fd)
+        self.probes.clear()
+
+    def close(self) -> None:
+        """Detach all probes and release all maps."""
+        self.detach()
+        for group in (self.programs, self.maps):
+            for fd in group.values():
+                os.close(fd)
+            group.clear()
+
+
+def load(image: Image) -> Attached:
+    """Create maps, load programs, attach. AutoinstrError if the kernel refuses."""
+    # Linux before 5.11 counts maps as locked memory
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    attached = Attached()
+    try:
+        for one in image.maps:
+            attached.maps[one.name] = create_map(one)
+        for program in image.programs:
+            attached.programs[program.name] = load_program(program, attached.maps)
+        for index, name in enumerate(STEPS):
+            update(attached.maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
+        size = next(one.value_size for one in image.maps if one.name == "aggregate")
+        for role in ROLES:
+            # where exchanges go that find the aggregate full, too
+            update(attached.maps["aggregate"], struct.pack("<IIHBB", 0, 0, 0, role, 0), bytes(size))
+        for name, tracepoint in PROBES.items():
+            attached.probes[name] = attach_raw(tracepoint, attached.programs[name])
+    except BaseException:
+        attached.close()
+        raise
+    return attached
+
+
+def create_map(one: Map) -> int:
+    """Its descriptor."""
+    name = one.name[:15].encode()
+    attributes = struct.pack("<IIIIIII16s", one.type, one.key_size, one.value_size, one.max_entries, one.flags, 0, 0, name)
+    try:
+        return bpf(BpfCommand.MAP_CREATE, attributes)
+    except OSError as error:
+        raise AutoinstrError(f"can't create the eBPF map {one.name}: {error.strerror}{hint(error)}") from error
+
+
+def load_program(program: Program, maps: dict[str, int]) -> int:
+    """Its descriptor."""
+    code = bytearray(program.instructions)
+    for at, name in program.relocations:
+        struct.pack_into("<i", code, 8 * at + 4, maps[name])
+    instructions = ctypes.create_string_buffer(bytes(code), len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+
+    def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        attributes = struct.pack(
+            "<IIQQIIQII16s",
+            RAW_TRACEPOINT,
+            len(code) // 8,
+            ctypes.addressof(instructions),
+            ctypes.addressof(licence),
+            1 if log else 0,
+            len(log) if log else 0,
+            ctypes.addressof(log) if log else 0,
+            0,
+            0,
+            program.name[:15].encode(),
+        )
+        return bpf(BpfCommand.PROG_LOAD, attributes)
+
+    try:
+        return attempt(None)
+    except OSError as error:
+        log = ctypes.create_string_buffer(LOG_SIZE)
+        with contextlib.suppress(OSError):
+            return attempt(log)  # only to hear why
+        words = "\n".join(log.value.decode(errors="replace").splitlines()[-LOG_LINES:])
+        raise AutoinstrError(f"can't load the eBPF program {program.name}: {error.strerror}{hint(error)}\n{words}".rstrip()) from error
+
+
+def attach_raw(tracepoint: str, program: int) -> int:
+    """Descriptor of the link."""
+    name = ctypes.create_string_buffer(tracepoint.encode())
+    try:
+        return bpf(BpfCommand.RAW_TRACEPOINT_OPEN, struct.pack("<QI", ctypes.addressof(name), program))
+    except OSError as error:
+        raise AutoinstrError(f"can't attach to the raw tracepoint {tracepoint}: {error.strerror}{hint(error)}") from error
+
+
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Set one element of a map."""
+    key_buffer, value_buffer = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("<IxxxxQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
+    bpf(BpfCommand.MAP_UPDATE_ELEM, attributes)
+
+
+def hint(error: OSError) -> str:
+    """What a user can do about it."""
+    if isinstance(error, PermissionError):
+        return ": this needs root, or CAP_BPF and CAP_PERFMON; `autoinstr check` tells what is missing"
+    return ""
