@@ -1,4 +1,4 @@
-"""Real servers in many languages under one agent: each request is told as the client saw it and the server logged it."""
+"""Real servers in many languages under one agent: every request is told as client and server log say."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def drive_nginx(run: Run, way: str) -> list[Expected]:
         paths = (f"/static/b/{FILE_SIZES[n % len(FILE_SIZES)]}/{name}-{n}" for n in range(COUNT))
         work = [load.Plan(path, "HEAD" if n % 7 == 0 else "GET") for n, path in enumerate(paths)]
     truth = [replace(told, server_port=nginx.port) for told in load.run(lambda: servers.connect(nginx), work)]
-    if way in ("return", "static"):
+    if way == "return":
+        # It answers before it reads a body: how much was read until then is a matter of timing.
+        return [replace(told, request_size=None) if told.request_size else told for told in truth]
+    if way == "static":
         return truth
     behind = run.running["node" if way == "proxy" else "gunicorn-unix"]
     port = None if behind.server.unix else behind.port

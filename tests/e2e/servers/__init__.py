@@ -1,7 +1,7 @@
 """Real servers that answer the same little protocol, so that the truth is the same for all.
 
 A path says what the answer has to be: `/s/<status>/d/<delay in ms>/b/<bytes>/c/<1: chunked>/<id>`. Bodies of
-requests are read to their end. A server is one small file here and one line in `SERVERS`; nginx has prefixes of its own.
+requests are read to their end. A server is one small file here and one line in `SERVERS`; nginx has its prefixes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ SERVERS = (
         ("{bin}/uvicorn", "--app-dir", "{here}", "--port", "{port}", "--log-level", "warning", "asgi:app"),
     ),
     Server("aiohttp", ("{python}", "{here}/aiohttp_app.py", "{port}")),
-    Server("node", ("node", "{here}/node.js", "{port}"), needs=("node",)),
+    Server("node", ("node", "{here}/plain_http.js", "{port}"), needs=("node",)),
     Server(
         "go",
         ("{folder}/go-server", "{port}"),

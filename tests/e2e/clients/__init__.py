@@ -1,0 +1,86 @@
+"""Real clients that make the same requests, so that the truth is the same for all.
+
+A client is one small file here and one line in `CLIENTS`. Its argument is a file of lines `METHOD URL BYTES KIND`, where
+BYTES is the size of the body to send and KIND `chunked` or `length`. It prints a line when it is up, and begins when it
+reads one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Client:
+    """`{here}`, `{folder}`, `{python}` and `{requests}` (the file) are filled in."""
+
+    name: str
+    command: Sequence[str]
+    needs: Sequence[str] = ()
+    build: Sequence[str] = ()
+    by_exe: str = ""  # watched by its executable: its own children make the requests
+    chunked: bool = True  # can send a body without saying its length
+
+
+CLIENTS = (
+    Client("curl", ("sh", "{here}/curl.sh", "{requests}"), needs=("curl",), by_exe="*/curl"),
+    Client("requests", ("{python}", "{here}/with_requests.py", "{requests}")),
+    Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
+    Client(
+        "go",
+        ("{folder}/go-client", "{requests}"),
+        needs=("go",),
+        build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
+    ),
+    Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac")),
+)
+
+
+def missing(client: Client) -> list[str]:
+    return [program for program in client.needs if not shutil.which(program)]
+
+
+class Running:
+    """A client that waits for its beginning."""
+
+    def __init__(self, client: Client, folder: Path, requests: str) -> None:
+        self.client = client
+        folder.mkdir(parents=True)
+        (folder / "requests").write_text(requests)
+        words = {"here": HERE, "folder": folder, "python": sys.executable, "requests": folder / "requests"}
+        if client.build:
+            subprocess.run([fill(part, words) for part in client.build], check=True, cwd=folder, timeout=240)
+        self.process = subprocess.Popen(
+            [fill(part, words) for part in client.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "errors").open("w"),
+            text=True,
+        )
+        self._errors = folder / "errors"
+
+    def wait_up(self) -> None:
+        assert self.process.stdout
+        assert self.process.stdout.readline(), f"{self.client.name} did not start: {self._errors.read_text()}"
+
+    def run(self) -> None:
+        """Let it make its requests, and wait for its end."""
+        self.process.communicate("go\n", timeout=60)
+        assert self.process.returncode == 0, f"{self.client.name} failed: {self._errors.read_text()}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def fill(text: str, words: dict[str, object]) -> str:
+    for word, value in words.items():
+        text = text.replace(f"{{{word}}}", str(value))
+    return text
