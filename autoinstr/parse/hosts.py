@@ -20,6 +20,9 @@ MAX_AUTHORITY = 128  # bytes; a longer one leaves no room for it in the head tha
 
 UNKNOWN = 0  # number of "no host that could be used"
 REFUSED = -1  # number of hosts beyond MAX_HOSTS
+_HOST = np.uint64(int.from_bytes(b"host:", "little"))
+_LOWER = np.uint64(0x20202020)  # over four letters
+_FIVE_BYTES = np.uint64((1 << 40) - 1)
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
@@ -78,24 +81,46 @@ def split_authority(text: str) -> tuple[str, int]:
     return (host, int(port or 0)) if host else ("", 0)
 
 
-def find_field(heads: NDArray[np.uint8], size: NDArray[np.int64]) -> Texts:
+def find_field(
+    heads: NDArray[np.uint8], size: NDArray[np.int64], fields: NDArray[np.int64], flat: NDArray[np.uint8]
+) -> Texts:
     """The value of each head's Host field, empty where it is not there whole.
 
-    `heads` is (n, w) of which `size` bytes of each are valid, lying in memory end to end; w is a multiple of 64.
+    `heads` is (n, w) of which `size` bytes of each are valid; its header fields begin at `fields`. `flat` are the same
+    bytes end to end, MAX_AUTHORITY more behind them.
     """
     count, width = heads.shape
-    flat = np.append(heads.ravel(), np.zeros(MAX_AUTHORITY, np.uint8))
-    body = flat[: count * width]
-    ahead = [flat[offset : count * width + offset] for offset in range(6)]
-    mark = (body == ord("\n")) & (ahead[5] == ord(":")) & (ahead[1] | 32 == ord("h")) & (ahead[4] | 32 == ord("t"))
-    mark &= (ahead[2] | 32 == ord("o")) & (ahead[3] | 32 == ord("s"))
-    line = tx.first_mark(tx.pack(mark.reshape(count, width)))
-    start = np.minimum(line + 6, width)
     base = np.arange(count) * width
-    start += flat[base + start] == ord(" ")
-    # One element is a whole authority: numpy copies each with one memcpy.
-    values = np.ndarray((count * width + 1,), np.dtype(("V", MAX_AUTHORITY)), flat, strides=(1,))
-    raw = values[base + start].view(np.uint8).reshape(count, MAX_AUTHORITY)
-    value = tx.first_mark(tx.pack((raw < 33) | (raw > 126)))
+    # Most clients send it first.
+    first = np.minimum(fields, width)
+    found = (tx.sliding(flat, count * width + 1)[base + first] | _LOWER) & _FIVE_BYTES == _HOST
+    start = np.where(found, first + 5, width)
+    rest = np.flatnonzero(~found)
+    if len(rest):
+        start[rest] = _search(heads[rest])
+    start += flat.take(base + start) == ord(" ")
+    value = _until_space(flat, base + start, 64)
+    rest = np.flatnonzero(value == 64)
+    if len(rest):
+        value[rest] = _until_space(flat, (base + start)[rest], MAX_AUTHORITY)
     whole = (start + value < size) & (value < MAX_AUTHORITY)
     return Texts(flat, base + start, np.where(whole, value, 0))
+
+
+def _search(heads: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where the value of the Host field begins in each head; its width if there is no such field."""
+    count, width = heads.shape
+    flat = np.append(heads.ravel(), np.zeros(8, np.uint8))
+    ahead = [flat[offset : count * width + offset] for offset in range(6)]
+    mark = (ahead[0] == ord("\n")) & (ahead[5] == ord(":"))
+    for offset, letter in enumerate(b"host", 1):
+        mark &= ahead[offset] | 32 == letter
+    return np.minimum(tx.first_mark(tx.pack(mark.reshape(count, width))) + 6, width)
+
+
+def _until_space(flat: NDArray[np.uint8], at: NDArray[np.int64], room: int) -> NDArray[np.int64]:
+    """Number of bytes from `at` on before the first one that no authority holds; at most `room`, a multiple of 64."""
+    # One element is a whole authority: numpy copies each with one memcpy.
+    values = np.ndarray((len(flat) - room + 1,), np.dtype(("V", room)), flat, strides=(1,))
+    raw = values[at].view(np.uint8).reshape(len(at), room)
+    return tx.first_mark(tx.pack((raw < 33) | (raw > 126)))

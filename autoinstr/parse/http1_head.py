@@ -29,6 +29,7 @@ _OTHER = 0  # number of a method that is none, or one too many
 _CONNECT = 1 + _METHODS.index("CONNECT")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _WINDOW = 128  # bytes of a head that nearly every request line fits in: the rest is looked at only where it does not
+_METHOD_WINDOW = 64  # bytes within which a method must end
 _VERSION = U64(int.from_bytes(b"HTTP/1.\0", "little"))
 _VERSION_SIZE = 8
 _SEVEN_BYTES = U64((1 << 56) - 1)
@@ -38,12 +39,18 @@ _SPACE, _SLASH, _QUESTION, _HASH, _LF, _CR = b" /?#\n\r"
 
 
 class Heads:
-    """The kept heads of n requests."""
+    """The kept heads of n requests, end to end in a buffer that the next ones may use again."""
 
-    def __init__(self, head: NDArray[np.uint8], size: NDArray[np.uint16], traceparent: NDArray[np.uint16]) -> None:
+    def __init__(
+        self,
+        buffer: NDArray[np.uint8],
+        head: NDArray[np.uint8],
+        size: NDArray[np.uint16],
+        traceparent: NDArray[np.uint16],
+    ) -> None:
         count, self.width = head.shape
         # Whole words and values are read at once, from any byte on: some bytes must follow the last head.
-        self.flat = np.zeros((count + 1) * self.width, np.uint8)
+        self.flat = buffer[: (count + 1) * self.width]
         self.bytes = self.flat[: -self.width].reshape(count, self.width)
         self.bytes[:] = head
         self.words = tx.sliding(self.flat, len(self.flat) - 8)
@@ -67,6 +74,7 @@ class Lines:
     target: NDArray[np.int64]
     query: NDArray[np.int64]  # the question mark, or the target's end
     end: NDArray[np.int64]  # of the target
+    fields: NDArray[np.int64]  # where the next line begins
     version: NDArray[np.uint8]  # the digit after "HTTP/1." as a character, 0 if unknown
 
 
@@ -83,33 +91,39 @@ def read_lines(heads: Heads) -> Lines:
 
 def _read(heads: Heads, rows: slice | NDArray[np.intp], width: int) -> Lines:
     """Look at the first `width` bytes of some heads."""
-    head, start = heads.bytes[rows, :width], heads.start[rows]
+    head, start, flat = heads.bytes[rows, :width], heads.start[rows], heads.flat
     limit = np.minimum(heads.size[rows], width)
     feed = tx.first_mark(tx.pack(head == _LF))
     whole = feed < limit
     end = np.where(whole, feed, limit)
-    end -= whole & (heads.flat[start + np.maximum(end - 1, 0)] == _CR)
-    space = head == _SPACE
-    method_size = tx.first_mark(tx.pack(space))
+    end -= whole & (flat.take(start + np.maximum(end - 1, 0)) == _CR)
+    method_size = tx.first_mark(tx.pack(head[:, :_METHOD_WINDOW] == _SPACE))
     target = method_size + 1
     # The kernel side looks for the version at the end of the line, so there may be spaces within the target.
     word = heads.words[start + np.maximum(end - _VERSION_SIZE, 0)]
     digit = (word >> U64(56)).astype(np.uint8)
     stop = end - _VERSION_SIZE - 1
     ends_well = ((word & _SEVEN_BYTES) == _VERSION) & (digit - np.uint8(ord("0")) < 10)
-    ends_well &= (stop > target) & (heads.flat[start + np.maximum(stop, 0)] == _SPACE)
+    ends_well &= (stop > target) & (flat.take(start + np.maximum(stop, 0)) == _SPACE)
     stop = np.where(whole, stop, limit)
     ended = whole.copy()
     part = np.flatnonzero(~whole & (target < limit))
     if len(part):
-        space[part, method_size[part]] = False
-        stop[part] = np.minimum(tx.first_mark(tx.pack(space[part])), limit[part])
+        space = head[part] == _SPACE
+        space &= np.arange(width) >= target[part, None]
+        stop[part] = np.minimum(tx.first_mark(tx.pack(space)), limit[part])
         ended[part] = stop[part] < limit[part]
     mark = tx.first_mark(tx.pack(head == _QUESTION))
-    fine = (method_size > 0) & (stop > target) & (mark > method_size) & (ends_well | ~whole)
+    fine = (
+        (method_size > 0)
+        & (method_size < _METHOD_WINDOW)
+        & (stop > target)
+        & (mark > method_size)
+        & (ends_well | ~whole)
+    )
     query = np.minimum(mark, stop)
     version = np.where(fine & whole, digit, 0).astype(np.uint8)
-    return Lines(fine, whole, ended, method_size, target, query, stop, version)
+    return Lines(fine, whole, ended, method_size, target, query, stop, feed + 1, version)
 
 
 class Methods:
@@ -164,7 +178,7 @@ def read_targets(heads: Heads, lines: Lines, method: NDArray[np.int32]) -> Targe
     query, end = heads.start + lines.query, heads.start + lines.end
     parts = _Parts(at, query, end, lines.fine)
     query_size = np.where(lines.fine, np.maximum(end - query - 1, 0), 0)
-    odd = np.flatnonzero(lines.fine & (heads.flat[at] != _SLASH))
+    odd = np.flatnonzero(lines.fine & (heads.flat.take(at) != _SLASH))
     if len(odd):
         is_connect = method[odd] == _CONNECT
         query_size[odd[is_connect]] = 0

@@ -34,7 +34,7 @@ def cut(texts: Texts) -> Paths:
     size = np.diff(slash, append=len(texts.data)) - 1
     begins = np.zeros(len(texts.data), np.bool_)
     begins[texts.at] = True
-    first = np.flatnonzero(begins[slash])
+    first = np.flatnonzero(begins.take(slash))
     segments = Texts(texts.data, slash + 1, size)
     return Paths(
         segments,

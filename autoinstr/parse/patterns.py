@@ -74,12 +74,12 @@ class Patterns:
         rows = np.flatnonzero(state)
         depth = 0
         while len(rows):
-            before = state[rows]
-            after = self._table.find(edges(before, paths.hashes[paths.first[rows] + depth]))
-            state[rows] = after = np.where(after >= 0, after, self._other[before])
+            before = state.take(rows)
+            after = self._table.find(edges(before, paths.hashes.take(paths.first.take(rows) + depth)))
+            state[rows] = after = np.where(after >= 0, after, self._other.take(before))
             depth += 1
-            rows = rows[(after > 0) & (paths.count[rows] > depth)]
-        return self._accepts[state]
+            rows = rows.compress((after > 0) & (paths.count.take(rows) > depth))
+        return self._accepts.take(state)
 
     def _compile(self, names: tuple[str, ...]) -> int:
         """Add the states for these patterns (subset construction); returns the first one."""

@@ -25,7 +25,7 @@ class Table:
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
         """The value of each key, -1 for unknown ones."""
-        slot = (keys & self._mask).astype(np.intp)
+        slot = (keys & self._mask).view(np.intp)
         values = self._values.take(slot)
         other = np.flatnonzero((self._keys.take(slot) != keys) & (values >= 0))
         while len(other):

@@ -51,8 +51,19 @@ def gather(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int6
     end = np.cumsum(size)
     offset = end - size
     index = np.repeat(at - offset, size)
-    index += np.arange(len(index))
+    index += _numbers(len(index))
     return Texts(data.take(index), offset, size)
+
+
+_counted = np.empty(0, np.int64)
+
+
+def _numbers(count: int) -> NDArray[np.int64]:
+    """0, 1, 2 ...; kept, since memory that is new for each batch costs page faults."""
+    global _counted  # noqa: PLW0603 - a constant that grows
+    if len(_counted) < count:
+        _counted = np.arange(2 * count)
+    return _counted[:count]
 
 
 def concatenate(parts: list[Texts]) -> Texts:
@@ -104,7 +115,7 @@ def windows(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """The eight bytes from each offset of `data` on, its end included, as little-endian words; zeros follow."""
     padded = np.zeros(len(data) + 8, np.uint8)
     padded[:-8] = data
-    return sliding(padded, len(data) + 1).copy()
+    return sliding(padded, len(data) + 1)
 
 
 def sliding(data: NDArray[np.uint8], count: int) -> NDArray[np.uint64]:
@@ -118,10 +129,10 @@ def hashes(words: NDArray[np.uint64], at: NDArray[np.int64], size: NDArray[np.in
     done = 8
     rows = np.flatnonzero(size > done)
     while len(rows) and done < MAX_HASHED:
-        word = words[at[rows] + done] & _MASKS.take(np.minimum(size[rows] - done, 8))
+        word = words[at.take(rows) + done] & _MASKS.take(np.minimum(size.take(rows) - done, 8))
         value[rows] += _hashed(word, done // 8)
         done += 8
-        rows = rows[size[rows] > done]
+        rows = rows.compress(size.take(rows) > done)
     return mix(value + size.astype(U64) * U64(_SIZE))
 
 

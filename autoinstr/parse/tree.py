@@ -60,21 +60,22 @@ class Tree:
         whole: NDArray[np.bool_],
     ) -> NDArray[np.int32]:
         """Route numbers of the paths `rows`; the other arrays are parallel to rows. See `routes.Routes.find`."""
-        first, count = paths.first[rows], paths.count[rows]
+        first, count = paths.first.take(rows), paths.count.take(rows)
         words = Words(paths.segments.data)
         node = root.copy()
         going = np.arange(len(rows))
         for depth in range(MAX_DEPTH + 1):
-            going = going[(count[going] > depth) & (node[going] >= 0)]
+            going = going.compress((count.take(going) > depth) & (node.take(going) >= 0))
             if not len(going):
                 break
-            segment = first[going] + depth
-            if depth == MAX_DEPTH:
-                name = np.full(len(going), _REST)
-            else:
-                name = np.where(whole[going] | (count[going] > depth + 1), paths.hashes[segment], _STAR)
-            node[going] = self._take(paths, words, node=node[going], segment=segment, name=name, found=found[going])
-        return np.where(node >= 0, self._route[node], self._beyond)
+            segment = first.take(going) + depth
+            name = paths.hashes.take(segment) if depth < MAX_DEPTH else np.full(len(going), _REST)
+            # A segment that is cut off may be anything.
+            np.putmask(name, (~whole & (count == depth + 1)).take(going), _STAR)
+            node[going] = self._take(
+                paths, words, node=node.take(going), segment=segment, name=name, found=found.take(going)
+            )
+        return np.where(node >= 0, self._route.take(node), self._beyond)
 
     def _take(
         self,
@@ -87,18 +88,19 @@ class Tree:
         found: NDArray[np.bool_],
     ) -> NDArray[np.int32]:
         """The nodes below `node` by name of segment, new ones where needed; -1 where there is no room for one."""
-        at, size = paths.segments.at[segment], paths.segments.size[segment]
+        at, size = paths.segments.at.take(segment), paths.segments.size.take(segment)
         foldable = (size > 0) & (name != _REST)
-        name[self._collapsed[node] & foldable] = _STAR
+        np.putmask(name, self._collapsed.take(node) & foldable, _STAR)
         after = self._table.find(edges(node, name))
         new = np.flatnonzero(after < 0)
         if not len(new):
             return after
         # What the server does not have (a scan for weak spots, say) must not push out real routes.
-        name[new[foldable[new] & (words.are_values(at[new], size[new]) | ~found[new])]] = _STAR
-        after[new] = self._table.find(edges(node[new], name[new]))
+        values = words.are_values(at.take(new), size.take(new))
+        name[new.compress(foldable.take(new) & (values | ~found.take(new)))] = _STAR
+        after[new] = self._table.find(edges(node.take(new), name.take(new)))
         while True:
-            new = new[(after[new] < 0) & ~self._full[self._root_of[node[new]]]]
+            new = new.compress((after.take(new) < 0) & ~self._full.take(self._root_of.take(node.take(new))))
             if not len(new):
                 return after
             keys = edges(node[new], name[new])

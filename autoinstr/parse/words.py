@@ -55,12 +55,6 @@ _FOLLOWERS = {
 }
 
 
-def _bytes_of(characters: str) -> NDArray[np.bool_]:
-    marks = np.zeros(256, np.bool_)
-    marks[np.frombuffer(characters.encode(), np.uint8)] = True
-    return marks
-
-
 def _unusual_pairs() -> NDArray[np.bool_]:
     """By the two bytes of a pair as a little-endian number: two letters that seldom stand together."""
     unusual = np.zeros((256, 256), np.bool_)
@@ -74,8 +68,6 @@ def _unusual_pairs() -> NDArray[np.bool_]:
 
 
 _UNUSUAL = _unusual_pairs()
-# Escapes, mail addresses, key=value, lists and path parameters are data.
-_DATA = _bytes_of("%@=,;&'\"<>()[]{}|\\^`$*")
 
 
 class Words:
@@ -87,27 +79,27 @@ class Words:
     def are_values(self, at: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.bool_]:
         """True for each piece `data[at : at + size]` that is rather a value than a name."""
         kept = np.minimum(size, MAX_WORD)
-        every = _every(kept)
-        digit, letter = _marks(self._digit, at, every), _marks(self._letter, at, every)
+        pieces = _Pieces(at, kept)
+        digit, letter = pieces.marks(self._digit), pieces.marks(self._letter)
         digits = np.bitwise_count(digit)
         switches = np.bitwise_count((digit & (letter >> U64(1))) | (letter & (digit >> U64(1))))
-        hexadecimal = _marks(self._hexadecimal, at, every)
-        is_hex = (hexadecimal == every) & ((digit | letter) != 0)
+        plain = pieces.marks(self._plain)
+        is_hex = ((digit | plain | pieces.marks(self._a_to_f)) == pieces.all) & ((digit | letter) != 0)
         value: NDArray[np.bool_] = (
             (size > MAX_WORD)
             | ((letter == 0) & (digit != 0))
             | (digits >= _DIGITS_OF_A_VALUE)
             | (switches >= _SWITCHES_OF_A_VALUE)
             | (is_hex & (((digits >= 2) & (kept >= _SHORTEST_HASH)) | (kept >= _SHORTEST_PURE_HASH)))
-            | (_marks(self._mark, at, every) != 0)
+            | ((digit | letter | plain) != pieces.all)
         )
         open_question = np.flatnonzero(~value & (kept >= _SHORTEST_RANDOM_WORD))
         if len(open_question):
             # A pair's mark stands at its first letter: leave out the last letter's.
-            pieces = _every(kept[open_question] - 1)
-            unusual = np.bitwise_count(_marks(self._unusual, at[open_question], pieces))
-            pairs = np.bitwise_count(letter & (letter >> U64(1)))[open_question]
-            value[open_question] = (unusual >= 2) & (unusual * _UNUSUAL_SHARE >= pairs)
+            pairs = _Pieces(at.take(open_question), kept.take(open_question) - 1)
+            unusual = np.bitwise_count(pairs.marks(self._unusual))
+            all_pairs = np.bitwise_count(letter & (letter >> U64(1))).take(open_question)
+            value[open_question] = (unusual >= 2) & (unusual * _UNUSUAL_SHARE >= all_pairs)
         return value
 
     @cached_property
@@ -123,13 +115,14 @@ class Words:
         return _bits((self._lower - np.uint8(97)) < 26)
 
     @cached_property
-    def _hexadecimal(self) -> NDArray[np.uint64]:
-        data = self._data
-        return _bits(((self._lower - np.uint8(97)) < 6) | ((data - np.uint8(48)) < 10) | (data == ord("-")))
+    def _a_to_f(self) -> NDArray[np.uint64]:
+        return _bits((self._lower - np.uint8(97)) < 6)
 
     @cached_property
-    def _mark(self) -> NDArray[np.uint64]:
-        return _bits(_DATA.take(self._data))
+    def _plain(self) -> NDArray[np.uint64]:
+        """Punctuation of names. Other bytes (escapes, mail addresses, key=value, lists, parameters) are data."""
+        data = self._data
+        return _bits((data - np.uint8(ord("-")) < 2) | (data == ord("_")) | (data == ord("~")) | (data == ord(":")))
 
     @cached_property
     def _unusual(self) -> NDArray[np.uint64]:
@@ -139,14 +132,16 @@ class Words:
 
 def _bits(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Marks on bytes, as the 64 bits from each eighth mark on."""
-    return windows(np.packbits(marks, bitorder="little"))
+    return windows(np.packbits(marks, bitorder="little")).copy()
 
 
-def _marks(bits: NDArray[np.uint64], at: NDArray[np.int64], every: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The marks of each piece as one word: bit i tells about its ith byte."""
-    return (bits.take(at >> 3) >> (at & 7).astype(U64)) & every
+class _Pieces:
+    """Pieces of the data, of at most MAX_WORD bytes."""
 
+    def __init__(self, at: NDArray[np.int64], size: NDArray[np.int64]) -> None:
+        self._word, self._shift = at >> 3, (at & 7).astype(U64)
+        self.all = (U64(1) << size.astype(U64)) - U64(1)  # as many bits as the piece has bytes
 
-def _every(size: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A word with the lowest `size` bits set."""
-    return (U64(1) << size.astype(U64)) - U64(1)
+    def marks(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The marks of each piece as one word: bit i tells about its ith byte."""
+        return (bits.take(self._word) >> self._shift) & self.all

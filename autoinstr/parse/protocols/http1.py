@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr import semconv
-from autoinstr.capture.abi import EXCHANGE_HEAD_CUT, Error, Family
+from autoinstr.capture.abi import EXCHANGE_HEAD_CUT, HEAD_SIZE, Error, Family
 from autoinstr.health import Loss
 from autoinstr.model import Attributes, Group, Kind
 from autoinstr.parse import texts as tx
 from autoinstr.parse import traceparent
 from autoinstr.parse.base import Batch, Context, Parsed
 from autoinstr.parse.hosts import Hosts, find_field
-from autoinstr.parse.http1_head import Heads, Methods, Targets, read_lines, read_targets
+from autoinstr.parse.http1_head import Heads, Lines, Methods, Targets, read_lines, read_targets
 from autoinstr.parse.redact import Redactor
 from autoinstr.parse.routes import Routes
 from autoinstr.parse.texts import Texts
@@ -46,9 +46,13 @@ class Http1:
         self._hosts = Hosts()
         self._routes = Routes(context.routes, context.services)
         self._redactor = Redactor()
+        self._buffer = np.empty(0, np.uint8)  # for heads: a fresh one for each batch would cost page faults
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
-        heads = Heads(batch["head"], batch["head_size"], batch["traceparent"])
+        wanted = (len(batch) + 1) * HEAD_SIZE
+        if len(self._buffer) < wanted:
+            self._buffer = np.zeros(wanted, np.uint8)
+        heads = Heads(self._buffer, batch["head"], batch["head_size"], batch["traceparent"])
         lines = read_lines(heads)
         method = self._methods.find(heads, lines)
         targets = read_targets(heads, lines, method)
@@ -62,7 +66,7 @@ class Http1:
             method=method,
             version=lines.version,
             route=route,
-            host=self._host(batch, heads, targets),
+            host=self._host(batch, heads, lines, targets),
             host_ports=self._hosts.ports,
         )
         group = self._groups.find(
@@ -91,13 +95,18 @@ class Http1:
         route[rows] = self._routes.find(some, service[rows], found=found[rows], whole=targets.whole[rows])
         return route
 
-    def _host(self, batch: Batch, heads: Heads, targets: Targets) -> NDArray[np.int32]:
+    def _host(self, batch: Batch, heads: Heads, lines: Lines, targets: Targets) -> NDArray[np.int32]:
         """Number of the host that each client asked; 0 for none, and for servers."""
         host = np.zeros(len(batch), np.int32)
         rows = np.flatnonzero((batch["role"] == Kind.CLIENT) & (batch["family"] != Family.UNIX))
         if not len(rows):
             return host
-        host[rows] = self._hosts.find(find_field(heads.bytes[rows], heads.size[rows]))
+        if len(rows) == len(batch):
+            field = find_field(heads.bytes, heads.size, lines.fields, heads.flat)
+        else:
+            some = np.append(heads.bytes[rows], np.zeros((1, heads.width), np.uint8), axis=0)
+            field = find_field(some[:-1], heads.size[rows], lines.fields[rows], some.ravel())
+        host[rows] = self._hosts.find(field)
         # The authority in the target takes precedence (RFC 9112, 3.2.2).
         asked = rows[targets.authority.size[rows] > 0]
         if len(asked):
@@ -162,7 +171,7 @@ class _Calls:
     status: NDArray[np.uint16]
     error: NDArray[np.uint16]
     host: NDArray[np.int32]
-    address: NDArray[np.uint8]  # (n, 16) of the server; zeros where the host is known, or there is none
+    address: NDArray[np.uint64]  # (n, 2) of the server; zeros where the host is known, or there is none
     port: NDArray[np.int64]  # of the server
 
     def keys(self) -> NDArray[np.uint64]:
@@ -172,14 +181,13 @@ class _Calls:
             for column in (self.service, self.kind, self.version, self.unix, self.method, self.route, self.host)
         ]
         service, kind, version, unix, method, route, host = wide
-        address = self.address.view("<u8")
         return tx.combine(
             [
                 service | kind << U64(32) | version << U64(40) | unix << U64(48),
                 route | method << U64(32) | host << U64(48),
                 self.status.astype(U64) | self.error.astype(U64) << U64(16) | self.port.astype(U64) << U64(32),
-                address[:, 0],
-                address[:, 1],
+                self.address[:, 0],
+                self.address[:, 1],
             ]
         )
 
@@ -202,10 +210,11 @@ def _calls(
 ) -> _Calls:
     unix = batch["family"] == Family.UNIX
     server = batch["role"] == Kind.SERVER
-    address = np.where(server[:, None], batch["local"], batch["remote"])
+    local, remote = batch["local"].copy().view("<u8"), batch["remote"].copy().view("<u8")
+    address = np.where(server[:, None], local, remote)
     address[unix | (host != 0)] = 0
     port = np.where(server, batch["local_port"], batch["remote_port"]).astype(np.int64)
-    told = host_ports[np.maximum(host, 0)]
+    told = host_ports.take(np.maximum(host, 0))
     port = np.where(told > 0, told, port)
     port[unix] = 0
     return _Calls(
