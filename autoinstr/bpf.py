@@ -1,6 +1,6 @@
 """bpf(2): the system call, and the few uses of it that stages share.
 
-Beside maps that are mapped into memory, it is how the kernel side is loaded and looked at. OSError if the kernel refuses.
+Beside maps that are mapped into memory, it is how the kernel side is loaded and looked at.
 """
 
 from __future__ import annotations

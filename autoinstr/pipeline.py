@@ -57,14 +57,10 @@ class Pipeline:
         self.lock = threading.Lock()
         self.stopping = False
         self._complained = -COMPLAIN_EVERY
-        self.discovery = Discovery(
-            config.selection, health, service_name=config.service_name, resource=config.resource
-        )
+        self.discovery = Discovery(config.selection, health, service_name=config.service_name, resource=config.resource)
         self.groups = Groups(health)
         routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
-        self.parser = Parser(
-            self.groups, routes, health, services=self.discovery.services, queries=config.queries
-        )
+        self.parser = Parser(self.groups, routes, health, services=self.discovery.services, queries=config.queries)
         self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
         exponential = config.histogram == EXPONENTIAL
         self.red = Red(
@@ -189,7 +185,8 @@ def run(config: Config) -> int:
         try:
             pipeline = Pipeline(config, health)
         except BaseException:
-            attaching.add_done_callback(lambda done: done.exception() or done.result().close())
+            if not attaching.exception():
+                attaching.result().close()
             raise
         attached = attaching.result()
     watcher = Watcher(attached, limits, pipeline.discovery, health)

@@ -24,7 +24,7 @@ class Btf:
     """Structures of a BTF blob, looked up by name."""
 
     def __init__(self, blob: bytes) -> None:
-        magic, _version, _flags, header, type_at, type_size, string_at, string_size = struct.unpack_from("<HBBIIIII", blob)
+        magic, header, type_at, type_size, string_at, string_size = struct.unpack_from("<HxxIIIII", blob)
         if magic != 0xEB9F:
             raise ValueError("not BTF")
         self._types = blob[header + type_at : header + type_at + type_size]
@@ -131,7 +131,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 def defines(btf: Btf) -> dict[str, int]:
     """The OFFSET_* and SIZE_* macros that the kernel side is compiled with."""
-    found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, members in NEEDED.items() for member in members}
+    wanted = ((name, member) for name, members in NEEDED.items() for member in members)
+    found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, member in wanted}
     found["SIZE_upid"] = btf.size("upid")
     if found["OFFSET_fdtable_fd"] != found["OFFSET_fdtable_max_fds"] + 8:
         raise KeyError("struct fdtable: fd does not follow max_fds")

@@ -36,7 +36,13 @@ def compile_image(source: str, flags: Sequence[str], programs: Sequence[str], he
     command = [sys.executable, "-c", "import sys; from autoinstr.attach.compiler import main; sys.exit(main())"]
     try:
         done = subprocess.run(
-            command, input=request, env=environment, text=True, capture_output=True, timeout=COMPILE_SECONDS, check=False
+            command,
+            input=request,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=COMPILE_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise AutoinstrError(f"compiling the eBPF programs took more than {COMPILE_SECONDS} s: gave up") from error
@@ -91,4 +97,3 @@ def relocatable(name: str, instructions: bytes, maps: dict[int, str]) -> Program
             relocations.append((at // 8, maps[value]))
             struct.pack_into("<i", code, at + 4, 0)
     return Program(name, bytes(code), tuple(relocations))
-

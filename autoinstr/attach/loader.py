@@ -86,8 +86,8 @@ def load(image: Image) -> Attached:
 
 def create_map(one: Map) -> int:
     """Its descriptor."""
-    name = one.name[:15].encode()
-    attributes = struct.pack("<IIIIIII16s", one.type, one.key_size, one.value_size, one.max_entries, one.flags, 0, 0, name)
+    sizes = (one.type, one.key_size, one.value_size, one.max_entries, one.flags)
+    attributes = struct.pack("<IIIII8x16s", *sizes, one.name[:15].encode())
     try:
         return bpf(BpfCommand.MAP_CREATE, attributes)
     except OSError as error:
@@ -125,7 +125,8 @@ def load_program(program: Program, maps: dict[str, int]) -> int:
         with contextlib.suppress(OSError):
             return attempt(log)  # only to hear why
         words = "\n".join(log.value.decode(errors="replace").splitlines()[-LOG_LINES:])
-        raise AutoinstrError(f"can't load the eBPF program {program.name}: {error.strerror}{hint(error)}\n{words}".rstrip()) from error
+        said = f"can't load the eBPF program {program.name}: {error.strerror}{hint(error)}\n{words}"
+        raise AutoinstrError(said.rstrip()) from error
 
 
 def attach_raw(tracepoint: str, program: int) -> int:
@@ -134,13 +135,14 @@ def attach_raw(tracepoint: str, program: int) -> int:
     try:
         return bpf(BpfCommand.RAW_TRACEPOINT_OPEN, struct.pack("<QI", ctypes.addressof(name), program))
     except OSError as error:
-        raise AutoinstrError(f"can't attach to the raw tracepoint {tracepoint}: {error.strerror}{hint(error)}") from error
+        said = f"can't attach to the raw tracepoint {tracepoint}: {error.strerror}{hint(error)}"
+        raise AutoinstrError(said) from error
 
 
 def update(fd: int, key: bytes, value: bytes) -> None:
     """Set one element of a map."""
-    key_buffer, value_buffer = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
-    attributes = struct.pack("<IxxxxQQQ", fd, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
+    buffers = [ctypes.create_string_buffer(part, len(part)) for part in (key, value)]
+    attributes = struct.pack("<IxxxxQQQ", fd, *map(ctypes.addressof, buffers), 0)
     bpf(BpfCommand.MAP_UPDATE_ELEM, attributes)
 
 

@@ -63,7 +63,7 @@ class Control:
 
     def in_namespace(self) -> bool:
         """Has the kernel side learnt in which PID namespace this process is? Only asked when it is not the first."""
-        return struct.unpack_from("<Q", self._control, 8)[0] != 0
+        return any(self._control[8:16])
 
     def counters(self) -> dict[Counter, int]:
         """What the kernel side has counted since it was loaded."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from autoinstr.bpf import items
 from autoinstr.capture.abi import OVERFLOW, OVERFLOW_KEY, Role
@@ -19,22 +22,22 @@ class Aggregate:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._seen: dict[bytes, np.void] = {}
+        self._seen: dict[bytes, NDArray[Any]] = {}
 
     def read(self) -> list[Overflow]:
         """What was added since the last call."""
         found = []
         for key, value in items(self._fd, OVERFLOW_KEY.itemsize, OVERFLOW.itemsize):
-            now = np.frombuffer(value, OVERFLOW)[0]
-            before = self._seen.get(key, np.zeros((), OVERFLOW)[()])
+            now = np.frombuffer(value, OVERFLOW)
+            before = self._seen.get(key, np.zeros(1, OVERFLOW))
             if now["count"] == before["count"]:
                 continue
             self._seen[key] = now
-            found.append(self._difference(np.frombuffer(key, OVERFLOW_KEY)[0], now, before))
+            found.append(self._difference(np.frombuffer(key, OVERFLOW_KEY)[0], now[0], before[0]))
         return found
 
     @staticmethod
-    def _difference(key: np.void, now: np.void, before: np.void) -> Overflow:
+    def _difference(key: Any, now: Any, before: Any) -> Overflow:
         return Overflow(
             pid=int(key["pid"]),
             kind=Kind.CLIENT if key["role"] == Role.CLIENT else Kind.SERVER,

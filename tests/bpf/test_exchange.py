@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness import Connection, head, lines
 
 from autoinstr.capture.abi import EXCHANGE_BODY_ABOUT, EXCHANGE_HEAD_CUT, Counter, Error, Role
-from harness import Connection, head, lines
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -28,23 +28,48 @@ CASES = {
         ["POST /p 200 5/2"],
     ),
     "chunked request": (
-        [(">", b"PUT /p HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n"), ("<", OK)],
+        [
+            (
+                ">",
+                b"PUT /p HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+                b"5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            ),
+            ("<", OK),
+        ],
         ["PUT /p 200 15/2"],
     ),
     "chunked response with trailers": (
-        [(">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\nZ: a\r\n\r\n"), (">", GET), ("<", OK)],
+        [
+            (">", GET),
+            ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\nZ: a\r\n\r\n"),
+            (">", GET),
+            ("<", OK),
+        ],
         ["GET /a 200 0/3", "GET /a 200 0/2"],
     ),
     "transfer-encoding overrides content-length": (
-        [(">", b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), ("<", OK)],
+        [
+            (">", b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
+            ("<", OK),
+        ],
         ["POST / 200 1/2"],
     ),
     "head": (
-        [(">", b"HEAD /h HTTP/1.1\r\n\r\n"), ("<", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"), (">", GET), ("<", OK)],
+        [
+            (">", b"HEAD /h HTTP/1.1\r\n\r\n"),
+            ("<", b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"),
+            (">", GET),
+            ("<", OK),
+        ],
         ["HEAD /h 200 0/0", "GET /a 200 0/2"],
     ),
     "204 and 304": (
-        [(">", GET), ("<", b"HTTP/1.1 204 No Content\r\n\r\n"), (">", GET), ("<", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n")],
+        [
+            (">", GET),
+            ("<", b"HTTP/1.1 204 No Content\r\n\r\n"),
+            (">", GET),
+            ("<", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n"),
+        ],
         ["GET /a 204 0/0", "GET /a 304 0/0"],
     ),
     "100-continue": (
@@ -57,7 +82,10 @@ CASES = {
         ["POST /u 200 4/2"],
     ),
     "early hints": (
-        [(">", GET), ("<", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")],
+        [
+            (">", GET),
+            ("<", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
+        ],
         ["GET /a 200 0/1"],
     ),
     "early error to an upload": (
@@ -85,22 +113,51 @@ CASES = {
         ["CONNECT h:80 200 0/0", "GET /a 200 0/2"],
     ),
     "connect, refused": (
-        [(">", b"CONNECT h:80 HTTP/1.1\r\n\r\n"), ("<", b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"), (">", GET), ("<", OK)],
+        [
+            (">", b"CONNECT h:80 HTTP/1.1\r\n\r\n"),
+            ("<", b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"),
+            (">", GET),
+            ("<", OK),
+        ],
         ["CONNECT h:80 403 0/2", "GET /a 200 0/2"],
     ),
-    "line feeds alone": ([(">", b"GET /l HTTP/1.0\nHost: h\n\n"), ("<", b"HTTP/1.0 200 OK\nContent-Length: 1\n\nx")], ["GET /l 200 0/1"]),
-    "empty lines before a request": ([(">", b"\r\n\r\n" + GET), ("<", OK), (">", b"\r\n"), (">", GET), ("<", OK)], ["GET /a 200 0/2"] * 2),
+    "line feeds alone": (
+        [(">", b"GET /l HTTP/1.0\nHost: h\n\n"), ("<", b"HTTP/1.0 200 OK\nContent-Length: 1\n\nx")],
+        ["GET /l 200 0/1"],
+    ),
+    "empty lines before a request": (
+        [(">", b"\r\n\r\n" + GET), ("<", OK), (">", b"\r\n"), (">", GET), ("<", OK)],
+        ["GET /a 200 0/2"] * 2,
+    ),
     "body that looks like requests": (
-        [(">", b"POST /b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (len(GET) * 3)), (">", GET), (">", GET), (">", GET), ("<", OK)],
+        [
+            (">", b"POST /b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (len(GET) * 3)),
+            (">", GET),
+            (">", GET),
+            (">", GET),
+            ("<", OK),
+        ],
         ["POST /b 200 84/2"],
     ),
     "response body that looks like responses": (
-        [(">", GET), ("<", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(OK) * 2) + OK), ("<", OK), (">", GET), ("<", OK)],
+        [
+            (">", GET),
+            ("<", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(OK) * 2) + OK),
+            ("<", OK),
+            (">", GET),
+            ("<", OK),
+        ],
         [f"GET /a 200 0/{len(OK) * 2}", "GET /a 200 0/2"],
     ),
     "response without a length is not over": ([(">", GET), ("<", b"HTTP/1.0 200 OK\r\n\r\nabc")], []),
-    "garbage that the server answers": ([(">", b"Good morning\r\n\r\n"), ("<", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")], ["? 400 0/0"]),
-    "answer to half a head": ([(">", b"GET /slow HTTP/1.1\r\nHos"), ("<", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n")], ["GET /slow 408 0/0"]),
+    "garbage that the server answers": (
+        [(">", b"Good morning\r\n\r\n"), ("<", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")],
+        ["? 400 0/0"],
+    ),
+    "answer to half a head": (
+        [(">", b"GET /slow HTTP/1.1\r\nHos"), ("<", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n")],
+        ["GET /slow 408 0/0"],
+    ),
 }
 
 
@@ -161,7 +218,11 @@ def test_end_of_the_connection() -> None:
         ([(">", GET), ("<", b"HTTP/1.1 200")], 0, [f"GET /a 0 0/0 error {int(Error.TRUNCATED)}"]),
         ([(">", GET + GET), ("<", OK)], 0, ["GET /a 200 0/2", f"GET /a 0 0/0 error {int(Error.NO_RESPONSE)}"]),
         ([(">", GET[:-2])], 0, []),
-        ([(">", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab")], 0, [f"POST / 0 2/0 error {int(Error.NO_RESPONSE)}"]),
+        (
+            [(">", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab")],
+            0,
+            [f"POST / 0 2/0 error {int(Error.NO_RESPONSE)}"],
+        ),
     ]:
         connection = talk(*parts)
         connection.end(error)
@@ -169,7 +230,15 @@ def test_end_of_the_connection() -> None:
         assert lines(connection.told) == expected
 
 
-@pytest.mark.parametrize("first", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"*1\r\n$4\r\nPING\r\n", b"\x00\x00\x00\x08"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\x00\x00\x00\x08",
+    ],
+)
 def test_other_protocols_are_let_be(first: bytes) -> None:
     connection = talk((">", first), ("<", b"\x00\x00\x12\x04\x00"), (">", GET), ("<", OK))
     assert lines(connection.told) == []
@@ -293,7 +362,9 @@ def test_full_ring_is_counted() -> None:
 
 
 def test_times() -> None:
-    connection = talk((">", b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"), (">", b"a"), (">", b"b"), ("<", OK[:-1]), ("<", OK[-1:]))
+    connection = talk(
+        (">", b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n"), (">", b"a"), (">", b"b"), ("<", OK[:-1]), ("<", OK[-1:])
+    )
     (told,) = connection.told
     times = [told[name] for name in ("request_start", "request_end", "response_start", "response_end")]
     assert times == [1001, 1003, 1004, 1005]
