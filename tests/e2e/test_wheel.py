@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -59,3 +60,20 @@ def test_check_from_another_directory(program: Path, tmp_path: Path) -> None:
     assert result.returncode in (0, 1) and not result.stderr, result.stderr
     where = run(program.with_name("python"), "-c", "import autoinstr; print(autoinstr.__file__)", cwd=tmp_path)
     assert where.stdout.startswith(str(program.parents[1]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="eBPF programs need root")
+def test_run_from_another_directory(program: Path, tmp_path: Path) -> None:
+    """The installed kernel side compiles and attaches."""
+    agent = subprocess.Popen(
+        [program, "run", "--pid", str(os.getpid()), "--export", "none"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert agent.stderr
+    said = []
+    for line in agent.stderr:
+        said.append(line)
+        if line.startswith("ready"):
+            break
+    agent.terminate()
+    assert agent.wait(timeout=10) == 0, "".join(said)
+    agent.stderr.close()
