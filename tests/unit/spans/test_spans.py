@@ -15,9 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from unit.spans.batches import GROUPS, SERVICES, Row, batches, make_group, make_traced
 
 from autoinstr.model import Kind, Service
-from autoinstr.spans import EncodedSpans, SpanEncoder, encode_spans, span_records
+from autoinstr.spans import EncodedSpans, SpanEncoder, encode_spans, span_records, wire
 from autoinstr.spans import encoder as encoder_module
-from autoinstr.spans import wire
 
 STATUS = {0: "unset", 1: "ok", 2: "error"}
 
