@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.spans.batches import GROUPS, START, Row, batches, make_group, make_traced
 
@@ -93,6 +93,7 @@ def test_counts_sums_and_buckets_are_exact(several: list[list[Row]]) -> None:
     assert (snapshot.start, snapshot.end, snapshot.delta) == (START, START + 5, False)
 
 
+@settings(max_examples=60)
 @given(st.lists(batches.map(small), max_size=4), st.lists(st.booleans(), min_size=4, max_size=4), st.booleans())
 def test_readers_of_deltas_see_everything_once(several: list[list[Row]], when: list[bool], exponential: bool) -> None:
     red = make_red(exponential=exponential)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -117,7 +117,8 @@ def test_within_a_request_a_resource_comes_once(batch: list[Row]) -> None:
         assert max(Counter(one.resource.SerializeToString() for one in resources).values()) == 1
 
 
-@given(st.lists(batches, max_size=4))
+@settings(max_examples=40)
+@given(st.lists(batches, max_size=3))
 def test_an_encoder_learns_from_batch_to_batch(several: list[list[Row]]) -> None:
     encoder, groups, services = SpanEncoder(""), GROUPS[:0], SERVICES[:0]
     for batch in several:
