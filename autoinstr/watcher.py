@@ -81,13 +81,11 @@ class Watcher:
         Those that turn out not to be of a target (a program that was watched until it was looked at) are left out.
         """
         while True:
-            view = self._exchanges.read(BATCH)
+            batch = self._exchanges.take(BATCH)
             # what is told of processes now is at least as new as these exchanges
             self._follow_events()
-            if not len(view):
+            if not len(batch):
                 return
-            batch = view.copy()
-            self._exchanges.release(len(view))
             service = self._discovery.service_of(batch["pid"])
             known = service >= 0
             if not known.all():
@@ -121,11 +119,9 @@ class Watcher:
 
     def _follow_events(self) -> None:
         while True:
-            events = self._processes.read(PROCESS_BATCH)
+            events = self._processes.take(PROCESS_BATCH)
             if not len(events):
                 return
-            events = events.copy()
-            self._processes.release(len(events))
             self._follow(self._discovery.on_process(events))
             # whoever was only watched until it had been looked at
             targets = self._discovery.targets

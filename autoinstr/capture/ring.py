@@ -17,7 +17,7 @@ DISCARDED = np.uint32(1 << 30)
 
 
 class Ring:
-    """`read` returns what is there, `release` gives it back to the kernel."""
+    """`take` moves what is there into an array of ours."""
 
     def __init__(self, fd: int, size: int, record: np.dtype[np.void]) -> None:
         self.fd = fd
@@ -28,22 +28,23 @@ class Ring:
         self._map = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer = np.frombuffer(self._map, np.uint64, 1)
+        self._data = np.frombuffer(self._map, np.uint8, offset=page)
 
     def filled(self) -> float:
         """Share of the ring that waits to be read, 0 to 1."""
         return (int(self._producer[0]) - int(self._consumer[0])) / self.size
 
-    def read(self, limit: int) -> NDArray[np.void]:
-        """At most `limit` records, in order, as a view of the ring: valid until `release`."""
-        at = int(self._consumer[0])
-        n = min((int(self._producer[0]) - at) // self._record.itemsize, limit)
-        batch = np.frombuffer(self._map, self._record, n, offset=mmap.PAGESIZE + at % self.size)
+    def take(self, limit: int) -> NDArray[np.void]:
+        """At most `limit` records, in order; their room goes back to the kernel at once."""
+        position = int(self._consumer[0])
+        size = self._record.itemsize
+        n = min((int(self._producer[0]) - position) // size, limit)
+        at = position % self.size
+        # as bytes: copying records as such goes field by field
+        batch = self._data[at : at + n * size].copy().view(self._record)
         busy = batch["length"] & BUSY
         if busy.any():
             batch = batch[: int(busy.argmax())]
+        self._consumer[0] = position + len(batch) * size
         payload: NDArray[np.void] = batch["payload"]
         return payload
-
-    def release(self, count: int) -> None:
-        """Give the first `count` records of the last `read` back."""
-        self._consumer[0] += np.uint64(count * self._record.itemsize)
