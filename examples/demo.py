@@ -37,7 +37,7 @@ START_LIMIT = 30  # seconds a service or the agent may take until it is ready
 BUILD_LIMIT = 180  # seconds that the first build of the Go service may take
 LATE = 8  # seconds to be seen, for a service that joins late
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # even if we are killed ourselves
-ABOUT = "p50, p95, p99: interpolated within histogram buckets"
+ABOUT = "rate: requests a second; p50, p95, p99: milliseconds, interpolated within histogram buckets"
 
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 

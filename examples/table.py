@@ -97,7 +97,7 @@ def _add(reading: Reading, kind: str, part: str, labels: dict[str, str], value: 
 def _route(kind: str, labels: dict[str, str]) -> str:
     """A server's route; of a client, whom it called."""
     if kind == "client":
-        return f"-> {labels.get('server_address', '?')}:{labels.get('server_port', '?')}"
+        return f"→{labels.get('server_address', '?')}:{labels.get('server_port', '?')}"
     return labels.get("http_route", "(any)")  # counted by the kernel only, or beyond the cardinality limit
 
 
@@ -105,11 +105,13 @@ def table(now: Reading, before: Reading, seconds: float, rows: int, caption: str
     """What happened between two readings, at most so many rows, the busiest ones."""
     recent = {key: totals.since(before.totals[key]) for key, totals in now.totals.items()}
     busiest = sorted(recent, key=lambda key: -recent[key].count)[:rows]
-    picture = Table(caption=caption, header_style="bold", box=box.SIMPLE_HEAD)
-    for title in ("service", "kind", "method", "route", "status"):
-        picture.add_column(title, no_wrap=True, overflow="ellipsis")
-    for title in ("rate/s", "errors", "p50 ms", "p95 ms", "p99 ms"):
-        picture.add_column(title, justify="right", no_wrap=True)
+    picture = Table(caption=caption, header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    for title in ("service", "kind", "method"):
+        picture.add_column(title, no_wrap=True)
+    picture.add_column("route", overflow="ellipsis", min_width=12)  # these two give way on a narrow terminal
+    picture.add_column("status", overflow="ellipsis", min_width=7)
+    for title in ("rate", "errors", "p50", "p95", "p99"):
+        picture.add_column(title, justify="right", no_wrap=True, min_width=5)
     last = ""
     for key in sorted(busiest):
         if last and key.service != last:

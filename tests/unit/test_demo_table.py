@@ -29,6 +29,10 @@ def series(kind: str, counts: list[int], **attributes: str | int) -> Series:
     return Series(name, "s", "", 0, common | named, 0, sum(counts), 1.5, BOUNDS, buckets)
 
 
+def text_of(snapshot: Snapshot) -> str:
+    return b"".join(render(snapshot, SERVICES, open_metrics=False)).decode()
+
+
 def page(count: int, failed: int) -> str:
     """What the agent says of so many requests that took 5 to 25 ms, and some that failed, and seven calls."""
     halves = [0, count // 2, count - count // 2, 0]
@@ -39,7 +43,7 @@ def page(count: int, failed: int) -> str:
         ),
         series("client", [7, 0, 0, 0], http__response__status_code=200),
     ]
-    return render(Snapshot(0, 1, False, found), SERVICES, open_metrics=False).decode()
+    return text_of(Snapshot(0, 1, False, found))
 
 
 def test_a_row_joins_the_statuses_of_a_route() -> None:
@@ -49,7 +53,7 @@ def test_a_row_joins_the_statuses_of_a_route() -> None:
 
 
 def test_a_call_is_named_after_whom_it_went_to() -> None:
-    assert table.read(page(1, 0)).totals[table.Key("shop", "client", "GET", "-> 127.0.0.1:8080")].count == 7
+    assert table.read(page(1, 0)).totals[table.Key("shop", "client", "GET", "→127.0.0.1:8080")].count == 7
 
 
 def test_served_counts_server_requests_by_port_only() -> None:
@@ -78,7 +82,7 @@ def test_no_requests_no_quantile() -> None:
 def test_losses_are_told() -> None:
     health = Health()
     health.lose(Loss.RING_FULL, 3)
-    text = render(Snapshot(0, 1, False, [], own_metrics(health, 0)), SERVICES, open_metrics=False).decode()
+    text = text_of(Snapshot(0, 1, False, [], own_metrics(health, 0)))
     assert table.read(text).lost == {"ring_full": 3}
 
 
