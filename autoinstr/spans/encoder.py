@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,7 @@ from autoinstr.model import Group, Kind, Requests, Service, Traced
 from autoinstr.semconv import URL_QUERY
 from autoinstr.spans import wire
 from autoinstr.spans.attributes import NO_ADDRESS, Keys, address_text, keys_of
-
-Integers: TypeAlias = NDArray[np.int64]
-Bytes: TypeAlias = NDArray[np.uint8]
+from autoinstr.spans.rows import Bytes, Integers, Rows, tag
 
 SCOPE_NAME = "autoinstr"
 # Far below the 4 MB that gRPC servers take by default.
@@ -68,75 +66,6 @@ class Addresses(dict[bytes, bytes]):
         known = raw != NO_ADDRESS
         self[raw] = wire.attribute(wire.ATTRIBUTE, self._key, address_text(raw)) if known else b""
         return self[raw]
-
-
-class Rows:
-    """Rows of bytes of equal length: constant parts, and columns that differ from row to row."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._template = bytearray()
-        self._columns: list[tuple[int, Bytes]] = []
-
-    def __len__(self) -> int:
-        """Bytes of a row."""
-        return len(self._template)
-
-    def constant(self, data: bytes) -> None:
-        self._template += data
-
-    def column(self, values: Bytes) -> None:
-        """(count, width)"""
-        self._columns.append((len(self._template), values))
-        self._template += bytes(values.shape[1])
-
-    def field(self, number: int, values: Bytes) -> None:
-        """A field with the bytes of a column: an id."""
-        self.constant(wire.tag(number, wire.LENGTH) + wire.varint(values.shape[1]))
-        self.column(values)
-
-    def time(self, number: int, values: Integers) -> None:
-        self.constant(wire.tag(number, wire.FIXED64))
-        self.column(values.astype("<i8").view(np.uint8).reshape(-1, 8))
-
-    def integer(self, key: str, values: Integers) -> None:
-        """An attribute with an integer."""
-        width = wire.varint_width(int(values.max()))
-        name = wire.message(1, wire.text(key)) + wire.tag(2, wire.LENGTH) + wire.varint(1 + width)
-        self.constant(wire.tag(wire.ATTRIBUTE, wire.LENGTH) + wire.varint(len(name) + 1 + width) + name)
-        self.constant(wire.tag(3, wire.VARINT))
-        self.column(wire.padded_varints(values, width))
-
-    def text(self, key: str, size: Integers) -> None:
-        """An attribute with a text, up to the text itself, which has to follow the row."""
-        name = wire.message(1, wire.text(key))
-        width = wire.varint_width(int(size.max()) + len(name) + 32)
-        self.constant(wire.tag(wire.ATTRIBUTE, wire.LENGTH))
-        self.column(wire.padded_varints(size + (len(name) + 2 + 2 * width), width))
-        self.constant(name + wire.tag(2, wire.LENGTH))
-        self.column(wire.padded_varints(size + (1 + width), width))
-        self.constant(wire.tag(1, wire.LENGTH))
-        self.column(wire.padded_varints(size, width))
-
-    def before(self, tag: bytes, rest: Integers) -> Rows:
-        """The rows as the beginning of a field of which `rest` bytes are to follow."""
-        size = rest + len(self)
-        framed = Rows(self._count)
-        framed.constant(tag)
-        framed.column(wire.padded_varints(size, wire.varint_width(int(size.max()))))
-        framed._columns += [(at + len(framed), values) for at, values in self._columns]
-        framed._template += self._template
-        return framed
-
-    def pieces(self) -> list[bytes]:
-        matrix = np.empty((self._count, len(self)), np.uint8)
-        matrix[:] = np.frombuffer(self._template, np.uint8)
-        for at, values in self._columns:
-            # As one element a row: copying runs of a few bytes is slow.
-            element = f"V{values.shape[1]}"
-            matrix[:, at : at + values.shape[1]].view(element)[:] = values.view(element)
-        pieces: list[bytes] = matrix.view(f"V{len(self)}").ravel().tolist()
-        return pieces
 
 
 class SharedParts:
@@ -295,7 +224,7 @@ class SpanEncoder:
         heads: list[bytes] = []
         size = rest.copy()
         for start, end in _runs(batch.layout):
-            rows = self._head(batch, slice(start, end)).before(wire.tag(2, wire.LENGTH), rest[start:end])
+            rows = self._head(batch, slice(start, end)).before(tag(2, wire.LENGTH), rest[start:end])
             size[start:end] += len(rows)
             heads += rows.pieces()
         return [heads, *after], size
@@ -311,7 +240,7 @@ class SpanEncoder:
         if layout & _PARENT:
             rows.field(4, np.take(traced.parent_id, row, axis=0))
             flags = requests.parent_flags[row] | np.uint32(_SAMPLED | _KNOWN | (_REMOTE if kind is Kind.SERVER else 0))
-            rows.constant(wire.tag(16, wire.FIXED32))
+            rows.constant(tag(16, wire.FIXED32))
             rows.column(flags.astype("<u4").view(np.uint8).reshape(-1, 4))
         rows.time(7, requests.start[row])
         rows.time(8, requests.end[row])

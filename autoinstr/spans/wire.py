@@ -8,6 +8,7 @@ fixed number of bytes, a field has a fixed place in a row of an array.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from autoinstr.model import Attributes, AttributeValue
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 ATTRIBUTE = 9  # Span.attributes
 _RESOURCE_ATTRIBUTE = 1
-CONTINUED = np.uint8(0x80)  # another byte of the varint follows
+_ALL = (1 << 64) - 1
+_CONTINUED = 0x8080808080808080  # bits that say: another byte of the varint follows
 
 
 def varint(value: int) -> bytes:
     """A varint as short as it can be; negative numbers as 64-bit two's complement."""
-    value &= 0xFFFF_FFFF_FFFF_FFFF
+    value &= _ALL
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -36,16 +38,28 @@ def varint_width(largest: int) -> int:
     return max(1, -(-largest.bit_length() // 7))
 
 
-def padded_varints(values: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-    """(n, width): varints of `width` bytes each, whatever their value, which is less than 2 ** (7 * width)."""
-    if width > 8:
-        return np.hstack((padded_varints(values, 8) | CONTINUED, padded_varints(values >> 56, width - 8)))
-    # Whole columns are shifted into place in 8-byte words: arrays that are a few bytes wide are slow to work on.
-    words = values.astype("<u8")
-    packed = words & 0x7F
-    for i in range(1, width):
-        packed |= (words >> np.uint64(7 * i) & np.uint64(0x7F)) << np.uint64(8 * i) | np.uint64(0x80 << 8 * (i - 1))
-    return packed.view(np.uint8).reshape(-1, 8)[:, :width]
+def padded_varints(columns: Sequence[NDArray[np.int64]], widths: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """(n, width) for each column: varints of `width` bytes each, whatever their value, which is less than
+    2 ** (7 * width).
+
+    All columns at once, shifted into place in 8-byte words: work on arrays that are a few bytes wide is slow, and so
+    are many calls on short ones.
+    """
+    words = np.array(columns).view(np.uint64)
+    packed = words & np.uint64(0x7F)
+    for i in range(1, min(8, max(widths))):
+        packed |= (words << np.uint64(i)) & np.uint64(0x7F << 8 * i)
+    packed |= np.array([_CONTINUED & (1 << 8 * (width - 1)) - 1 for width in widths], np.uint64)[:, None]
+    low = packed.astype("<u8", copy=False).view(np.uint8).reshape(*packed.shape, 8)
+    return [low[i, :, :width] if width <= 8 else _wide(low[i], words[i], width) for i, width in enumerate(widths)]
+
+
+def _wide(low: NDArray[np.uint8], words: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
+    """Varints of more than 8 bytes: `low` and the rest."""
+    shifts = np.arange(56, 7 * width, 7, dtype=np.uint64)
+    high = (words[:, None] >> shifts & np.uint64(0x7F)).astype(np.uint8)
+    high[:, :-1] |= 0x80
+    return np.hstack((low, high))
 
 
 def tag(field: int, wire: int) -> bytes:
