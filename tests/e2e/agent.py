@@ -72,11 +72,13 @@ class Agent:
     @property
     def pid(self) -> int:
         """The agent's own pid, also when a wrapper such as `unshare --fork` stands before it."""
-        pid = self.process.pid
-        while Path(f"/proc/{pid}/comm").read_text().strip() != "autoinstr":
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            pid = int(children[0])
-        return pid
+        generation = [self.process.pid]
+        while generation:
+            for pid in generation:
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "autoinstr":
+                    return pid
+            generation = [int(child) for pid in generation for child in children(pid)]
+        raise ProcessLookupError("the agent has ended")
 
     def wait_ready(self) -> Agent:
         with self._changed:
@@ -124,3 +126,7 @@ class Agent:
     @property
     def stderr(self) -> str:
         return "".join(self.errors)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

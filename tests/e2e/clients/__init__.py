@@ -1,8 +1,7 @@
 """Real clients that make the same requests, so that the truth is the same for all.
 
-A client is one small file here and one line in `CLIENTS`. Its argument is a file of lines `METHOD URL BYTES KIND`, where
-BYTES is the size of the body to send and KIND `chunked` or `length`. It prints a line when it is up, and begins when it
-reads one.
+A client is one small file and one line in `CLIENTS`. Its argument is a file of lines `METHOD URL BYTES KIND`: BYTES is
+the size of the body to send, KIND `chunked` or `length`. It prints a line when it is up, and begins when it reads one.
 """
 
 from __future__ import annotations

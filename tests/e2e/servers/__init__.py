@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+STOP_WITHIN = 3.0
 START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 
@@ -49,7 +50,7 @@ class Running:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -109,9 +110,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(server: Server, folder: Path, **words: object) -> Running:
+def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
     """Start it; `wait_up` says when it answers."""
-    port = free_port()
+    port = port or free_port()
     known = {"here": HERE, "folder": folder, "python": sys.executable, "bin": Path(sys.executable).parent, "port": port}
 
     def fill(text: str) -> str:
@@ -141,7 +142,9 @@ def connect(running: Running, timeout: float = 20.0) -> socket.socket:
         sock.settimeout(timeout)
         sock.connect(str(running.folder / "socket"))
         return sock
-    return socket.create_connection(("127.0.0.1", running.port), timeout)
+    sock = socket.create_connection(("127.0.0.1", running.port), timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def wait_up(running: Running) -> Running:

@@ -11,6 +11,7 @@ from protocol import pieces, read
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def read_body(self) -> None:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):

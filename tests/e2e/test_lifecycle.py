@@ -1,0 +1,244 @@
+"""Processes that come and go, namespaces, and the agent's own beginning and end."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import load
+import pytest
+import servers
+from agent import Agent
+from load import Plan
+from otlp_receiver import OtlpReceiver
+from servers import HERE, Running, Server
+from truth import CLIENT, SERVER, Expected, compare, kind_of, path_of, seconds_of
+
+PLAIN = Server("plain", ("{python}", "{here}/threading_http.py", "{port}"))
+COUNT = 23
+CURLS = 200
+TOLD_WITHIN = 3.0  # promised is about a second; the machine under test is busy
+
+StartAgent = Callable[..., Agent]
+StartServer = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[StartServer]:
+    """`serve(server)` starts one and waits until it answers."""
+    with ExitStack() as stack:
+        number = iter(range(100))
+
+        def start(server: Server = PLAIN, port: int = 0) -> Running:
+            running = servers.launch(server, tmp_path / f"server-{next(number)}", port)
+            stack.callback(running.stop)
+            return servers.wait_up(running)
+
+        yield start
+
+
+def drive(running: Running, name: str, count: int = COUNT) -> list[Expected]:
+    """Some load, and the truth of it."""
+    work = [Plan(f"/s/{(200, 500)[n % 2]}/b/{n}/{name}-{n}", "POST", b"b" * n) for n in range(count)]
+    truth = load.run(lambda: servers.connect(running), work, at_once=2)
+    return [replace(told, server_port=running.port) for told in truth]
+
+
+def ask(sock: socket.socket, path: str) -> None:
+    """One request on an open connection; 200 and its body must come."""
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    assert response.status == http.HTTPStatus.OK
+    response.read()
+
+
+def check(truth: Sequence[Expected], agent: Agent) -> None:
+    complaints = compare(truth, agent.stop())
+    assert not complaints, "\n".join([*complaints, agent.stderr])
+
+
+def own_python(folder: Path) -> str:
+    """An interpreter that no other process runs."""
+    copy = folder / "own-python"
+    shutil.copy(Path(sys.executable).resolve(), copy)
+    return str(copy)
+
+
+@pytest.mark.parametrize("selector", ["port", "exe", "cmd"])
+def test_process_that_starts_later(agent: StartAgent, serve: StartServer, tmp_path: Path, selector: str) -> None:
+    port = servers.free_port()
+    python = own_python(tmp_path)
+    started = agent(f"--{selector}", {"port": port, "exe": python, "cmd": f"*threading_http.py {port}*"}[selector])
+    command = ("env", f"PYTHONHOME={sys.base_prefix}", python, "{here}/threading_http.py", "{port}")
+    running = serve(Server("later", command), port)
+    check(drive(running, f"later-{selector}"), started)
+
+
+def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    running = serve()
+    started = agent("--exe", "*/curl")
+    truth = []
+    for number in range(CURLS):
+        path = f"/s/200/b/3/curls-{number}"
+        subprocess.run(["curl", "-sS", "-o", "/dev/null", f"http://127.0.0.1:{running.port}{path}"], check=True)
+        truth.append(Expected(path, CLIENT, response_size=3, server_port=running.port))
+    check(truth, started)
+
+
+def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:
+    """A shell is matched; what it starts later is watched, too."""
+    port = servers.free_port()
+    command = ("sh", "-c", "{python} {here}/threading_http.py $1; exit 0", "a-shell-of-our-own", "{port}")
+    started = agent("--cmd", "*a-shell-of-our-own*")
+    running = serve(Server("children", command), port)
+    try:
+        check(drive(running, "children"), started)
+    finally:
+        subprocess.run(["pkill", "-P", str(running.pid)], check=False)
+
+
+@pytest.mark.parametrize("by", ["port", "pid"])
+def test_agent_in_a_pid_namespace_of_its_own(agent: StartAgent, by: str) -> None:
+    """As in a container or sidecar: numbers there are others than the kernel's own."""
+    port = servers.free_port()
+    beside = f'{sys.executable} {HERE}/threading_http.py {port} & "$@"; exit $?'
+    wrapper = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", beside, "sh"]
+    started = agent(f"--{by}", {"port": port, "pid": 2}[by], wrapper=wrapper)
+    running = Running(PLAIN, started.process, Path("/nonexistent"), port)
+    wait_for_port(port)
+    check(drive(running, f"namespace-{by}"), started)
+
+
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + 20
+    while subprocess.run(["sh", "-c", f"ss -Hltn sport = :{port} | grep -q ."], check=False).returncode:
+        assert time.monotonic() < end, f"nobody listens on {port}"
+        time.sleep(0.05)
+
+
+def test_target_in_its_own_pid_and_mount_namespace(agent: StartAgent, serve: StartServer) -> None:
+    command = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "{python}", "{here}/threading_http.py")
+    running = serve(Server("contained", (*command, "{port}")))
+    started = agent("--port", running.port)
+    check(drive(running, "contained"), started)
+
+
+def test_target_in_its_own_network_namespace(agent: StartAgent) -> None:
+    """Its ports are not those of the host."""
+    port = servers.free_port()
+    inside = (
+        f"ip link set lo up; {sys.executable} {HERE}/threading_http.py {port} & "
+        f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done; echo up; read go; "
+        f"for n in 0 1 2 3 4; do curl -sS http://127.0.0.1:{port}/s/200/b/2/netns-$n >/dev/null; done; "
+        "echo done; read end"
+    )
+    command = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", inside]
+    container = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert container.stdin and container.stdout
+    try:
+        assert container.stdout.readline() == "up\n"
+        started = agent("--port", port)
+        container.stdin.write("go\n")
+        container.stdin.flush()
+        assert container.stdout.readline() == "done\n"
+        check([Expected(f"/s/200/b/2/netns-{n}", response_size=2, server_port=port) for n in range(5)], started)
+    finally:
+        container.kill()
+        container.communicate()
+
+
+def test_a_request_is_told_soon(agent: StartAgent, serve: StartServer) -> None:
+    running = serve()
+    started = agent("--pid", running.pid)
+    for number in range(3):
+        path = f"/s/200/soon-{number}"
+        load.run(lambda: servers.connect(running), [Plan(path)], at_once=1)
+        assert started.wait_for_path(path, TOLD_WITHIN), f"{path} was not told within {TOLD_WITHIN} s"
+
+
+def test_connection_that_stays_open_is_told(agent: StartAgent, serve: StartServer) -> None:
+    """Without waiting for its end: the end of the response is known from its framing."""
+    running = serve()
+    started = agent("--pid", running.pid)
+    with servers.connect(running) as sock:
+        ask(sock, "/s/200/b/5/open-0")
+        assert started.wait_for_path("/s/200/b/5/open-0", TOLD_WITHIN)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_ends_at_a_signal_under_load(agent: StartAgent, serve: StartServer, sign: signal.Signals) -> None:
+    """`stop` insists on status 0 in time; nothing that was asked before is missing."""
+    running = serve()
+    started = agent("--pid", running.pid)
+    truth = drive(running, f"end-{sign.name}")
+    os.kill(started.pid, sign)
+    drive(running, "after", 200)
+    spans = [span for span in started.stop() if "/after-" not in path_of(span)]
+    assert compare(truth, spans) == []
+
+
+def test_killing_the_agent_leaves_the_application_alone(agent: StartAgent, serve: StartServer) -> None:
+    """Requests before, while and after: none fails. A new agent then tells everything."""
+    running = serve()
+    first = agent("--pid", running.pid)
+    with servers.connect(running) as sock:
+        for number in range(9):
+            if number == 4:
+                first.kill()
+            ask(sock, f"/s/200/b/5/kill-{number}")
+        second = agent("--pid", running.pid)
+        ask(sock, "/s/200/b/5/killed-0")
+    truth = [Expected("/s/200/b/5/killed-0", response_size=None), *drive(running, "killed-again")]
+    check(truth, second)
+
+
+def test_two_agents_at_the_same_time(agent: StartAgent, serve: StartServer) -> None:
+    running = serve()
+    both = agent("--pid", running.pid), agent("--pid", running.pid)
+    truth = drive(running, "both")
+    for one in both:
+        check(truth, one)
+
+
+def test_own_export_traffic_is_not_told(agent: StartAgent, serve: StartServer) -> None:
+    """Also if the receiver is watched: here it lives in this very process."""
+    running = serve()
+    with OtlpReceiver("http/protobuf") as backend:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": backend.url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_METRIC_EXPORT_INTERVAL": "300",
+        }
+        flags = ("--pid", running.pid, "--pid", os.getpid())
+        started = agent(*flags, environment=environment, exports=("otlp", "console"))
+        truth = drive(running, "export")
+        backend.wait_for(lambda: len(backend.spans()) >= len(truth) and len(backend.metrics) >= 3)
+        spans = started.stop()
+    exported = [span for span in spans if path_of(span).startswith("/v1/")]
+    assert not exported, exported[:3]
+    # this process is the client of the load, too
+    assert compare(truth, [span for span in spans if kind_of(span) == SERVER]) == []
+
+
+def test_times_are_wall_clock(agent: StartAgent, serve: StartServer) -> None:
+    running = serve()
+    started = agent("--pid", running.pid)
+    before = time.time()
+    drive(running, "clock", 3)
+    after = time.time()
+    for span in started.stop():
+        assert before - 0.01 <= int(span["startTimeUnixNano"]) / 1e9 <= after + 0.01
+        assert 0 < seconds_of(span) < after - before
