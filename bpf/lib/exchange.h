@@ -127,7 +127,7 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 		http1_reset(&c->framers[SIDE_RESPONSE]);
 		c->answer = ANSWER_NONE;
 	}
-	if (!c->slot_used) {
+	if (!c->slot_used && sequence == c->responses) {
 		fill_request(&c->slot, w, sequence);
 		c->piped = PIPED_NO;
 		c->requests = sequence + 1;

@@ -165,7 +165,8 @@ static __always_inline void note_field(const __u8 *window, struct scan *s, __u64
 		if (((load64(window + at + 8) | LOWER) & SEVEN) == WORD_LENGTH)
 			s->length_at = at + 15;
 	} else if (name == WORD_TRANSFER) {
-		if ((load64(window + at + 8) | LOWER) == WORD_ENCODING)
+		if ((load64(window + at + 8) | LOWER) == WORD_ENCODING && (window[at + 16] | 0x20) == 'g' &&
+		    window[at + 17] == ':')
 			s->coding_end = end;
 	} else if (name == WORD_TRACEPAR) {
 		if (((load64(window + at + 8) | LOWER) & 0xffffffff) == WORD_ENT)

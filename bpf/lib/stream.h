@@ -150,7 +150,7 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 				c->ignored = 1;
 		}
 	} else {
-		if (c->answer == ANSWER_SLOT || c->answer == ANSWER_LOST) {
+		if (c->requests != c->responses) {
 			if (c->fresh && !c->responses && f->phase == HTTP1_START_LINE) {
 				c->ignored = 1; /* some other protocol */
 			} else {
