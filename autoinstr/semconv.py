@@ -1,6 +1,6 @@
 """Names of attributes and metrics: OpenTelemetry's semantic conventions, and our own where there is none.
 
-Constants only. One place, so that no two files spell a name differently and a test can look for each in the documentation.
+Constants only. One place, so that no two files spell a name differently and a test can look for each in the README.
 """
 
 from __future__ import annotations
