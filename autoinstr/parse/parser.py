@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import Protocol, Role
+from autoinstr.capture.abi import Role
 from autoinstr.health import Health, Loss
 from autoinstr.model import Requests, Service
 from autoinstr.parse import texts as tx
@@ -46,7 +46,7 @@ class Parser:
         """
         context = Context(groups, routes, health, services, queries)
         self._health = health
-        self._protocols = {protocol: make(context) for protocol, make in PROTOCOLS.items()}
+        self._protocols = {int(protocol): make(context) for protocol, make in PROTOCOLS.items()}
 
     def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
         """The requests of a batch, in its order.
@@ -71,12 +71,12 @@ class Parser:
     def _chunk(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         protocol = batch["protocol"]
         if (protocol == protocol[0]).all():
-            return self._protocols[Protocol(int(protocol[0]))].parse(batch, service)
+            return self._protocols[int(protocol[0])].parse(batch, service)
         order, parts = [], []
         for number in np.unique(protocol).tolist():
             rows = np.flatnonzero(protocol == number)
             order.append(rows)
-            parts.append(self._protocols[Protocol(number)].parse(batch[rows], service[rows]))
+            parts.append(self._protocols[number].parse(batch[rows], service[rows]))
         return _joined(parts).take(np.argsort(np.concatenate(order)))
 
 
