@@ -177,6 +177,17 @@ def test_requests_stay_below_the_limits() -> None:
     assert len(encoded) <= sum(len(part.data) for part in encoded) // encoder_module.MAX_BYTES + 3
 
 
+def test_resources_count_towards_the_limit() -> None:
+    services = [Service(str(i), {"service.name": str(i), "note": "x" * 5000}) for i in range(20)]
+    groups = [make_group(service=i) for i in range(20)]
+    batch = [Row(group=i % 20, span=bytes([i + 1] * 8)) for i in range(100)]
+    encoded = SpanEncoder("1.2", max_bytes=20_000).encode(make_traced(batch), groups, services)
+    found = decoded(encoded)
+    assert sorted(span.span_id for span, _ in found) == sorted(row.span for row in batch)
+    assert all(resource["service.name"] == str((span.span_id[0] - 1) % 20) for span, resource in found)
+    assert max(len(part.data) for part in encoded) < 20_000 + 40 * 20
+
+
 def test_text_that_is_not_unicode_does_not_stop_the_rest() -> None:
     services = [Service("odd", {"service.name": "odd\udcff"})]
     ((_, resource),) = decoded(encode_spans(make_traced([Row()]), [make_group()], services, "1.2"))
