@@ -71,7 +71,8 @@ def wait_for(condition: Callable[[], bool], timeout: float = 15.0) -> bool:
 def nginx(tmp_path: Path) -> Iterator[Running]:
     if lacking := servers.missing(NGINX):
         pytest.skip(f"needs {', '.join(lacking)}")
-    running = servers.launch(NGINX, tmp_path / "nginx")
+    # the log stays in memory until the end
+    running = servers.launch(NGINX, tmp_path / "nginx", log=f"{tmp_path}/nginx/access.log status buffer=1m")
     yield servers.wait_up(running)
     running.stop()
 

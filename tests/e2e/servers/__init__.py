@@ -113,10 +113,11 @@ def free_port() -> int:
 def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
     """Start it; `wait_up` says when it answers."""
     port = port or free_port()
-    known = {"here": HERE, "folder": folder, "python": sys.executable, "bin": Path(sys.executable).parent, "port": port}
+    python = Path(sys.executable)
+    known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
 
     def fill(text: str) -> str:
-        for word, value in {**known, **words}.items():
+        for word, value in known.items():
             text = text.replace(f"{{{word}}}", str(value))
         return text
 
