@@ -68,7 +68,8 @@ def placed(talk: Talk, truth: Expected, address: str | int, client_port: int) ->
     if truth.kind == SERVER:
         host = FAMILIES[talk.options.family]
         return replace(truth, server_port=port, peer_port=client_port, server_address=host)
-    return replace(truth, server_port=truth.server_port or port, peer_port=port, server_address=HOST)
+    host = truth.server_address or HOST
+    return replace(truth, server_port=truth.server_port or port, peer_port=port, server_address=host)
 
 
 @dataclass
