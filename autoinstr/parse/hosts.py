@@ -41,7 +41,7 @@ class Hosts:
         keys = tx.hashes(words, authorities.at, authorities.size)
         number = self._table.find(keys)
         number[authorities.size == 0] = UNKNOWN
-        new = np.flatnonzero(number < 0)
+        new = tx.marked(number < 0)
         if len(new):
             for row in new[np.sort(np.unique(keys[new], return_index=True)[1])].tolist():
                 if len(self._table) >= MAX_HOSTS:
@@ -95,12 +95,12 @@ def find_field(
     first = np.minimum(fields, width)
     found = (tx.sliding(flat, count * width + 1)[base + first] | _LOWER) & _FIVE_BYTES == _HOST
     start = np.where(found, first + 5, width)
-    rest = np.flatnonzero(~found)
+    rest = tx.marked(~found)
     if len(rest):
         start[rest] = _search(heads[rest])
     start += flat.take(base + start) == ord(" ")
     value = _until_space(flat, base + start, 64)
-    rest = np.flatnonzero(value == 64)
+    rest = tx.marked(value == 64)
     if len(rest):
         value[rest] = _until_space(flat, (base + start)[rest], MAX_AUTHORITY)
     whole = (start + value < size) & (value < MAX_AUTHORITY)

@@ -81,7 +81,7 @@ class Lines:
 def read_lines(heads: Heads) -> Lines:
     """Find the parts of each request line."""
     lines = _read(heads, slice(None), _WINDOW)
-    long = np.flatnonzero(~lines.whole & (heads.size > _WINDOW))
+    long = tx.marked(~lines.whole & (heads.size > _WINDOW))
     if len(long):
         again = _read(heads, long, heads.width)
         for column in fields(Lines):
@@ -107,7 +107,7 @@ def _read(heads: Heads, rows: slice | NDArray[np.intp], width: int) -> Lines:
     ends_well &= (stop > target) & (flat.take(start + np.maximum(stop, 0)) == _SPACE)
     stop = np.where(whole, stop, limit)
     ended = whole.copy()
-    part = np.flatnonzero(~whole & (target < limit))
+    part = tx.marked(~whole & (target < limit))
     if len(part):
         space = head[part] == _SPACE
         space &= np.arange(width) >= target[part, None]
@@ -145,7 +145,7 @@ class Methods:
         keys = tx.hashes(heads.words, heads.start, size)
         number = self._table.find(keys)
         number[~known] = _OTHER
-        new = np.flatnonzero(number < 0)
+        new = tx.marked(number < 0)
         if len(new):
             for row in new[np.sort(np.unique(keys[new], return_index=True)[1])].tolist():
                 if len(self._table) >= MAX_METHODS:
@@ -178,7 +178,7 @@ def read_targets(heads: Heads, lines: Lines, method: NDArray[np.int32]) -> Targe
     query, end = heads.start + lines.query, heads.start + lines.end
     parts = _Parts(at, query, end, lines.fine)
     query_size = np.where(lines.fine, np.maximum(end - query - 1, 0), 0)
-    odd = np.flatnonzero(lines.fine & (heads.flat.take(at) != _SLASH))
+    odd = tx.marked(lines.fine & (heads.flat.take(at) != _SLASH))
     if len(odd):
         is_connect = method[odd] == _CONNECT
         query_size[odd[is_connect]] = 0

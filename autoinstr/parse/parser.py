@@ -47,6 +47,8 @@ class Parser:
         context = Context(groups, routes, health, services, queries)
         self._health = health
         self._protocols = {int(protocol): make(context) for protocol, make in PROTOCOLS.items()}
+        self._known = np.zeros(256, np.bool_)  # by protocol
+        self._known[list(self._protocols)] = True
 
     def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
         """The requests of a batch, in its order.
@@ -54,7 +56,7 @@ class Parser:
         `service`: (n,) index of the service of each exchange. `wall_offset`: ns to add to CLOCK_MONOTONIC to get Unix
         time. Exchanges of an unknown protocol, role or service are left out, and counted.
         """
-        known = np.isin(batch["protocol"], list(self._protocols)) & (service >= 0)
+        known = self._known.take(batch["protocol"]) & (service >= 0)
         known &= (batch["role"] == Role.SERVER) | (batch["role"] == Role.CLIENT)
         if not known.all():
             self._health.lose(Loss.PARSE_ERROR, len(batch) - int(np.count_nonzero(known)))
@@ -74,7 +76,7 @@ class Parser:
             return self._protocols[int(protocol[0])].parse(batch, service)
         order, parts = [], []
         for number in np.unique(protocol).tolist():
-            rows = np.flatnonzero(protocol == number)
+            rows = tx.marked(protocol == number)
             order.append(rows)
             parts.append(self._protocols[number].parse(batch[rows], service[rows]))
         return _joined(parts).take(np.argsort(np.concatenate(order)))

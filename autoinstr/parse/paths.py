@@ -30,17 +30,18 @@ class Paths:
 
 def cut(texts: Texts) -> Paths:
     """Cut paths that all begin with a slash and lie end to end."""
-    slash = np.flatnonzero(texts.data == _SLASH)
-    size = np.diff(slash, append=len(texts.data)) - 1
+    slash = tx.marked(texts.data == _SLASH)
+    end = np.append(slash[1:], len(texts.data))
+    size = end - slash - 1
     begins = np.zeros(len(texts.data), np.bool_)
     begins[texts.at] = True
-    first = np.flatnonzero(begins.take(slash))
+    first = tx.marked(begins.take(slash))
     segments = Texts(texts.data, slash + 1, size)
     return Paths(
         segments,
         tx.hashes(tx.windows(texts.data), segments.at, size),
         first,
-        np.diff(first, append=len(slash)),
+        np.append(first[1:], len(slash)) - first,
     )
 
 

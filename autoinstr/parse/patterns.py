@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autoinstr.errors import UsageError
 from autoinstr.parse.paths import Paths, edge, edges, hash_of
 from autoinstr.parse.table import Table
+from autoinstr.parse.texts import marked
 from autoinstr.parse.words import MAX_WORD
 
 MAX_SEGMENTS = 12  # of a pattern; real interfaces have less than ten
@@ -71,7 +72,7 @@ class Patterns:
     def find(self, paths: Paths, state: NDArray[np.int32]) -> NDArray[np.int32]:
         """The number of the route of each path, walked from its state on; 0: no pattern matches."""
         state = state.copy()
-        rows = np.flatnonzero(state)
+        rows = marked(state)
         depth = 0
         while len(rows):
             before = state.take(rows)

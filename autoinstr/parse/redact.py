@@ -42,7 +42,7 @@ class Redactor:
         if not len(data):
             return queries
         at, end = _pairs(queries)
-        equals = np.append(np.flatnonzero(data == ord("=")), len(data))
+        equals = np.append(tx.marked(data == ord("=")), len(data))
         key_end = np.minimum(equals[np.searchsorted(equals, at)], end)
         bare = key_end == end
         value_at = np.where(bare, at, key_end + 1)
@@ -55,7 +55,7 @@ class Redactor:
     def _secret(self, data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.bool_]:
         keys = tx.hashes(tx.windows(data), at, size)
         verdict = self._table.find(keys)
-        new = np.flatnonzero((verdict < 0) & (size <= MAX_KEY))
+        new = tx.marked((verdict < 0) & (size <= MAX_KEY))
         if len(new):
             for row in new[np.unique(keys[new], return_index=True)[1]].tolist():
                 if len(self._table) >= MAX_KEYS:
@@ -79,7 +79,7 @@ def _pairs(queries: Texts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     begins[1:] = separator
     begins[queries.at[queries.size > 0]] = True
     begins[-1] = False
-    at = np.flatnonzero(begins)
+    at = tx.marked(begins)
     end = np.append(at[1:], len(data))
     return at, end - separator[end - 1]
 

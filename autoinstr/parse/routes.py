@@ -17,7 +17,7 @@ from autoinstr.errors import UsageError
 from autoinstr.model import Service
 from autoinstr.parse.paths import cut
 from autoinstr.parse.patterns import Patterns
-from autoinstr.parse.texts import Texts
+from autoinstr.parse.texts import Texts, marked
 from autoinstr.parse.tree import Tree
 
 HEURISTIC = "heuristic"
@@ -78,7 +78,7 @@ class Routes:
         self._know(service)
         pieces = cut(paths)
         route = self._patterns.find(pieces, self._start[service])
-        rest = np.flatnonzero(route == 0)
+        rest = marked(route == 0)
         if self._mode == WILDCARD:
             route[rest] = self._unmatched
         elif len(rest):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr.parse.texts import marked
+
 _FIRST_CAPACITY = 256
 _SPARSE = 4  # slots a key: nearly every look-up ends at its first slot
 
@@ -27,7 +29,7 @@ class Table:
         """The value of each key, -1 for unknown ones."""
         slot = (keys & self._mask).view(np.intp)
         values = self._values.take(slot)
-        other = np.flatnonzero((self._keys.take(slot) != keys) & (values >= 0))
+        other = marked((self._keys.take(slot) != keys) & (values >= 0))
         while len(other):
             slot[other] = next_slot = (slot[other] + 1) & int(self._mask)
             found = self._values[next_slot]
@@ -40,7 +42,7 @@ class Table:
         if (self._count + 1) * _SPARSE > len(self._keys):
             keys, values = self._keys, self._values
             self._reserve(2 * len(keys))
-            for slot in np.flatnonzero(values >= 0).tolist():
+            for slot in marked(values >= 0).tolist():
                 self._place(int(keys[slot]), int(values[slot]))
         self._place(key, value)
         self._count += 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from autoinstr.parse.paths import Paths, edge, edges, hash_of
 from autoinstr.parse.table import Table
+from autoinstr.parse.texts import marked
 from autoinstr.parse.words import Words
 
 MAX_DEPTH = 12  # segments of a route, deeper paths end in `**`; real interfaces have less than ten
@@ -92,7 +93,7 @@ class Tree:
         foldable = (size > 0) & (name != _REST)
         np.putmask(name, self._collapsed.take(node) & foldable, _STAR)
         after = self._table.find(edges(node, name))
-        new = np.flatnonzero(after < 0)
+        new = marked(after < 0)
         if not len(new):
             return after
         # What the server does not have (a scan for weak spots, say) must not push out real routes.

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.parse.texts import windows
+from autoinstr.parse.texts import marked, windows
 
 U64 = np.uint64
 MAX_WORD = 56  # bytes; longer segments are values. Their marks fit a 64-bit word at any bit offset
@@ -93,7 +93,7 @@ class Words:
             | (is_hex & (((digits >= 2) & (kept >= _SHORTEST_HASH)) | (kept >= _SHORTEST_PURE_HASH)))
             | ((digit | letter | plain) != pieces.all)
         )
-        open_question = np.flatnonzero(~value & (kept >= _SHORTEST_RANDOM_WORD))
+        open_question = marked(~value & (kept >= _SHORTEST_RANDOM_WORD))
         if len(open_question):
             # A pair's mark stands at its first letter: leave out the last letter's.
             pairs = _Pieces(at.take(open_question), kept.take(open_question) - 1)

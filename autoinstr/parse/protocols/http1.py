@@ -84,7 +84,7 @@ class Http1:
         """Number of the route of each server request; 0 for none."""
         path = targets.path
         starts_well = np.append(path.data, np.uint8(0))[path.at] == ord("/")
-        rows = np.flatnonzero((batch["role"] == Kind.SERVER) & (path.size > 0) & starts_well)
+        rows = tx.marked((batch["role"] == Kind.SERVER) & (path.size > 0) & starts_well)
         if not len(rows):
             return np.zeros(len(batch), np.int32)
         found = batch["status"] != _NOT_FOUND
@@ -98,7 +98,7 @@ class Http1:
     def _host(self, batch: Batch, heads: Heads, lines: Lines, targets: Targets) -> NDArray[np.int32]:
         """Number of the host that each client asked; 0 for none, and for servers."""
         host = np.zeros(len(batch), np.int32)
-        rows = np.flatnonzero((batch["role"] == Kind.CLIENT) & (batch["family"] != Family.UNIX))
+        rows = tx.marked((batch["role"] == Kind.CLIENT) & (batch["family"] != Family.UNIX))
         if not len(rows):
             return host
         if len(rows) == len(batch):
@@ -224,7 +224,7 @@ def _calls(
 
 def _parents(heads: Heads) -> Parents:
     """Trace context where the kernel side has seen the field."""
-    rows = np.flatnonzero((heads.traceparent > 0) & (heads.traceparent <= heads.width - traceparent.SIZE))
+    rows = tx.marked((heads.traceparent > 0) & (heads.traceparent <= heads.width - traceparent.SIZE))
     at = heads.traceparent[rows]
     # What comes after it in the head shows whether it ended there, unless it was put in from elsewhere.
     followed = at + traceparent.SIZE < heads.size[rows]
