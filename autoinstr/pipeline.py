@@ -11,11 +11,13 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +29,7 @@ from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
-from autoinstr.model import Service, Snapshot
+from autoinstr.model import Attributes, Service, Snapshot
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import SpanEncoder, encode_metrics, span_records
@@ -76,7 +78,7 @@ class Pipeline:
             environ=self.config.environment,
             version=__version__,
             encode_spans=SpanEncoder(__version__).encode,
-            encode_metrics=encode_metrics,
+            encode_metrics=partial(encode_metrics, version=__version__, own_resource=own_resource(self.config)),
             span_records=span_records,
             collect=self.collect_pulled,
             stop=self.stop,
@@ -150,6 +152,16 @@ class Pipeline:
         deadline = time.monotonic() + CLOSE_WITHIN
         with ThreadPoolExecutor(max(1, len(self.exporters))) as pool:
             list(pool.map(lambda exporter: exporter.close(deadline), self.exporters))
+
+
+def own_resource(config: Config) -> Attributes:
+    """The resource of the agent's own metrics."""
+    return config.resource | {
+        "service.name": "autoinstr",
+        "service.version": __version__,
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        "host.name": socket.gethostname(),
+    }
 
 
 def measure_self(health: Health) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.attach import Attached, Limits
-from autoinstr.bpf import program_info
+from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter
 from autoinstr.discover import Changes, Discovery

@@ -55,7 +55,6 @@ BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 struct connection {
 	struct exchange slot;
 	struct framer framers[2]; /* request, response; behind slot.head, so that its copy may be checked loosely */
-	__u64 sock;
 	__u64 response_start;
 	__u64 closed; /* time at which our side ended the stream */
 	__u32 requests;  /* begun */
@@ -86,17 +85,15 @@ enum answer { ANSWER_NONE, ANSWER_SLOT, ANSWER_LOST, ANSWER_ORPHAN };
 enum side { SIDE_REQUEST, SIDE_RESPONSE };
 
 /*
- * By address of the struct file, which dup, fork and descriptor passing share: inserted at accept, connect or first
- * use, deleted when the socket is destroyed. Least recently used ones go first: an idle connection is found again.
+ * By address of the struct sock, which dup, fork and descriptor passing share, and which outlives the struct file until
+ * the last byte is acknowledged: inserted at accept, connect or first use, deleted when the kernel destroys it. Least
+ * recently used ones go first: an idle connection is found again.
  */
 BPF_TABLE("lru_hash", u64, struct connection, connections, MAX_CONNECTIONS);
 
-/* struct sock -> struct file of a tracked connection; same life. */
-BPF_TABLE("lru_hash", u64, u64, sockets, MAX_CONNECTIONS);
-
 /* Pipelined requests behind the slot; inserted when a request begins, deleted when its response does. */
 struct pipelined_key {
-	__u64 file;
+	__u64 sock;
 	__u64 sequence;
 };
 struct pipelined {
@@ -121,7 +118,7 @@ BPF_ARRAY(blank_overflow, struct overflow, 1);
 
 /* One system call being looked at. System call probes do not nest, so one a CPU is enough. */
 struct work {
-	__u64 file;
+	__u64 sock;
 	__u64 time;
 	__u64 position; /* bytes of this call that are done */
 	__u64 size;     /* bytes that it moved */

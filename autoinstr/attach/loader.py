@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
-from autoinstr.bpf import BpfCommand, bpf
+from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.errors import AutoinstrError
 
 # program -> raw tracepoint; the system calls last, when all is in place

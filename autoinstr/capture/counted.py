@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.bpf import items
+from autoinstr.bpf_call import items
 from autoinstr.capture.abi import OVERFLOW, OVERFLOW_KEY, Role
 from autoinstr.model import Kind, Overflow
 

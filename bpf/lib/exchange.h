@@ -86,7 +86,7 @@ static __always_inline void send_exchange(struct exchange *x)
 }
 
 /* The request that is being read on this connection; NULL: there was no room for it, or it has been answered. */
-static __always_inline struct exchange *current_request(struct connection *c, __u64 file)
+static __always_inline struct exchange *current_request(struct connection *c, __u64 sock)
 {
 	__u32 sequence = c->requests - 1;
 
@@ -95,7 +95,7 @@ static __always_inline struct exchange *current_request(struct connection *c, __
 	if (c->piped != PIPED_YES)
 		return NULL;
 
-	struct pipelined_key key = {.file = file, .sequence = sequence};
+	struct pipelined_key key = {.sock = sock, .sequence = sequence};
 	struct pipelined *p = pipelined.lookup(&key);
 
 	return p ? &p->exchange : NULL;
@@ -135,7 +135,7 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 		return;
 	}
 
-	struct pipelined_key key = {.file = w->file, .sequence = sequence};
+	struct pipelined_key key = {.sock = w->sock, .sequence = sequence};
 
 	/* the slot serves as the template: the connection's own fields are the same */
 	pipelined.update(&key, (struct pipelined *)&c->slot);
@@ -152,14 +152,14 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 }
 
 /* What began as a request is none. */
-static __always_inline void forget_request(struct connection *c, __u64 file)
+static __always_inline void forget_request(struct connection *c, __u64 sock)
 {
 	__u32 sequence = c->requests - 1;
 
 	if (c->slot_used && c->slot.sequence == sequence) {
 		c->slot_used = 0;
 	} else if (c->piped == PIPED_YES) {
-		struct pipelined_key key = {.file = file, .sequence = sequence};
+		struct pipelined_key key = {.sock = sock, .sequence = sequence};
 
 		pipelined.delete(&key);
 	}
@@ -170,7 +170,7 @@ static __always_inline void forget_request(struct connection *c, __u64 file)
 static __always_inline void end_request(struct connection *c, struct work *w)
 {
 	struct framer *f = &c->framers[SIDE_REQUEST];
-	struct exchange *x = current_request(c, w->file);
+	struct exchange *x = current_request(c, w->sock);
 
 	if (x) {
 		x->request_end = w->time;
@@ -182,14 +182,14 @@ static __always_inline void end_request(struct connection *c, struct work *w)
 }
 
 /* Puts the oldest unanswered request into the slot; returns whether it is there. */
-static __always_inline int front_request(struct connection *c, __u64 file)
+static __always_inline int front_request(struct connection *c, __u64 sock)
 {
 	__u32 sequence = c->responses;
 
 	if (c->slot_used)
 		return c->slot.sequence == sequence;
 
-	struct pipelined_key key = {.file = file, .sequence = sequence};
+	struct pipelined_key key = {.sock = sock, .sequence = sequence};
 	struct pipelined *p = pipelined.lookup(&key);
 
 	if (!p)
@@ -222,7 +222,7 @@ static __always_inline void begin_response(struct connection *c, struct work *w)
 		c->answer = ANSWER_ORPHAN;
 		return;
 	}
-	c->answer = front_request(c, w->file) ? ANSWER_SLOT : ANSWER_LOST;
+	c->answer = front_request(c, w->sock) ? ANSWER_SLOT : ANSWER_LOST;
 }
 
 /* Sends the exchange in the slot. `time`: when it ended; `error`: 0 for a complete response. */
@@ -259,7 +259,7 @@ static __always_inline void end_response(struct connection *c, __u64 time)
 #define MAX_GIVEN_UP 16
 
 /* The incoming side has ended or failed: what was being answered never will be. */
-static __always_inline void give_up(struct connection *c, __u64 file, __u64 time)
+static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time)
 {
 	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
@@ -272,7 +272,7 @@ static __always_inline void give_up(struct connection *c, __u64 file, __u64 time
 			if (response->phase != HTTP1_UNTIL_CLOSE && !error)
 				error = ERROR_TRUNCATED;
 		} else {
-			if (c->requests == c->responses || !front_request(c, file))
+			if (c->requests == c->responses || !front_request(c, sock))
 				break;
 			if (c->requests == c->responses + 1 && (request->flags & FRAMER_BEGUN) &&
 			    request->phase <= HTTP1_FIELDS)

@@ -100,19 +100,26 @@ static __always_inline int last_reference(__u64 file)
 #endif
 }
 
-/* struct sock of a stream socket (TCP, Unix); 0: the file is something else. */
-static __always_inline __u64 stream_sock(__u64 file)
+/* struct sock of a socket's file. Of another file something that is no struct sock: to be looked up, not to be read. */
+static __always_inline __u64 sock_of(__u64 file)
+{
+	return kernel_u64(kernel_u64(file + OFFSET_file_private_data) + OFFSET_socket_sk);
+}
+
+/* Is the file a stream socket (TCP, Unix)? */
+static __always_inline int is_stream(__u64 file)
 {
 	__u64 inode = kernel_u64(file + OFFSET_file_f_inode);
 
 	if ((kernel_u16(inode + OFFSET_inode_i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
+	return kernel_u16(kernel_u64(file + OFFSET_file_private_data) + OFFSET_socket_type) == SOCK_STREAM;
+}
 
-	__u64 socket = kernel_u64(file + OFFSET_file_private_data);
-
-	if (kernel_u16(socket + OFFSET_socket_type) != SOCK_STREAM)
-		return 0;
-	return kernel_u64(socket + OFFSET_socket_sk);
+/* Number of the file's inode: for a socket what /proc/<pid>/fd shows. */
+static __always_inline __u64 inode_number(__u64 file)
+{
+	return kernel_u64(kernel_u64(file + OFFSET_file_f_inode) + OFFSET_inode_i_ino);
 }
 
 static __always_inline __u16 sock_family(__u64 sk)

@@ -137,7 +137,7 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		__u8 first = f->carried ? f->carry[0] : w->window[0];
 
 		if (f->flags & FRAMER_BEGUN)
-			forget_request(c, w->file);
+			forget_request(c, w->sock);
 		http1_reset(f);
 		if (!at_start) {
 			/* further requests could be taken for the answers' of others: a wrong pair is worse than none */
@@ -393,7 +393,7 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	http1_barrier();
 	w->heading = w->side == SIDE_REQUEST && f->phase <= HTTP1_FIELDS;
 	if (w->heading) {
-		struct exchange *x = current_request(c, w->file);
+		struct exchange *x = current_request(c, w->sock);
 
 		if (x)
 			keep_head(x, f, w, size);
@@ -406,7 +406,7 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	if (f->phase != HTTP1_START_LINE || w->event != HTTP1_MORE)
 		c->guessed = 0;
 	if (w->heading) {
-		struct exchange *x = current_request(c, w->file);
+		struct exchange *x = current_request(c, w->sock);
 
 		if (x)
 			keep_fields(x, f, w);

@@ -11,33 +11,31 @@
 
 /*
  * Starts to track a file if it is a stream socket. `role` is known at accept and connect; then the connection is seen
- * from its first byte on, and what an earlier socket at the same address left is overwritten.
+ * from its first byte on.
  */
 static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *target)
 {
 	__u32 zero = 0;
-	__u64 sk = stream_sock(file);
 	struct connection *blank = blank_connection.lookup(&zero);
 
-	if (!sk || !blank)
+	if (!blank || !is_stream(file))
 		return NULL;
 
+	__u64 sk = sock_of(file);
 	__u16 family = sock_family(sk);
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return NULL;
-	connections.update(&file, blank);
-	sockets.update(&sk, &file);
+	connections.update(&sk, blank);
 
-	struct connection *c = connections.lookup(&file);
+	struct connection *c = connections.lookup(&sk);
 	if (!c)
 		return NULL;
 	count(COUNT_CONNECTIONS);
-	c->sock = sk;
 	c->role = role;
 	c->fresh = role != ROLE_UNKNOWN;
 	c->slot.protocol = PROTOCOL_HTTP1;
 	c->slot.role = role;
-	c->slot.connection = kernel_u64(kernel_u64(file + OFFSET_file_f_inode) + OFFSET_inode_i_ino);
+	c->slot.connection = inode_number(file);
 	if (family == AF_UNIX) {
 		c->slot.family = FAMILY_UNIX;
 		if (!(*target & TARGET_UNIX))
@@ -58,16 +56,29 @@ static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *ta
 	return c;
 }
 
+/* The connection behind a file, if it is tracked. */
+static __always_inline struct connection *tracked(__u64 file, __u64 sk)
+{
+	struct connection *c = connections.lookup(&sk);
+
+	/* the end of a Unix socket may be missed, and another one be at its address: the kernel tells only of TCP's */
+	if (c && c->slot.family == FAMILY_UNIX && c->slot.connection != inode_number(file)) {
+		connections.delete(&sk);
+		return NULL;
+	}
+	return c;
+}
+
 /* The agent has connected to somewhere. */
 static __always_inline void note_own_endpoint(__u64 file)
 {
 	struct endpoint local = {};
 	__u8 yes = 1;
-	__u64 sk = stream_sock(file);
 
-	if (!sk)
+	if (!is_stream(file))
 		return;
 
+	__u64 sk = sock_of(file);
 	__u16 family = sock_family(sk);
 	if (family != AF_INET && family != AF_INET6)
 		return;
@@ -77,28 +88,21 @@ static __always_inline void note_own_endpoint(__u64 file)
 }
 
 /* The last reference to a connection goes. */
-static __always_inline void end_connection(__u64 file, struct connection *c)
+static __always_inline void end_connection(__u64 sk, struct connection *c)
 {
 	if (!c->ignored)
-		give_up(c, file, c->closed ? c->closed : bpf_ktime_get_ns());
-	connections.delete(&file);
+		give_up(c, sk, c->closed ? c->closed : bpf_ktime_get_ns());
+	connections.delete(&sk);
 }
 
 /* raw tracepoint: (struct sock *sk) */
 int tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u64 sk = ctx->args[0];
-	__u64 *file = sockets.lookup(&sk);
+	struct connection *c = connections.lookup(&sk);
 
-	if (!file)
-		return 0;
-
-	__u64 key = *file;
-	struct connection *c = connections.lookup(&key);
-
-	sockets.delete(&sk);
-	if (c && c->sock == sk)
-		end_connection(key, c);
+	if (c)
+		end_connection(sk, c);
 	return 0;
 }
 
@@ -115,13 +119,8 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
 		return 0;
 
-	__u64 *file = sockets.lookup(&sk);
-	if (!file)
-		return 0;
-
-	__u64 key = *file;
-	struct connection *c = connections.lookup(&key);
-	if (!c || c->sock != sk || c->ignored)
+	struct connection *c = connections.lookup(&sk);
+	if (!c || c->ignored)
 		return 0;
 	if (state == TCP_CLOSE) {
 		__u32 error = kernel_u32(sk + OFFSET_sock_sk_err);

@@ -118,10 +118,10 @@ static __always_inline int use_call(struct work *w, const struct syscall *call, 
 }
 
 /* Everything of a work but its buffers. */
-static __always_inline void use_connection(struct work *w, struct connection *c, __u64 file, __u32 pid, __u32 fd,
+static __always_inline void use_connection(struct work *w, struct connection *c, __u64 sock, __u32 pid, __u32 fd,
 					   __u32 incoming)
 {
-	w->file = file;
+	w->sock = sock;
 	w->pid = pid;
 	w->tid = bpf_get_current_pid_tgid();
 	w->fd = fd;
@@ -151,7 +151,7 @@ static __always_inline void new_connection(const struct syscall *call, __u8 *tar
 		return;
 	}
 
-	struct connection *c = connections.lookup(&file);
+	struct connection *c = tracked(file, sock_of(file));
 	if (c && c->fresh && c->role == ROLE_CLIENT && c->requests)
 		return; /* connect() again, to learn the outcome of the first */
 	track(file, ROLE_CLIENT, target);
@@ -188,7 +188,7 @@ int step(void *ctx)
 	if (!w)
 		return 0;
 
-	struct connection *c = connections.lookup(&w->file);
+	struct connection *c = connections.lookup(&w->sock);
 	if (c)
 		look_at_call(ctx, c, w);
 	return 0;
@@ -203,13 +203,13 @@ int finish(void *ctx)
 	if (!w)
 		return 0;
 
-	struct connection *c = connections.lookup(&w->file);
+	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
 	if (w->last)
-		end_connection(w->file, c);
+		end_connection(w->sock, c);
 	else
-		give_up(c, w->file, w->time);
+		give_up(c, w->sock, w->time);
 	return 0;
 }
 
@@ -246,14 +246,15 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (transfer == TRANSFER_NONE)
 		return 0;
 
-	__u64 file = current_file(fd);
-	struct connection *c = connections.lookup(&file);
+	__u64 file = current_file(fd), sk = sock_of(file);
+	struct connection *c = tracked(file, sk);
 
 	if (call.nr == NR_splice && !c) {
 		/* splice(fd_in, off_in, fd_out, ...): one end is a pipe */
 		fd = call.args[2];
 		file = current_file(fd);
-		c = connections.lookup(&file);
+		sk = sock_of(file);
+		c = tracked(file, sk);
 	} else if (call.nr == NR_splice) {
 		incoming = 1;
 	}
@@ -270,7 +271,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct work *w = works.lookup(&zero);
 	if (!w)
 		return 0;
-	use_connection(w, c, file, pid, fd, incoming);
+	use_connection(w, c, sk, pid, fd, incoming);
 	if (ret <= 0) {
 		if (ret < 0)
 			c->error = -ret;
@@ -326,15 +327,15 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
 
-	__u64 file = current_file(call.args[0]);
-	struct connection *c = connections.lookup(&file);
+	__u64 file = current_file(call.args[0]), sk = sock_of(file);
+	struct connection *c = tracked(file, sk);
 	if (!c || c->ignored)
 		return 0;
 
 	struct work *w = works.lookup(&zero);
 	if (!w)
 		return 0;
-	use_connection(w, c, file, pid, call.args[0], 0);
+	use_connection(w, c, sk, pid, call.args[0], 0);
 	if (nr == NR_close) {
 		w->last = 1;
 		if (c->slot.family == FAMILY_UNIX && last_reference(file))

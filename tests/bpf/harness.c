@@ -162,7 +162,7 @@ static struct work *new_work(int incoming, u64 size)
 {
 	struct work *w = &works_leaf;
 
-	w->file = 1;
+	w->sock = 1;
 	w->pid = 42;
 	w->tid = 43;
 	w->fd = 5;
