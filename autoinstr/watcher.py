@@ -80,12 +80,12 @@ class Watcher:
 
         Those that turn out not to be of a target (a program that was watched until it was looked at) are left out.
         """
-        while True:
+        full = True
+        while full:  # what comes meanwhile is left for the next look: small batches cost as much as large ones
             batch = self._exchanges.take(BATCH)
+            full = len(batch) == BATCH
             # what is told of processes now is at least as new as these exchanges
             self._follow_events()
-            if not len(batch):
-                return
             service = self._discovery.service_of(batch["pid"])
             known = service >= 0
             if not known.all():

@@ -139,17 +139,19 @@ struct work {
 	__u32 entering; /* a write that has not happened yet */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
+	__u32 cut;      /* no more than one run is left */
+	__u32 unused;
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */
-	__u32 unused;
+	__u32 skipped; /* simple chunks have been skipped */
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
 BPF_PERCPU_ARRAY(works, struct work, 1);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
-enum { STEP_LOOK, STEP_FINISH, STEPS };
+enum { STEP_LOOK, STEP_CHUNKS, STEP_FINISH, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
 
 static __always_inline void count(__u32 what)

@@ -117,6 +117,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "inode": ("i_mode", "i_ino"),
     "socket": ("type", "sk"),
     "sock": ("sk_err",),
+    "inet_sock": ("inet_sport",),
     "sock_common": (
         "skc_family",
         "skc_num",

@@ -27,7 +27,7 @@ PROBES: dict[str, str] = {
     "sys_enter": "sys_enter",
     "sys_exit": "sys_exit",
 }
-STEPS = ("step", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
+STEPS = ("step", "chunks", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
 PROGRAMS = (*STEPS, *PROBES)
 
 RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT

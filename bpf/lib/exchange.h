@@ -208,6 +208,12 @@ static __always_inline void begin_response(struct connection *c, struct work *w)
 	c->response_start = w->time;
 	if (c->answer != ANSWER_NONE)
 		return; /* after an interim response */
+	if (c->guessed && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN) {
+		/* on a connection older than the agent: the end of a body was taken for the start of a request */
+		forget_request(c, w->sock);
+		http1_reset(&c->framers[SIDE_REQUEST]);
+	}
+	c->guessed = 0;
 	if (c->requests == c->responses) {
 		if (c->junk) {
 			/* RFC 9112, 3: a server answers what it can't read, too; told as a request without a head */
@@ -225,6 +231,12 @@ static __always_inline void begin_response(struct connection *c, struct work *w)
 	c->answer = front_request(c, w->sock) ? ANSWER_SLOT : ANSWER_LOST;
 }
 
+/* A chunk counts from its size line on: what of its data has not come. */
+static __always_inline __u64 missing_of_chunk(const struct framer *f)
+{
+	return f->remaining > 2 ? f->remaining - 2 : 0;
+}
+
 /* Sends the exchange in the slot. `time`: when it ended; `error`: 0 for a complete response. */
 static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 {
@@ -233,10 +245,14 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 
 	if (!x->request_end && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
 		x->request_body = request->body; /* answered before it was complete */
+	if (!x->request_end && request->phase == HTTP1_CHUNK_DATA)
+		x->request_body -= missing_of_chunk(request);
 	x->status = response->status;
 	x->response_start = response->status ? c->response_start : 0;
 	x->response_end = time;
 	x->response_body = response->body;
+	if (response->phase == HTTP1_CHUNK_DATA)
+		x->response_body -= missing_of_chunk(response);
 	if (response->flags & FRAMER_ABOUT)
 		x->flags |= EXCHANGE_BODY_ABOUT;
 	x->error = error;

@@ -46,7 +46,7 @@ enum http1_event {
 #define FRAMER_CHUNKED 4    /* Transfer-Encoding: chunked */
 #define FRAMER_LONG_LINE 8  /* in a line longer than what is kept: skip to its end */
 #define FRAMER_ABOUT 16     /* body size is not exact */
-#define FRAMER_SEARCHING 32 /* boundaries unknown: a message may start at the start of the next call */
+#define FRAMER_PROLOGUE 32  /* in the line before a connection's first message */
 
 struct framer {
 	__u64 remaining; /* of the body or chunk */

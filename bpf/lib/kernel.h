@@ -142,7 +142,10 @@ static __always_inline void read_address(__u8 *to, __u64 sk, __u16 family, __u32
 
 static __always_inline __u16 local_port(__u64 sk)
 {
-	return kernel_u16(sk + OFFSET_sock_common_skc_num);
+	__u16 port = kernel_u16(sk + OFFSET_sock_common_skc_num);
+
+	/* a reset takes the first away, and may come before accept() returns */
+	return port ? port : __builtin_bswap16(kernel_u16(sk + OFFSET_inet_sock_inet_sport));
 }
 
 static __always_inline __u16 remote_port(__u64 sk)

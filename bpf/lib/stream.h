@@ -10,8 +10,10 @@
 
 /* Windows that one run looks at: what the verifier of Linux 5.10 can still follow. */
 #ifndef WINDOWS_A_RUN
-#define WINDOWS_A_RUN 2
+#define WINDOWS_A_RUN 4
 #endif
+/* Chunks that one run may skip, where each is as simple as chunks mostly are. */
+#define CHUNKS_A_RUN 96
 /* Runs for one call. */
 #define MAX_STEPS 31
 /* Buffers of a vector that one window may skip. */
@@ -22,6 +24,8 @@
 #define MAX_MISSES 4096
 
 #define METHOD_HEAD 0x44414548    /* "HEAD" */
+#define PROXY_V1 0x2059584f5250ULL     /* "PROXY " */
+#define PROXY_V2 0x510a0d000a0d0a0dULL /* CR LF CR LF NUL CR LF Q */
 #define METHOD_CONNECT 0x4e4e4f43 /* "CONN" */
 
 struct user_vector {
@@ -170,6 +174,27 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		c->ignored = 1;
 }
 
+/*
+ * Does the call end with what a chunked body without trailers ends with, CRLF 0 CRLF CRLF? Of several buffers the last
+ * one is looked at: it may be that of the last chunk alone.
+ */
+static __always_inline int ends_with_last_chunk(struct work *w)
+{
+	struct user_vector last = {.base = w->segment_begin, .size = w->size - w->segment_at};
+	__u64 tail = 0;
+
+	if (w->opaque)
+		return 0;
+	if (w->vector_left && bpf_probe_read_user(&last, sizeof(last), (void *)(w->vector + 16 * (w->vector_left - 1))))
+		return 0;
+	if (last.size >= 7) {
+		bpf_probe_read_user(&tail, 7, (void *)(last.base + last.size - 7));
+		return tail == 0x0a0d0a0d300a0dULL;
+	}
+	bpf_probe_read_user(&tail, 5, (void *)last.base);
+	return last.size == 5 && tail == 0x0a0d0a0d30ULL;
+}
+
 /* Takes bytes that belong to a body. */
 static __always_inline enum outcome take_body(struct work *w, struct framer *f)
 {
@@ -188,15 +213,69 @@ static __always_inline enum outcome take_body(struct work *w, struct framer *f)
 		return OUTCOME_ENDED;
 	if (phase == HTTP1_CHUNK_DATA && !f->remaining)
 		f->phase = HTTP1_CHUNK_SIZE;
-	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && !w->vector_left && w->size >= 7 && !w->opaque) {
-		/* what a chunked body ends with, if it has no trailers: CRLF 0 CRLF CRLF */
-		__u64 tail = 0;
-
-		bpf_probe_read_user(&tail, 7, (void *)(w->segment_begin + (w->size - w->segment_at) - 7));
-		if (tail == 0x0a0d0a0d300a0dULL)
-			return OUTCOME_ENDED;
-	}
+	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && ends_with_last_chunk(w))
+		return OUTCOME_ENDED;
 	return OUTCOME_MORE;
+}
+
+/*
+ * Chunks, one after another, as long as each has its size line in one buffer and without extensions: many small ones in
+ * one call would take more runs than there are. Stops before whatever is not that simple.
+ */
+static __always_inline void skip_chunks(struct connection *c, struct work *w)
+{
+	for (int i = 0; i < CHUNKS_A_RUN; i++) {
+		struct framer *f = &c->framers[w->side & 1];
+		__u64 left = w->size - w->position, line = 0, size = 0, digits = 0;
+
+		http1_barrier();
+		if (f->phase == HTTP1_CHUNK_DATA) {
+			__u64 n = f->remaining < left ? f->remaining : left;
+
+			w->position += n;
+			f->remaining -= n;
+			left -= n;
+			if (f->remaining)
+				return;
+			f->phase = HTTP1_CHUNK_SIZE;
+		}
+		if (f->phase != HTTP1_CHUNK_SIZE || f->carried || !left || w->opaque || !find_segment(w))
+			return;
+
+		__u64 n = w->segment_end - w->position;
+		if (n > left)
+			n = left;
+		if (n > sizeof(line))
+			n = sizeof(line);
+		if (bpf_probe_read_user(&line, n, (void *)(w->segment_begin + (w->position - w->segment_at))))
+			return;
+		w->scan.value = line;
+		w->scan.digits = 0;
+		w->scan.size = 0;
+		for (int k = 0; k < 6; k++) {
+			http1_barrier();
+
+			__u64 digit = (w->scan.value & 0xff) - '0';
+			if (digit > 9) {
+				digit = ((w->scan.value & 0xff) | 0x20) - 'a';
+				if (digit > 5)
+					break;
+				digit += 10;
+			}
+			w->scan.size = w->scan.size * 16 + digit;
+			w->scan.value >>= 8;
+			w->scan.digits++;
+		}
+		http1_barrier();
+		size = w->scan.size;
+		digits = w->scan.digits;
+		if (!size || digits + 2 > n || (w->scan.value & 0xffff) != 0x0a0d)
+			return;
+		w->position += digits + 2;
+		f->body += size;
+		f->remaining = size + 2;
+		f->phase = HTTP1_CHUNK_DATA;
+	}
 }
 
 /* Keeps what of a head user space needs: its beginning, and a traceparent anywhere. */
@@ -309,6 +388,25 @@ static __always_inline enum outcome finish_response_head(struct connection *c, s
 	return OUTCOME_MORE;
 }
 
+/*
+ * Bytes to skip of a PROXY protocol header, which a load balancer puts before the first request: version 1 is a line,
+ * skipped a word at a time, version 2 is binary. 0: there is none.
+ */
+static __always_inline __u64 proxy_header(struct framer *f, __u64 word, const __u8 *window, __u64 size)
+{
+	if (f->flags & FRAMER_PROLOGUE || (word & 0xffffffffffffULL) == PROXY_V1) {
+		__u64 feeds = line_feeds(word), n = first_match(feeds) + 1;
+
+		if (feeds && n <= size) {
+			f->flags = 0;
+			return n;
+		}
+		f->flags = FRAMER_PROLOGUE;
+		return size < 8 ? size : 8;
+	}
+	return word == PROXY_V2 && size >= 16 ? 16 + ((__u64)window[14] << 8 | window[15]) : 0;
+}
+
 /* Who is who on a connection older than the agent: by what is sent first. */
 static __always_inline int find_role(struct connection *c, struct work *w, __u64 size)
 {
@@ -378,6 +476,14 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	if (size > WINDOW)
 		return OUTCOME_DONE;
 	if (!(f->flags & FRAMER_BEGUN)) {
+		if (c->fresh && !c->requests && w->side == SIDE_REQUEST) {
+			__u64 skip = proxy_header(f, load64(w->window), w->window, size);
+
+			if (skip) {
+				w->position += skip < left ? skip : left;
+				return OUTCOME_MORE;
+			}
+		}
 		if (w->window[0] == '\r' || w->window[0] == '\n') {
 			w->position++; /* RFC 9112, 2.2: empty lines before a request line */
 			return OUTCOME_MORE;
@@ -481,14 +587,23 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
+	__u8 phase = c->framers[w->side & 1].phase;
 	int more = 1;
 
+	if ((phase == HTTP1_CHUNK_SIZE || phase == HTTP1_CHUNK_DATA) && !w->skipped) {
+		w->skipped = 1;
+		if (++w->steps < MAX_STEPS)
+			steps.call(ctx, STEP_CHUNKS);
+	}
+	w->skipped = 0;
 	for (int i = 0; i < WINDOWS_A_RUN && more; i++)
 		more = act(c, w, look(c, w));
 	if (!more || (w->position >= w->size && !w->messages_left))
 		return;
-	if (++w->steps == MAX_STEPS)
+	if (++w->steps >= MAX_STEPS && !w->cut) {
+		w->cut = 1;
 		cut_short(c, w);
+	}
 	steps.call(ctx, STEP_LOOK);
 }
 

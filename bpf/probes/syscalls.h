@@ -129,6 +129,8 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->side = (c->role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
 	w->entering = 0;
 	w->steps = 0;
+	w->skipped = 0;
+	w->cut = 0;
 	w->last = 0;
 	w->time = bpf_ktime_get_ns();
 }
@@ -191,6 +193,23 @@ int step(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (c)
 		look_at_call(ctx, c, w);
+	return 0;
+}
+
+/* Tail call: skips chunks of a body, then looks at what follows. */
+int chunks(void *ctx)
+{
+	__u32 zero = 0;
+	struct work *w = works.lookup(&zero);
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->sock);
+	if (!c)
+		return 0;
+	skip_chunks(c, w);
+	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
 

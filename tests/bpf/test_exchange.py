@@ -150,6 +150,10 @@ CASES = {
         [f"GET /a 200 0/{len(OK) * 2}", "GET /a 200 0/2"],
     ),
     "response without a length is not over": ([(">", GET), ("<", b"HTTP/1.0 200 OK\r\n\r\nabc")], []),
+    "PROXY protocol, version 1": (
+        [(">", b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n" + GET), ("<", OK), (">", GET), ("<", OK)],
+        ["GET /a 200 0/2"] * 2,
+    ),
     "garbage that the server answers": (
         [(">", b"Good morning\r\n\r\n"), ("<", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")],
         ["? 400 0/0"],
@@ -295,7 +299,7 @@ def test_traceparent_of_one_request_is_not_the_next_ones() -> None:
 
 
 def test_many_small_chunks() -> None:
-    for count in (10, 50):
+    for count in (10, 50, 1000):
         body = b"".join(b"3\r\nabc\r\n" for _ in range(count)) + b"0\r\n\r\n"
         response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
         connection = talk((">", GET), ("<", response), (">", GET), ("<", OK))
@@ -368,3 +372,36 @@ def test_times() -> None:
     (told,) = connection.told
     times = [told[name] for name in ("request_start", "request_end", "response_start", "response_end")]
     assert times == [1001, 1003, 1004, 1005]
+
+
+def test_proxy_protocol_version_2() -> None:
+    header = b"\r\n\r\n\0\r\nQUIT\n" + b"\x21\x11\x00\x0c" + bytes(12)
+    assert lines(talk((">", header + GET), ("<", OK)).told) == ["GET /a 200 0/2"]
+
+
+def test_chunks_in_many_buffers() -> None:
+    connection = talk((">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+    parts = [part for _ in range(300) for part in (b"64\r\n", b"x" * 100, b"\r\n")]
+    connection.writev(*parts)
+    connection.writev(*parts, b"0\r\n\r\n")
+    connection.request(GET)
+    connection.response(OK)
+    assert lines(connection.told) == ["GET /a 200 0/60000", "GET /a 200 0/2"]
+
+
+def test_agent_started_within_an_upload_of_text() -> None:
+    connection = Connection(Role.UNKNOWN, fresh=False)
+    connection.read(b"the rest of a letter, in plain words")
+    connection.write(OK)
+    connection.read(GET)
+    connection.write(OK)
+    assert lines(connection.told) == ["GET /a 200 0/2"]
+    assert connection.counter(Counter.ORPHAN_RESPONSE) == 1
+
+
+def test_size_of_a_body_cut_within_a_chunk() -> None:
+    connection = talk(
+        (">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n20\r\n0123456789")
+    )
+    connection.end()
+    assert lines(connection.told) == [f"GET /a 200 0/15 error {int(Error.TRUNCATED)}"]
