@@ -24,6 +24,7 @@
 #define MAX_MISSES 4096
 
 #define METHOD_HEAD 0x44414548    /* "HEAD" */
+#define LAST_CHUNK 0x0a0d0a0d300a0dULL /* CRLF 0 CRLF CRLF */
 #define PROXY_V1 0x2059584f5250ULL     /* "PROXY " */
 #define PROXY_V2 0x510a0d000a0d0a0dULL /* CR LF CR LF NUL CR LF Q */
 #define METHOD_CONNECT 0x4e4e4f43 /* "CONN" */
@@ -174,25 +175,43 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		c->ignored = 1;
 }
 
-/*
- * Does the call end with what a chunked body without trailers ends with, CRLF 0 CRLF CRLF? Of several buffers the last
- * one is looked at: it may be that of the last chunk alone.
- */
-static __always_inline int ends_with_last_chunk(struct work *w)
+/* Appends a buffer to the last eight bytes of a stream, the newest of which is in the highest byte. */
+static __always_inline __u64 shift_in(__u64 tail, __u64 base, __u64 size)
 {
-	struct user_vector last = {.base = w->segment_begin, .size = w->size - w->segment_at};
-	__u64 tail = 0;
+	__u64 bytes = 0;
+
+	if (!size)
+		return tail;
+	if (size >= 8) {
+		bpf_probe_read_user(&bytes, 8, (void *)(base + size - 8));
+		return bytes;
+	}
+	bpf_probe_read_user(&bytes, size, (void *)base);
+	return tail >> (8 * size) | bytes << (64 - 8 * size);
+}
+
+/*
+ * Does the stream end, here, with what a chunked body without trailers ends with, CRLF 0 CRLF CRLF? Its last bytes are
+ * kept in f->remaining. Of many buffers the last few will do.
+ */
+static __always_inline int ends_with_last_chunk(struct framer *f, struct work *w)
+{
+	__u64 tail = f->remaining;
 
 	if (w->opaque)
 		return 0;
-	if (w->vector_left && bpf_probe_read_user(&last, sizeof(last), (void *)(w->vector + 16 * (w->vector_left - 1))))
-		return 0;
-	if (last.size >= 7) {
-		bpf_probe_read_user(&tail, 7, (void *)(last.base + last.size - 7));
-		return tail == 0x0a0d0a0d300a0dULL;
+	if (!w->vector_left)
+		tail = shift_in(tail, w->segment_begin, w->size - w->segment_at);
+	for (int k = 3; k > 0; k--) {
+		struct user_vector last;
+
+		if (w->vector_left < k ||
+		    bpf_probe_read_user(&last, sizeof(last), (void *)(w->vector + 16 * (w->vector_left - k))))
+			continue;
+		tail = shift_in(tail, last.base, last.size);
 	}
-	bpf_probe_read_user(&tail, 5, (void *)last.base);
-	return last.size == 5 && tail == 0x0a0d0a0d30ULL;
+	f->remaining = tail;
+	return tail >> 8 == LAST_CHUNK;
 }
 
 /* Takes bytes that belong to a body. */
@@ -213,16 +232,16 @@ static __always_inline enum outcome take_body(struct work *w, struct framer *f)
 		return OUTCOME_ENDED;
 	if (phase == HTTP1_CHUNK_DATA && !f->remaining)
 		f->phase = HTTP1_CHUNK_SIZE;
-	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && ends_with_last_chunk(w))
+	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && ends_with_last_chunk(f, w))
 		return OUTCOME_ENDED;
 	return OUTCOME_MORE;
 }
 
 /*
  * Chunks, one after another, as long as each has its size line in one buffer and without extensions: many small ones in
- * one call would take more runs than there are. Stops before whatever is not that simple.
+ * one call would take more runs than there are. Stops before whatever is not that simple; returns whether it did not.
  */
-static __always_inline void skip_chunks(struct connection *c, struct work *w)
+static __always_inline int skip_chunks(struct connection *c, struct work *w)
 {
 	for (int i = 0; i < CHUNKS_A_RUN; i++) {
 		struct framer *f = &c->framers[w->side & 1];
@@ -236,11 +255,11 @@ static __always_inline void skip_chunks(struct connection *c, struct work *w)
 			f->remaining -= n;
 			left -= n;
 			if (f->remaining)
-				return;
+				return 0;
 			f->phase = HTTP1_CHUNK_SIZE;
 		}
 		if (f->phase != HTTP1_CHUNK_SIZE || f->carried || !left || w->opaque || !find_segment(w))
-			return;
+			return 0;
 
 		__u64 n = w->segment_end - w->position;
 		if (n > left)
@@ -248,7 +267,7 @@ static __always_inline void skip_chunks(struct connection *c, struct work *w)
 		if (n > sizeof(line))
 			n = sizeof(line);
 		if (bpf_probe_read_user(&line, n, (void *)(w->segment_begin + (w->position - w->segment_at))))
-			return;
+			return 0;
 		w->scan.value = line;
 		w->scan.digits = 0;
 		w->scan.size = 0;
@@ -270,12 +289,13 @@ static __always_inline void skip_chunks(struct connection *c, struct work *w)
 		size = w->scan.size;
 		digits = w->scan.digits;
 		if (!size || digits + 2 > n || (w->scan.value & 0xffff) != 0x0a0d)
-			return;
+			return 0;
 		w->position += digits + 2;
 		f->body += size;
 		f->remaining = size + 2;
 		f->phase = HTTP1_CHUNK_DATA;
 	}
+	return 1;
 }
 
 /* Keeps what of a head user space needs: its beginning, and a traceparent anywhere. */
@@ -577,6 +597,7 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 	if (f->phase == HTTP1_CHUNK_SIZE || f->phase == HTTP1_CHUNK_DATA) {
 		/* many small chunks: the end of the body will be known by its bytes, its size only about */
 		f->phase = HTTP1_CHUNKS_LOST;
+		f->remaining = 0;
 		f->flags |= FRAMER_ABOUT;
 		f->carried = 0;
 		return;

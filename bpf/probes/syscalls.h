@@ -208,7 +208,8 @@ int chunks(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
-	skip_chunks(c, w);
+	if (skip_chunks(c, w) && ++w->steps < MAX_STEPS)
+		steps.call(ctx, STEP_CHUNKS);
 	steps.call(ctx, STEP_LOOK);
 	return 0;
 }

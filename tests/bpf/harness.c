@@ -190,7 +190,8 @@ static void look_until_done(struct work *w)
 	calls = 0;
 	switch (setjmp(tail_call)) {
 	case 1 + STEP_CHUNKS:
-		skip_chunks(&connection, w);
+		while (skip_chunks(&connection, w) && ++w->steps < MAX_STEPS)
+			calls++;
 		break;
 	}
 	if (calls++ < 34)

@@ -299,7 +299,7 @@ def test_traceparent_of_one_request_is_not_the_next_ones() -> None:
 
 
 def test_many_small_chunks() -> None:
-    for count in (10, 50, 1000):
+    for count in (10, 50, 1000, 2500):
         body = b"".join(b"3\r\nabc\r\n" for _ in range(count)) + b"0\r\n\r\n"
         response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
         connection = talk((">", GET), ("<", response), (">", GET), ("<", OK))
@@ -311,6 +311,9 @@ def test_more_chunks_than_a_run_may_look_at() -> None:
     response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
     connection = talk((">", GET), ("<", response), (">", GET), ("<", OK))
     assert [x["status"] for x in connection.told] == [200, 200]
+    for cut in (70000, len(response) - 3, len(response) - 6):
+        again = talk((">", GET), ("<", response[:cut]), ("<", response[cut:]), (">", GET), ("<", OK))
+        assert [x["status"] for x in again.told] == [200, 200], cut
     assert connection.told["flags"][0] & EXCHANGE_BODY_ABOUT
     assert connection.counter(Counter.STEPS_EXHAUSTED) == 1
 
