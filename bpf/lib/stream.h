@@ -268,6 +268,20 @@ static __always_inline int skip_chunks(struct connection *c, struct work *w)
 			n = sizeof(line);
 		if (bpf_probe_read_user(&line, n, (void *)(w->segment_begin + (w->position - w->segment_at))))
 			return 0;
+		if (n < sizeof(line) && w->vector_left) {
+			/* the end of the line may be a buffer of its own */
+			struct user_vector next;
+			__u64 more = 0, m = sizeof(line) - n;
+
+			if (bpf_probe_read_user(&next, sizeof(next), (void *)w->vector))
+				return 0;
+			if (m > next.size)
+				m = next.size;
+			if (m > sizeof(more) || bpf_probe_read_user(&more, m, (void *)next.base))
+				return 0;
+			line |= more << (8 * n);
+			n += m;
+		}
 		w->scan.value = line;
 		w->scan.digits = 0;
 		w->scan.size = 0;
@@ -605,22 +619,29 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 	c->ignored = 1;
 }
 
+/* Is what comes next the size line of a chunk, or the rest of its data? */
+static __always_inline int before_chunk(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[w->side & 1];
+
+	return f->phase == HTTP1_CHUNK_DATA || (f->phase == HTTP1_CHUNK_SIZE && !f->carried);
+}
+
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
-	__u8 phase = c->framers[w->side & 1].phase;
-	int more = 1;
-
-	if ((phase == HTTP1_CHUNK_SIZE || phase == HTTP1_CHUNK_DATA) && !w->skipped) {
+	if (before_chunk(c, w) && !w->skipped) {
 		w->skipped = 1;
 		if (++w->steps < MAX_STEPS)
 			steps.call(ctx, STEP_CHUNKS);
 	}
 	w->skipped = 0;
-	for (int i = 0; i < WINDOWS_A_RUN && more; i++)
-		more = act(c, w, look(c, w));
-	if (!more || (w->position >= w->size && !w->messages_left))
-		return;
+	for (int i = 0; i < WINDOWS_A_RUN; i++) {
+		if (!act(c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
+			return;
+		if (before_chunk(c, w))
+			break;
+	}
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
 		cut_short(c, w);

@@ -392,6 +392,18 @@ def test_chunks_in_many_buffers() -> None:
     assert lines(connection.told) == ["GET /a 200 0/60000", "GET /a 200 0/2"]
 
 
+def test_chunks_whose_size_and_line_end_are_buffers_of_their_own() -> None:
+    """As Node sends them: 1,024 buffers at a time."""
+    start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64"
+    parts = [start, *([b"\r\n", b"x" * 100, b"\r\n", b"64"] * 700)[:-1], b"0\r\n\r\n"]
+    connection = talk((">", GET))
+    for i in range(0, len(parts), 1024):
+        connection.writev(*parts[i : i + 1024])
+    connection.request(GET)
+    connection.response(OK)
+    assert lines(connection.told) == ["GET /a 200 0/70000", "GET /a 200 0/2"]
+
+
 def test_agent_started_within_an_upload_of_text() -> None:
     connection = Connection(Role.UNKNOWN, fresh=False)
     connection.read(b"the rest of a letter, in plain words")
