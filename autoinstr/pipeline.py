@@ -182,6 +182,11 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
+    def ignore(self) -> None:
+        """All is done: a second signal must not turn success into failure while the interpreter shuts down."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.received = True
 
@@ -206,6 +211,7 @@ def run(config: Config) -> int:
     announce(pipeline.discovery, time.monotonic() - started)
     loop(pipeline, watcher, signals)
     finish(pipeline, watcher, attached)
+    signals.ignore()
     return 0
 
 
