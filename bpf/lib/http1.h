@@ -16,9 +16,11 @@
 #define WINDOW 512
 #define CARRY 96        /* longest incomplete line kept between calls; every field that framing needs is shorter */
 #define WINDOW_SLACK CARRY /* words and copies are checked one by one, and may reach beyond the window */
+#define REACH 64        /* bytes in which one turn looks for a line feed */
+#define NOWHERE ~0ULL
 #define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
 #ifndef SCAN_TURNS
-#define SCAN_TURNS (WINDOW / 8 + 24)
+#define SCAN_TURNS (WINDOW / REACH + 32)
 #endif
 
 enum http1_phase {
@@ -61,9 +63,9 @@ struct framer {
 };
 
 struct scan {
-	__u64 matches; /* high bit of each byte of the current word that is a line feed */
-	__u64 word;    /* offset of the current word */
-	__u64 line;    /* offset of the current line */
+	__u64 from; /* offset from which the next line feed is looked for */
+	__u64 end;  /* offset of that line feed, or NOWHERE */
+	__u64 line; /* offset of the current line */
 	__u64 start, start_end;
 	__u64 length_at;
 	__u64 coding_end;
@@ -74,6 +76,7 @@ struct scan {
 	__u64 phase;
 	__u64 long_line;
 	__u64 done;
+	__u64 seen; /* all of the window: what follows the last line is none yet */
 };
 
 #define http1_barrier() asm volatile("" ::: "memory")
@@ -102,6 +105,21 @@ static __always_inline __u64 first_match(__u64 matches)
 }
 
 #define LOWER 0x2020202020202020ULL
+/* Offset of the first line feed in the REACH bytes from `from` on, or NOWHERE; in memory, see struct scan. */
+static __always_inline void find_line_feed(const __u8 *window, __u64 from, __u64 *end)
+{
+	*end = NOWHERE;
+#pragma unroll
+	for (int i = 0; i < REACH; i += 8) {
+		__u64 feeds = line_feeds(load64(window + from + i));
+
+		if (feeds) {
+			*end = from + i + first_match(feeds);
+			return;
+		}
+	}
+}
+
 #define WORD_CONTENT 0x2d746e65746e6f63ULL  /* "content-" */
 #define WORD_LENGTH 0x3a6874676e656cULL     /* "length:" */
 #define WORD_TRANSFER 0x726566736e617274ULL /* "transfer" */
@@ -209,38 +227,40 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 						   int response)
 {
 	s->size = size;
-	s->word = 0;
+	s->from = 0;
 	s->line = 0;
 	s->start_end = 0;
 	s->length_at = 0;
 	s->coding_end = 0;
 	s->traceparent_at = 0;
 	s->done = 0;
+	s->seen = 0;
 	s->phase = f->phase;
 	s->long_line = f->flags & FRAMER_LONG_LINE;
-	s->matches = line_feeds(load64(window));
 
 	for (int turn = 0; turn < SCAN_TURNS; turn++) {
 		http1_barrier();
-		__u64 word = s->word;
+		__u64 from = s->from;
 
 		size = s->size;
-
-		if (!s->matches) {
-			word += 8;
-			if (word >= size || word >= WINDOW)
-				break;
-			s->word = word;
-			s->matches = line_feeds(load64(window + word));
-			continue;
-		}
-
-		__u64 end = word + first_match(s->matches), at = s->line;
-
-		s->matches &= s->matches - 1;
-		if (end >= size || at >= WINDOW || end < at)
+		if (from >= size || from >= WINDOW) {
+			s->seen = 1;
 			break;
+		}
+		s->from = from + REACH;
+		find_line_feed(window, from, &s->end);
+		http1_barrier();
+
+		__u64 end = s->end, at = s->line;
+
+		if (end == NOWHERE)
+			continue;
+		if (end >= size || at >= WINDOW || end < at) {
+			s->seen = 1;
+			break;
+		}
 		s->line = end + 1;
+		s->from = end + 1;
 
 		int empty = end == at || (end == at + 1 && window[at] == '\r');
 

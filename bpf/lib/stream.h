@@ -364,7 +364,7 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 
 	if (line > WINDOW || left > WINDOW)
 		return OUTCOME_DONE;
-	if (left <= CARRY) {
+	if (left <= CARRY && w->scan.seen) {
 		bpf_probe_read_kernel(f->carry, left, w->window + line);
 		f->carried = left;
 		f->head += line;

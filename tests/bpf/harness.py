@@ -16,7 +16,7 @@ from autoinstr.capture.abi import EXCHANGE, OVERFLOW, Counter, Role
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-FLAGS = ["-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable"]
+FLAGS = ["-O1", "-g", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-unknown-pragmas"]
 
 
 @cache
