@@ -1,8 +1,8 @@
 """A BPF ring buffer whose records all have one size, as numpy arrays.
 
 Layout of the mapping (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the
-data, twice in a row, so that a batch that wraps is still contiguous. Each record: u32 length (bit 31: still being
-written, bit 30: discarded), u32 page offset, payload; all padded to 8 bytes.
+data. (The data may be mapped twice in a row, for batches that wrap; it would count twice as our memory.) Each record: u32
+length (bit 31: still being written, bit 30: discarded), u32 page offset, payload; all padded to 8 bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Ring:
         self._record = np.dtype([("length", "<u4"), ("page", "<u4"), ("payload", record)])
         page = mmap.PAGESIZE
         self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._map = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._map = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer = np.frombuffer(self._map, np.uint64, 1)
         self._data = np.frombuffer(self._map, np.uint8, offset=page)
@@ -41,7 +41,11 @@ class Ring:
         n = min((int(self._producer[0]) - position) // size, limit)
         at = position % self.size
         # as bytes: copying records as such goes field by field
-        batch = self._data[at : at + n * size].copy().view(self._record)
+        raw = np.empty(n * size, np.uint8)
+        before_end = min(len(raw), self.size - at)
+        raw[:before_end] = self._data[at : at + before_end]
+        raw[before_end:] = self._data[: len(raw) - before_end]
+        batch = raw.view(self._record)
         busy = batch["length"] & BUSY
         if busy.any():
             batch = batch[: int(busy.argmax())]

@@ -57,7 +57,7 @@ class Config:
     cardinality_limit: int = 2000
     service_name: str = ""  # for all targets
     resource: Attributes = field(default_factory=dict)  # on every resource
-    ring_size: int = 4 << 20
+    ring_size: int = 8 << 20
     log_level: str = "info"
     environment: Mapping[str, str] = field(default_factory=dict)  # OTEL_*: the environment's over the file's
 
@@ -247,7 +247,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ring_size",
-        "of the buffer between kernel and agent, a power of two (default: 4MiB)",
+        "of the buffer between kernel and agent, a power of two (default: 8MiB)",
         parse_size,
         ("AUTOINSTR_RING_SIZE",),
         "ring_size",
