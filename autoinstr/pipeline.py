@@ -138,7 +138,7 @@ class Pipeline:
     def push_metrics(self, watcher: Watcher) -> None:
         """Collect, and hand to every exporter that takes metrics."""
         takers = [exporter for exporter in self.exporters if exporter.wants_metrics]
-        watcher.count_missed()
+        watcher.ask_programs()
         if not takers:
             return
         with self.lock:

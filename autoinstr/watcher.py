@@ -111,11 +111,16 @@ class Watcher:
                 self._health.lose(Loss.UNKNOWN_PROCESS, overflow.count)
         return found
 
-    def count_missed(self) -> None:
-        """Ask the kernel how many runs of our programs it skipped. Costs a system call a program."""
-        missed = sum(program_info(fd)[2] for fd in self._attached.programs.values())
+    def ask_programs(self) -> None:
+        """Ask the kernel how our programs do: runs that it skipped; runs and time if it counts those
+        (kernel.bpf_stats_enabled). Costs a system call a program.
+        """
+        infos = [program_info(fd) for fd in self._attached.programs.values()]
+        nanoseconds, runs, missed = (sum(column) for column in zip(*infos, strict=True))
         self._health.lose(Loss.PROBE_MISSED, missed - self._missed)
         self._missed = missed
+        self._health.gauges["probe_runs"] = runs
+        self._health.gauges["probe_seconds"] = nanoseconds / 1e9
 
     def _follow_events(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """A BPF ring buffer whose records all have one size, as numpy arrays.
 
 Layout of the mapping (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the
-data. (The data may be mapped twice in a row, for batches that wrap; it would count twice as our memory.) Each record: u32
+data. (It may be mapped twice in a row, for batches that wrap, and would count twice as our memory.) Each record: u32
 length (bit 31: still being written, bit 30: discarded), u32 page offset, payload; all padded to 8 bytes.
 """
 

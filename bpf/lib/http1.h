@@ -15,8 +15,10 @@
 
 #define WINDOW 512
 #define CARRY 96        /* longest incomplete line kept between calls; every field that framing needs is shorter */
-#define WINDOW_SLACK CARRY /* words and copies are checked one by one, and may reach beyond the window */
 #define REACH 64        /* bytes in which one turn looks for a line feed */
+#define WINDOW_MASK 1023 /* what the verifier is told of offsets in the window */
+/* words and copies are checked one by one, and may reach beyond the window */
+#define WINDOW_SLACK (WINDOW_MASK + 1 - WINDOW + REACH)
 #define NOWHERE ~0ULL
 #define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
 #ifndef SCAN_TURNS
@@ -81,10 +83,44 @@ struct scan {
 
 #define http1_barrier() asm volatile("" ::: "memory")
 
+/*
+ * The value, or the limit if that is less: for lengths and offsets of which this is known, but not to the verifier.
+ * What is checked is the very register that is used from here on, for Linux 5.10 learns nothing about copies of it. The
+ * usual case comes first, so that the verifier finds the other one to be a part of it.
+ */
+static __always_inline __u64 at_most(__u64 value, const __u64 limit)
+{
+#ifdef __BPF_TRACING__
+	asm volatile("if %0 > %1 goto +1\ngoto +1\n%0 = %1" : "+r"(value) : "i"(limit));
+	return value;
+#else
+	return value < limit ? value : limit;
+#endif
+}
+
 /* A plain load, aligned or not: both architectures do it, and a copy byte by byte is what a packed one becomes. */
 static __always_inline __u64 load64(const __u8 *at)
 {
 	return *(const __u64 *)at;
+}
+
+/* An offset in the window, less than its size as the code has it, but not for the verifier. */
+static __always_inline __u64 within(__u64 at)
+{
+#ifdef __BPF_TRACING__
+	asm volatile("%0 &= %1" : "+r"(at) : "i"(WINDOW_MASK));
+#endif
+	return at;
+}
+
+static __always_inline __u64 word_at(const __u8 *window, __u64 at)
+{
+	return load64(window + within(at));
+}
+
+static __always_inline __u8 byte_at(const __u8 *window, __u64 at)
+{
+	return window[within(at)];
 }
 
 /* High bit of every byte of the word that is a line feed; exact for all bytes. */
@@ -108,6 +144,7 @@ static __always_inline __u64 first_match(__u64 matches)
 /* Offset of the first line feed in the REACH bytes from `from` on, or NOWHERE; in memory, see struct scan. */
 static __always_inline void find_line_feed(const __u8 *window, __u64 from, __u64 *end)
 {
+	from = within(from);
 	*end = NOWHERE;
 #pragma unroll
 	for (int i = 0; i < REACH; i += 8) {
@@ -156,7 +193,7 @@ static __always_inline __s64 number(const __u8 *window, struct scan *s, __u64 at
 			break;
 		s->digits_at = at + 1;
 
-		__u8 c = window[at];
+		__u8 c = byte_at(window, at);
 		if (!s->digits && (c == ' ' || c == '\t'))
 			continue;
 
@@ -177,17 +214,17 @@ static __always_inline __s64 number(const __u8 *window, struct scan *s, __u64 at
 /* Notes the line [at, end) of a head if framing or tracing needs it. */
 static __always_inline void note_field(const __u8 *window, struct scan *s, __u64 at, __u64 end)
 {
-	__u64 name = load64(window + at) | LOWER;
+	__u64 name = word_at(window, at) | LOWER;
 
 	if (name == WORD_CONTENT) {
-		if (((load64(window + at + 8) | LOWER) & SEVEN) == WORD_LENGTH)
+		if (((word_at(window, at + 8) | LOWER) & SEVEN) == WORD_LENGTH)
 			s->length_at = at + 15;
 	} else if (name == WORD_TRANSFER) {
-		if ((load64(window + at + 8) | LOWER) == WORD_ENCODING && (window[at + 16] | 0x20) == 'g' &&
-		    window[at + 17] == ':')
+		if ((word_at(window, at + 8) | LOWER) == WORD_ENCODING && (byte_at(window, at + 16) | 0x20) == 'g' &&
+		    byte_at(window, at + 17) == ':')
 			s->coding_end = end;
 	} else if (name == WORD_TRACEPAR) {
-		if (((load64(window + at + 8) | LOWER) & 0xffffffff) == WORD_ENT)
+		if (((word_at(window, at + 8) | LOWER) & 0xffffffff) == WORD_ENT)
 			s->traceparent_at = at + 12;
 	}
 }
@@ -201,7 +238,7 @@ static __always_inline int valid_start(struct framer *f, const __u8 *window, str
 		if (at >= WINDOW || end - at < 12 || end < at)
 			return 0;
 
-		__u64 version = load64(window + at), rest = load64(window + at + 8);
+		__u64 version = word_at(window, at), rest = word_at(window, at + 8);
 		__u64 hundreds = ((rest >> 8) & 0xff) - '0', tens = ((rest >> 16) & 0xff) - '0',
 		      ones = ((rest >> 24) & 0xff) - '0';
 
@@ -212,11 +249,11 @@ static __always_inline int valid_start(struct framer *f, const __u8 *window, str
 	}
 	if (end < 9 || end >= WINDOW)
 		return 0;
-	if (window[end - 1] == '\r')
+	if (byte_at(window, end - 1) == '\r')
 		end--;
 	if (end < 9)
 		return 0;
-	return (load64(window + end - 8) & SEVEN) == WORD_HTTP1 && window[end - 9] == ' ';
+	return (word_at(window, end - 8) & SEVEN) == WORD_HTTP1 && byte_at(window, end - 9) == ' ';
 }
 
 /*
@@ -262,7 +299,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 		s->line = end + 1;
 		s->from = end + 1;
 
-		int empty = end == at || (end == at + 1 && window[at] == '\r');
+		int empty = end == at || (end == at + 1 && byte_at(window, at) == '\r');
 
 		if (s->long_line) {
 			s->long_line = 0;
@@ -307,11 +344,11 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 	__u64 end = s->coding_end;
 	if (end >= 10 && end < WINDOW) {
 		/* RFC 9112, 6.3: only the last coding tells how the body is framed */
-		if (window[end - 1] == '\r')
+		if (byte_at(window, end - 1) == '\r')
 			end--;
-		if (end >= 10 && window[end - 1] == ' ')
+		if (end >= 10 && byte_at(window, end - 1) == ' ')
 			end--;
-		if (end >= 8 && ((load64(window + end - 7) | LOWER) & SEVEN) == WORD_CHUNKED)
+		if (end >= 8 && ((word_at(window, end - 7) | LOWER) & SEVEN) == WORD_CHUNKED)
 			f->flags |= FRAMER_CHUNKED;
 		else
 			f->flags &= ~FRAMER_CHUNKED;
@@ -328,7 +365,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 	}
 
 	if (s->phase == HTTP1_START_LINE && !s->long_line && s->line < size && s->line < WINDOW &&
-	    !plausible_start(load64(window + s->line), size - s->line, response))
+	    !plausible_start(word_at(window, s->line), size - s->line, response))
 		return HTTP1_INVALID;
 
 	if (!s->long_line)

@@ -186,7 +186,7 @@ static __always_inline __u64 shift_in(__u64 tail, __u64 base, __u64 size)
 		bpf_probe_read_user(&bytes, 8, (void *)(base + size - 8));
 		return bytes;
 	}
-	bpf_probe_read_user(&bytes, size, (void *)base);
+	bpf_probe_read_user(&bytes, at_most(size, sizeof(bytes)), (void *)base);
 	return tail >> (8 * size) | bytes << (64 - 8 * size);
 }
 
@@ -266,7 +266,8 @@ static __always_inline int skip_chunks(struct connection *c, struct work *w)
 			n = left;
 		if (n > sizeof(line))
 			n = sizeof(line);
-		if (bpf_probe_read_user(&line, n, (void *)(w->segment_begin + (w->position - w->segment_at))))
+		if (bpf_probe_read_user(&line, at_most(n, sizeof(line)),
+					(void *)(w->segment_begin + (w->position - w->segment_at))))
 			return 0;
 		if (n < sizeof(line) && w->vector_left) {
 			/* the end of the line may be a buffer of its own */
@@ -277,7 +278,7 @@ static __always_inline int skip_chunks(struct connection *c, struct work *w)
 				return 0;
 			if (m > next.size)
 				m = next.size;
-			if (m > sizeof(more) || bpf_probe_read_user(&more, m, (void *)next.base))
+			if (bpf_probe_read_user(&more, at_most(m, sizeof(more)), (void *)next.base))
 				return 0;
 			line |= more << (8 * n);
 			n += m;
@@ -324,7 +325,7 @@ static __always_inline void keep_head(struct exchange *x, struct framer *f, stru
 			n = size;
 		if (n > HEAD_SIZE)
 			n = HEAD_SIZE;
-		bpf_probe_read_kernel(x->head + at, n, w->window);
+		bpf_probe_read_kernel(x->head + at_most(at, HEAD_SIZE), at_most(n, HEAD_SIZE), w->window);
 	}
 }
 
@@ -339,11 +340,11 @@ static __always_inline void keep_fields(struct exchange *x, struct framer *f, st
 		x->head_size = TRACEPARENT_SLOT;
 	if (!value || value >= WINDOW)
 		return;
-	if (w->window[value] == ' ')
+	if (byte_at(w->window, value) == ' ')
 		value++;
 	if (value >= WINDOW)
 		return;
-	if (w->window[value] == ' ')
+	if (byte_at(w->window, value) == ' ')
 		value++;
 	if (value >= WINDOW - TRACEPARENT_SIZE)
 		return;
@@ -351,7 +352,7 @@ static __always_inline void keep_fields(struct exchange *x, struct framer *f, st
 		x->traceparent = f->head + value;
 		return;
 	}
-	bpf_probe_read_kernel(x->head + TRACEPARENT_SLOT, TRACEPARENT_SIZE, w->window + value);
+	bpf_probe_read_kernel(x->head + TRACEPARENT_SLOT, TRACEPARENT_SIZE, w->window + within(value));
 	x->traceparent = TRACEPARENT_SLOT;
 	x->head_size = TRACEPARENT_SLOT;
 	x->flags |= EXCHANGE_HEAD_CUT;
@@ -365,7 +366,7 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 	if (line > WINDOW || left > WINDOW)
 		return OUTCOME_DONE;
 	if (left <= CARRY && w->scan.seen) {
-		bpf_probe_read_kernel(f->carry, left, w->window + line);
+		bpf_probe_read_kernel(f->carry, at_most(left, CARRY), w->window + within(line));
 		f->carried = left;
 		f->head += line;
 		w->position += size - carried;
@@ -387,7 +388,7 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 
 		if (tail > WINDOW - CARRY_TAIL)
 			return OUTCOME_DONE;
-		bpf_probe_read_kernel(f->carry, CARRY_TAIL, w->window + tail);
+		bpf_probe_read_kernel(f->carry, CARRY_TAIL, w->window + within(tail));
 		f->carried = CARRY_TAIL;
 		f->head -= CARRY_TAIL;
 	}
@@ -488,8 +489,9 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 
 	if (n > WINDOW)
 		return OUTCOME_DONE;
-	bpf_probe_read_kernel(w->window, carried, f->carry);
-	if (bpf_probe_read_user(w->window + carried, n, (void *)(w->segment_begin + (w->position - w->segment_at)))) {
+	bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
+	if (bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
+				(void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
 			/* not in memory yet: it will be when the call returns */
 			c->entered = w->position;
@@ -630,18 +632,19 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
+	int windows = WINDOWS_A_RUN;
+
 	if (before_chunk(c, w) && !w->skipped) {
 		w->skipped = 1;
 		if (++w->steps < MAX_STEPS)
 			steps.call(ctx, STEP_CHUNKS);
 	}
 	w->skipped = 0;
-	for (int i = 0; i < WINDOWS_A_RUN; i++) {
+	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
+	do {
 		if (!act(c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
 			return;
-		if (before_chunk(c, w))
-			break;
-	}
+	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
 		cut_short(c, w);
