@@ -167,6 +167,31 @@ static __always_inline void forget_request(struct connection *c, __u64 sock)
 	c->requests = sequence;
 }
 
+/* A client's write was looked at on its entry: keeps what to go back to if it is not accepted. */
+static __always_inline void note_entry(struct connection *c, __u32 size)
+{
+	c->entered = size;
+	bpf_probe_read_kernel(&c->before, sizeof(c->before), &c->framers[SIDE_REQUEST]);
+	c->requests_before = c->requests;
+	c->responses_before = c->responses;
+	c->slot_before = c->slot_used;
+	c->piped_before = c->piped;
+}
+
+/* Not all that was looked at was written: back. Returns whether that is possible: nothing was answered meanwhile. */
+static __always_inline int undo_entry(struct connection *c)
+{
+	c->entered = 0;
+	if (c->responses != c->responses_before)
+		return 0;
+	bpf_probe_read_kernel(&c->framers[SIDE_REQUEST], sizeof(c->before), &c->before);
+	c->requests = c->requests_before;
+	c->piped = c->piped_before;
+	if (!c->slot_before)
+		c->slot_used = 0;
+	return 1;
+}
+
 static __always_inline void end_request(struct connection *c, struct work *w)
 {
 	struct framer *f = &c->framers[SIDE_REQUEST];

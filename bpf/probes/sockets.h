@@ -90,6 +90,8 @@ static __always_inline void note_own_endpoint(__u64 file)
 /* The last reference to a connection goes. */
 static __always_inline void end_connection(__u64 sk, struct connection *c)
 {
+	if (c->entered)
+		undo_entry(c); /* a write that found no room, and was not made again */
 	if (!c->ignored)
 		give_up(c, sk, c->closed ? c->closed : bpf_ktime_get_ns());
 	connections.delete(&sk);

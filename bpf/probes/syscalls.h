@@ -293,8 +293,11 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
 	if (ret <= 0) {
-		if (ret < 0)
+		if (ret < 0) {
 			c->error = -ret;
+			if (!incoming && c->entered)
+				undo_entry(c); /* nothing was written: there was no request */
+		}
 		/* a client has all that it will get; a server may still answer a half-closed connection */
 		if (incoming && c->role == ROLE_CLIENT)
 			steps.call(ctx, STEP_FINISH);
@@ -302,24 +305,15 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (!use_call(w, &call, transfer, ret))
 		return 0;
-	if (c->role == ROLE_CLIENT && !incoming && c->entered) {
-		__u32 entered = c->entered;
-
-		c->entered = 0;
-		if (transfer != TRANSFER_MESSAGES && ret >= entered) {
-			w->position = entered;
-		} else if (c->responses == c->responses_before) {
-			/* less was accepted than looked at: back, and again */
-			bpf_probe_read_kernel(&c->framers[SIDE_REQUEST], sizeof(c->before), &c->before);
-			c->requests = c->requests_before;
-			c->piped = c->piped_before;
-			if (!c->slot_before)
-				c->slot_used = 0;
-		} else {
+	if (!incoming && c->entered) {
+		if (ret >= c->entered) {
+			w->position = c->entered;
+			c->entered = 0;
+			if (w->position == w->size)
+				return 0;
+		} else if (!undo_entry(c)) {
 			return 0;
 		}
-		if (w->position == w->size)
-			return 0;
 	}
 	steps.call(ctx, STEP_LOOK);
 	return 0;
@@ -381,12 +375,9 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!w->size)
 		return 0;
 	w->entering = 1;
-	c->entered = w->size;
-	bpf_probe_read_kernel(&c->before, sizeof(c->before), &c->framers[SIDE_REQUEST]);
-	c->requests_before = c->requests;
-	c->responses_before = c->responses;
-	c->slot_before = c->slot_used;
-	c->piped_before = c->piped;
+	if (c->entered)
+		undo_entry(c); /* the last write found no room, and is made again */
+	note_entry(c, w->size);
 	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
