@@ -173,11 +173,10 @@ def test_conversation(name: str, role: Role) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
-@pytest.mark.parametrize("name", CASES)
+# but for the one in which the end of a request is where its segment ends
+@pytest.mark.parametrize("name", [name for name in CASES if "half a head" not in name])
 def test_conversation_byte_by_byte(name: str, role: Role) -> None:
     parts, expected = CASES[name]
-    if "half a head" in name:
-        pytest.skip("the end of the request is where the whole segment ended")
     single = [(direction, data[i : i + 1]) for direction, data in parts for i in range(len(data))]
     assert lines(talk(*single, role=role).told) == expected
 
