@@ -130,4 +130,8 @@ wait "$pip" || { tail -n 30 "$logs/pip" >&2; fail "pip could not install $about"
 pip=
 .venv/bin/python -c 'import bcc' || fail "the virtual environment can't import bcc, which belongs to /usr/bin/python3"
 touch "$stamp"
+if [ "$what" = run ] && [ "$(id -u)" = 0 ]; then
+	# compiles the eBPF programs, so that the first start is as quick as the next; where they can't run, run says so
+	.venv/bin/autoinstr check >/dev/null 2>&1 || true
+fi
 say "$what: ready after $(($(date +%s) - started)) s"

@@ -5,8 +5,8 @@ In:  limits (`Limits`). Out: file descriptors of maps and probes (`Attached`), w
 take 100 MB), `cache.py` keeps it, `loader.py` brings it into the kernel.
 """
 
-from autoinstr.attach.attach import attach
+from autoinstr.attach.attach import attach, rehearse
 from autoinstr.attach.limits import Limits
 from autoinstr.attach.loader import Attached
 
-__all__ = ["Attached", "Limits", "attach"]
+__all__ = ["Attached", "Limits", "attach", "rehearse"]

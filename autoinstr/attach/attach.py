@@ -10,7 +10,7 @@ from autoinstr.attach import btf, cache, source
 from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
-from autoinstr.attach.loader import PROGRAMS, Attached, load
+from autoinstr.attach.loader import PROGRAMS, Attached, attach_probes, load
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
@@ -28,9 +28,21 @@ def attach(
     """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be."""
     image = make_image(limits, duration_bounds, size_bounds)
     attached = load(image)
+    attach_probes(attached)
     if nested():
         tell_namespace()
     return attached
+
+
+def rehearse(limits: Limits) -> int:
+    """Do all but attach, and release it again: number of programs. AutoinstrError as `attach` would raise it.
+
+    What had to be compiled is kept, so that the next `attach` is quick.
+    """
+    loaded = load(make_image(limits))
+    count = len(loaded.programs)
+    loaded.close()
+    return count
 
 
 def make_image(

@@ -60,7 +60,7 @@ class Attached:
 
 
 def load(image: Image) -> Attached:
-    """Create maps, load programs, attach. AutoinstrError if the kernel refuses."""
+    """Create maps and load programs; nothing is attached yet. AutoinstrError if the kernel refuses."""
     # Linux before 5.11 counts maps as locked memory
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -76,12 +76,20 @@ def load(image: Image) -> Attached:
         for role in ROLES:
             # where exchanges go that find the aggregate full, too
             update(attached.maps["aggregate"], struct.pack("<IIHBB", 0, 0, 0, role, 0), bytes(size))
+    except BaseException:
+        attached.close()
+        raise
+    return attached
+
+
+def attach_probes(attached: Attached) -> None:
+    """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
+    try:
         for name, tracepoint in PROBES.items():
             attached.probes[name] = attach_raw(tracepoint, attached.programs[name])
     except BaseException:
         attached.close()
         raise
-    return attached
 
 
 def create_map(one: Map) -> int:

@@ -20,7 +20,8 @@ class Check:
     name = "check"
     summary = "say what this host allows, and what to do about what is missing"
     description = (
-        "Tries what `autoinstr run` needs: kernel, eBPF, tracepoints, BTF, bcc, privileges. Changes nothing.\n"
+        "Tries what `autoinstr run` needs: kernel, eBPF, tracepoints, BTF, bcc, privileges. Changes nothing, but\n"
+        "keeps the eBPF programs that it compiled, for a quick start.\n"
         "Exit status 1 if `run` can't work here."
     )
     epilog = "For a complete answer run it as `run` will be run: with the same user, container and interpreter."

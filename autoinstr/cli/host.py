@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoinstr.cli import bpf_trial
+from autoinstr.errors import AutoinstrError
 
 KERNEL = (5, 10)
 TRACEPOINTS = (
@@ -128,6 +129,17 @@ def _refused(name: str, what: str, error: OSError) -> Finding:
         errno.EINVAL: "use Linux 5.10 or newer",
     }.get(error.errno or 0, "see dmesg")
     return Finding(name, "missing", f"{what}: {error.strerror}", True, "nothing can be captured", remedy)
+
+
+def check_programs() -> Finding:
+    """Our own programs, compiled for this kernel, before its verifier; not attached."""
+    from autoinstr.attach import Limits, rehearse  # noqa: PLC0415 - numpy and more, which other questions don't need
+
+    try:
+        count = rehearse(Limits())
+    except AutoinstrError as error:
+        return Finding("programs", "missing", str(error), True, "nothing can be captured", "see the lines above")
+    return Finding("programs", "ok", f"{count} eBPF programs load, and are compiled for the next start", required=True)
 
 
 def check_btf() -> Finding:
@@ -294,6 +306,7 @@ QUESTIONS: tuple[Callable[[], Finding], ...] = (
     check_tracepoints,
     check_btf,
     check_bcc,
+    check_programs,
     check_lockdown,
     check_pid_namespace,
     check_other_processes,
