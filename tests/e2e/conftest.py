@@ -13,7 +13,7 @@ from agent import Agent
 from puppet import Puppet
 
 HERE = Path(__file__).resolve().parent
-# What other builders' tests here need of the machine, they say themselves.
+# Other tests of this folder say themselves what they need of the machine.
 NEED_KERNEL = ("test_servers", "test_clients", "test_torture", "test_lifecycle", "test_exact")
 
 
