@@ -90,9 +90,10 @@ def run(module_agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> Ru
     for puppet in (stage.server, stage.client):
         puppet.call(conversation.open_gates).result(10)
     outcomes = {talk.name: stage.end(talk, *rest) for talk, *rest in begun}
-    late = [talk for talk in CASES.values() if not talk.options.before]
+    late = [talk for talk in CASES.values() if not talk.options.before and not talk.options.alone]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes |= {talk.name: outcome for talk, outcome in zip(late, pool.map(stage.play, late), strict=True)}
+    outcomes |= {talk.name: stage.play(talk) for talk in CASES.values() if talk.options.alone}
     spans = agent.stop(check=False)
     return Run(outcomes, spans, agent.stderr)
 
