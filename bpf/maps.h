@@ -116,7 +116,7 @@ BPF_HASH(aggregate, struct overflow_key, struct overflow, MAX_AGGREGATES);
 BPF_ARRAY(blank_connection, struct connection, 1);
 BPF_ARRAY(blank_overflow, struct overflow, 1);
 
-/* One system call being looked at. System call probes do not nest, so one a CPU is enough. */
+/* One system call being looked at. */
 struct work {
 	__u64 sock;
 	__u64 time;
@@ -148,7 +148,13 @@ struct work {
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
-BPF_PERCPU_ARRAY(works, struct work, 1);
+/*
+ * By CPU. Probes do not nest, but Linux 7 may put another task in the place of one that is in the middle of a probe. What
+ * that task does at the same tracepoint is skipped by the kernel, and counted; what it does at the other one is not. So
+ * each of the two has a work of its own.
+ */
+enum { WORK_EXIT, WORK_ENTER, WORKS };
+BPF_PERCPU_ARRAY(works, struct work, WORKS);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
 enum { STEP_LOOK, STEP_CHUNKS, STEP_FINISH, STEPS };

@@ -181,11 +181,34 @@ static __always_inline void learn_namespace(const void *registers)
 }
 #endif
 
+/* The work of the current task, for the programs that go on with it. */
+static __always_inline struct work *work_at_hand(void)
+{
+	__u32 at = WORK_ENTER;
+	struct work *w = works.lookup(&at);
+
+	if (w && w->tid == (__u32)bpf_get_current_pid_tgid())
+		return w;
+	at = WORK_EXIT;
+	return works.lookup(&at);
+}
+
+/* The work for a system call that returns; the current task can have none at its entry any more. */
+static __always_inline struct work *work_at_exit(void)
+{
+	__u32 at = WORK_ENTER;
+	struct work *entry = works.lookup(&at);
+
+	if (entry && entry->tid == (__u32)bpf_get_current_pid_tgid())
+		entry->tid = 0;
+	at = WORK_EXIT;
+	return works.lookup(&at);
+}
+
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
 int step(void *ctx)
 {
-	__u32 zero = 0;
-	struct work *w = works.lookup(&zero);
+	struct work *w = work_at_hand();
 
 	if (!w)
 		return 0;
@@ -199,8 +222,7 @@ int step(void *ctx)
 /* Tail call: skips chunks of a body, then looks at what follows. */
 int chunks(void *ctx)
 {
-	__u32 zero = 0;
-	struct work *w = works.lookup(&zero);
+	struct work *w = work_at_hand();
 
 	if (!w)
 		return 0;
@@ -217,8 +239,7 @@ int chunks(void *ctx)
 /* Tail call: the connection has ended, or its incoming side. */
 int finish(void *ctx)
 {
-	__u32 zero = 0;
-	struct work *w = works.lookup(&zero);
+	struct work *w = work_at_hand();
 
 	if (!w)
 		return 0;
@@ -238,7 +259,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	long ret = ctx->args[1];
 	struct syscall call;
-	__u32 zero = 0, fd, incoming;
+	__u32 fd, incoming;
 
 	if (ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
 		return 0;
@@ -288,7 +309,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (c->ignored)
 		return 0;
 
-	struct work *w = works.lookup(&zero);
+	struct work *w = work_at_exit();
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
@@ -324,7 +345,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 {
 	long nr = ctx->args[1];
 	struct syscall call;
-	__u32 zero = 0, fd, incoming;
+	__u32 entry = WORK_ENTER, fd, incoming;
 
 	if (nr != NR_write && nr != NR_sendto && nr != NR_writev && nr != NR_sendmsg && nr != NR_close)
 		return 0;
@@ -346,7 +367,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!c || c->ignored)
 		return 0;
 
-	struct work *w = works.lookup(&zero);
+	struct work *w = works.lookup(&entry);
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, call.args[0], 0);
