@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from autoinstr.model import Overflow
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
 BATCH = 8192
 PROCESS_BATCH = 1024
+# Seconds without news of a process, after which it is let go if it is no target.
+DECIDED_AFTER = 0.3
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,
@@ -51,6 +54,7 @@ class Watcher:
         self._aggregate = Aggregate(attached.maps["aggregate"])
         self._counted = self._control.counters()
         self._missed = 0
+        self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
     def start(self) -> None:
         """Begin to watch: rules for newcomers first, then everyone that is there, so that nobody slips through."""
@@ -126,13 +130,22 @@ class Watcher:
         while True:
             events = self._processes.take(PROCESS_BATCH)
             if not len(events):
+                self._ignore_others()
                 return
             self._follow(self._discovery.on_process(events))
-            # whoever was only watched until it had been looked at
-            targets = self._discovery.targets
-            for pid in set(events["pid"].tolist()):
-                if pid not in targets:
-                    self._control.ignore(pid)
+            self._undecided |= dict.fromkeys(events["pid"].tolist(), time.monotonic())
+
+    def _ignore_others(self) -> None:
+        """Let go of processes that were only watched until they had been looked at.
+
+        Not at once: a process may execute one program after the other (a shell, then curl), and what was said of the
+        first must not undo what the kernel side has just begun with the second.
+        """
+        before = time.monotonic() - DECIDED_AFTER
+        for pid in [pid for pid, told in self._undecided.items() if told < before]:
+            del self._undecided[pid]
+            if pid not in self._discovery.targets:
+                self._control.ignore(pid)
 
     def _follow(self, changes: Changes) -> None:
         for target in changes.added:
