@@ -116,8 +116,8 @@ class Watcher:
         return found
 
     def ask_programs(self) -> None:
-        """Ask the kernel how our programs do: runs that it skipped, of every copy of a probe; runs and time if it counts
-        those (kernel.bpf_stats_enabled). Costs a system call a program.
+        """Ask the kernel how our programs do: runs that every copy of a probe was skipped for; runs and time if it
+        counts those (kernel.bpf_stats_enabled). Costs a system call a program.
         """
         nanoseconds = runs = missed = 0
         for copies in self._attached.by_probe():
