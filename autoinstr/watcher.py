@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.attach import Attached, Limits
+from autoinstr.attach import Attached, Functions, Limits
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Ring
-from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter
-from autoinstr.discover import Changes, Discovery
+from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
+from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
 from autoinstr.model import Overflow
 
@@ -52,6 +52,7 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
+        self._functions = Functions(attached.function_program)
         self._counted = self._control.counters()
         self._missed = 0
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
@@ -62,6 +63,8 @@ class Watcher:
         self._control.exclude_self(os.getpid())
         self._control.watch_ports(port for low, high in selection.ports for port in range(low, high + 1))
         self._control.watch_programs(selection.asks_by_exec)
+        if selection.asks_by_exec:
+            self._functions.prepare()
         self.rescan()
 
     def rescan(self) -> None:
@@ -70,10 +73,15 @@ class Watcher:
         for pid in changes.removed:
             self._control.ignore(pid)
         self._follow(changes)
+        self._functions.release(self._discovery.targets, lambda pid: Process(pid).maps)
 
     def wake_on(self, poll: select.epoll) -> None:
-        """Register what tells that the ring fills; edge-triggered, since a ring with anything in it is readable."""
-        poll.register(self._exchanges.fd, select.EPOLLIN | select.EPOLLET)
+        """Register what tells that the ring fills, or that a target has a new library.
+
+        Edge-triggered, since a ring with anything in it is readable.
+        """
+        for ring in (self._exchanges, self._processes):
+            poll.register(ring.fd, select.EPOLLIN | select.EPOLLET)
 
     def fill(self) -> float:
         """Share of the ring that waits, 0 to 1."""
@@ -137,7 +145,15 @@ class Watcher:
                 self._ignore_others()
                 return
             self._follow(self._discovery.on_process(events))
+            self._look_at_code(events)
             self._undecided |= dict.fromkeys(events["pid"].tolist(), time.monotonic())
+
+    def _look_at_code(self, events: NDArray[Any]) -> None:
+        """Functions that are worth a probe, in what targets execute or have mapped."""
+        new = np.isin(events["kind"], (ProcessKind.EXEC, ProcessKind.LISTEN, ProcessKind.MAP))
+        for pid in set(events["pid"][new].tolist()) & self._discovery.targets.keys():
+            self._control.looked(pid)
+            self._functions.follow(pid, Process(pid).maps)
 
     def _ignore_others(self) -> None:
         """Let go of processes that were only watched until they had been looked at.

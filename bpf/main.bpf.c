@@ -10,4 +10,6 @@
 #include "lib/stream.h"
 #include "probes/processes.h"
 #include "probes/sockets.h"
+#include "lib/tls.h"
 #include "probes/syscalls.h"
+#include "probes/tls.h"

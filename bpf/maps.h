@@ -18,6 +18,8 @@ BPF_F_TABLE("array", u32, struct pid_block, targets, PID_LIMIT / PID_BLOCK, BPF_
 #define TARGET_CLIENT 2      /* has connected to somewhere: its writes are looked at on entry, too */
 #define TARGET_UNIX 4        /* has Unix sockets: their end is seen at close() */
 #define TARGET_PROVISIONAL 8 /* watched until user space has looked at its new program */
+#define TARGET_TLS 16         /* has called a TLS library: its sessions are to be joined with sockets */
+#define TARGET_MAPPED 32      /* user space has been told of newly mapped code, and has not looked yet */
 #define TARGET_SELF 128      /* the agent */
 
 /* One bit a TCP port: who listens there is a target at once. Written by user space through mmap. */
@@ -26,9 +28,10 @@ struct port_block {
 };
 BPF_F_TABLE("array", u32, struct port_block, ports, 1, BPF_F_MMAPABLE);
 
-/* Exchanges since the reader was last woken; of all CPUs, and only about right. */
+/* Records since the reader was last woken for them; of all CPUs, and only about right. */
 struct pace {
 	__u32 sent;
+	__u32 processes;
 };
 BPF_ARRAY(pace, struct pace, 1);
 
@@ -51,12 +54,13 @@ BPF_F_TABLE("array", u32, struct counters, counters, 1, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(exchanges, EXCHANGE_RING_PAGES);
 BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 
-/* A connection. The `slot` is the oldest request that has no complete response yet. */
+/* A connection: a socket, or the plaintext of a TLS session. The `slot` is the oldest request that has no complete response yet. */
 struct connection {
 	struct exchange slot;
 	struct framer framers[2]; /* request, response; behind slot.head, so that its copy may be checked loosely */
 	__u64 response_start;
 	__u64 closed; /* time at which our side ended the stream */
+	__u64 other;  /* key of a socket's TLS session, or of a session's socket; 0: none is known */
 	__u32 requests;  /* begun */
 	__u32 responses; /* complete */
 	/*
@@ -71,6 +75,8 @@ struct connection {
 	__u8 junk;      /* what came first was text, but not a request */
 	__u8 guessed;    /* the role is what the first bytes looked like, and may still turn out wrong */
 	__u8 guessed_by; /* whether those bytes came in */
+	__u8 session;    /* plaintext of a TLS session */
+	__u8 secret;     /* TLS records were seen on this socket */
 	__u16 error; /* errno of the socket */
 	__u16 misses;
 	__u32 entered; /* bytes of the current write that were looked at on its entry */
@@ -87,7 +93,7 @@ enum side { SIDE_REQUEST, SIDE_RESPONSE };
 /*
  * By address of the struct sock, which dup, fork and descriptor passing share, and which outlives the struct file until
  * the last byte is acknowledged: inserted at accept, connect or first use, deleted when the kernel destroys it. Least
- * recently used ones go first: an idle connection is found again.
+ * recently used ones go first: an idle connection is found again. TLS sessions are here too, by session_key().
  */
 BPF_TABLE("lru_hash", u64, struct connection, connections, MAX_CONNECTIONS);
 
@@ -155,10 +161,40 @@ struct work {
 enum { WORK_EXIT, WORK_ENTER, WORK_KINDS };
 #define WORKS (WORK_KINDS * PROBE_COPIES)
 BPF_PERCPU_ARRAY(works, struct work, WORKS);
+struct work_owners {
+	__u32 tid[WORKS];
+};
+BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
 enum { STEP_LOOK, STEP_CHUNKS, STEP_FINISH, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
+BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
+
+/* A call of a TLS library that has not returned yet. */
+enum tls_kind { TLS_HANDSHAKE, TLS_READ, TLS_WRITE };
+struct tls_call {
+	__u64 key; /* session_key() */
+	__u64 buffer;
+	__u64 moved; /* address of the size_t that tells how much was moved; 0: the return value does */
+	__u64 stack;
+	__u32 kind;  /* enum tls_kind */
+	__u32 known; /* the session was met before */
+};
+/* A thread that uses a TLS library; least recently used ones go first. A session may lie within another one. */
+#define TLS_DEPTH 2
+struct tls_thread {
+	__u64 last; /* the socket it last read from outside of such a call, if no session of it is known */
+	__u32 depth;
+	__u32 unused;
+	struct tls_call calls[TLS_DEPTH];
+};
+BPF_TABLE("lru_hash", u32, struct tls_thread, tls_threads, MAX_TLS_THREADS);
+BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
+
+/* As `works`, by thread: in the middle of such a program one task may always take the place of another (Linux 6). */
+BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);
+BPF_ARRAY(blank_work, struct work, 1);
 
 static __always_inline void count(__u32 what)
 {

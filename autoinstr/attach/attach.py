@@ -12,7 +12,7 @@ from autoinstr.attach import btf, cache, source
 from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
-from autoinstr.attach.loader import COPIES, Attached, attach_probes, load, programs
+from autoinstr.attach.loader import COPIES, Attached, attach_probes, begin_function_programs, load, programs
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
@@ -60,17 +60,19 @@ def bring_in(
     """Maps and programs in the kernel, the quickest that its verifier takes."""
     image = make_image(limits, duration_bounds, size_bounds, cast=True)
     try:
-        return load(image)
+        attached = load(image)
     except AutoinstrError as error:
         plain = make_image(limits, duration_bounds, size_bounds, cast=False)
         if plain == image:
             raise
         log.debug("trying again without casts: %s", error)
-        return load(plain)
+        image, attached = plain, load(plain)
+    begin_function_programs(image, attached)
+    return attached
 
 
 def make_image(limits: Limits, duration_bounds: Sequence[float], size_bounds: Sequence[float], *, cast: bool) -> Image:
-    """The compiled kernel side for this kernel and these limits. `cast`: with bpf_rdonly_cast, where the kernel has it."""
+    """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one."""
     try:
         offsets = btf.running_kernel(cast=cast)
     except (OSError, KeyError, ValueError) as error:

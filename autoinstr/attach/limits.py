@@ -19,6 +19,10 @@ class Limits:
     connections: int = 12288
     # pipelined requests that wait for their response, of all connections
     pipelined: int = 4096
+    # threads that use a TLS library, those that wait in a call of it included
+    tls_threads: int = 8192
+    # of them, those that are being looked at this very moment; a few hundred are kept per CPU
+    tls_works: int = 1024
     # (process, method, status) combinations that can be told apart while the ring is full
     aggregates: int = 1024
 

@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import struct
+import threading
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
@@ -30,7 +31,13 @@ PROBES: dict[str, str] = {
 STEPS = ("step", "chunks", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
-RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+# by uprobes, as attach/tls/ says
+FUNCTION_PROBES = (
+    *("tls_handshake", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
+)
+
+KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
+ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
 LOG_LINES = 15  # of the verifier's last words
 ROLES = (0, 2, 3)
@@ -43,11 +50,21 @@ class Attached:
     maps: dict[str, int] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)
+    loading: threading.Thread | None = None  # of the programs for functions
+    refused: AutoinstrError | None = None  # why there are none
 
     def by_probe(self) -> list[list[int]]:
         """Descriptors of the programs that are attached, a list a probe: its copies."""
         names = ([probe + suffix for suffix in COPIES] for probe in PROBES)
         return [[self.programs[name] for name in copies if name in self.programs] for copies in names]
+
+    def function_program(self, name: str) -> int:
+        """Descriptor of a program for functions; they are loaded while the agent starts. AutoinstrError if refused."""
+        if self.loading:
+            self.loading.join()
+        if self.refused:
+            raise self.refused
+        return self.programs[name]
 
     def detach(self) -> None:
         """Detach all probes; maps can still be read."""
@@ -57,6 +74,8 @@ class Attached:
 
     def close(self) -> None:
         """Detach all probes and release all maps."""
+        if self.loading:
+            self.loading.join()
         self.detach()
         for group in (self.programs, self.maps):
             for fd in group.values():
@@ -66,7 +85,7 @@ class Attached:
 
 def programs(copies: int) -> tuple[str, ...]:
     """Names of all programs, with so many copies of each probe."""
-    return (*STEPS, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    return (*STEPS, *FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image) -> Attached:
@@ -79,7 +98,8 @@ def load(image: Image) -> Attached:
         for one in image.maps:
             attached.maps[one.name] = create_map(one)
         for program in image.programs:
-            attached.programs[program.name] = load_program(program, attached.maps)
+            if program.name not in FUNCTION_PROBES:
+                attached.programs[program.name] = load_program(program, attached.maps, RAW_TRACEPOINT)
         for index, name in enumerate(STEPS):
             update(attached.maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
@@ -90,6 +110,30 @@ def load(image: Image) -> Attached:
         attached.close()
         raise
     return attached
+
+
+def begin_function_programs(image: Image, attached: Attached) -> None:
+    """Begin to load what is for functions, in a thread: it takes as long as all the rest, and most starts need none."""
+
+    def job() -> None:
+        try:
+            load_function_programs(image, attached)
+        except AutoinstrError as error:
+            attached.refused = error
+
+    attached.loading = threading.Thread(target=job, name="programs for functions", daemon=True)
+    attached.loading.start()
+
+
+def load_function_programs(image: Image, attached: Attached) -> None:
+    """Load what is for functions, and the steps once more: the kernel lets no program call one of another type."""
+    maps = attached.maps | {"steps": attached.maps["tls_steps"], "works": attached.maps["tls_works"]}
+    for program in image.programs:
+        if program.name in FUNCTION_PROBES:
+            attached.programs[program.name] = load_program(program, maps, KPROBE)
+        elif program.name in STEPS:
+            step = attached.programs[f"tls_{program.name}"] = load_program(program, maps, KPROBE)
+            update(maps["steps"], struct.pack("<I", STEPS.index(program.name)), struct.pack("<I", step))
 
 
 def attach_probes(attached: Attached) -> None:
@@ -114,7 +158,7 @@ def create_map(one: Map) -> int:
         raise AutoinstrError(f"can't create the eBPF map {one.name}: {error.strerror}{hint(error)}") from error
 
 
-def load_program(program: Program, maps: dict[str, int]) -> int:
+def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
     """Its descriptor."""
     code = bytearray(program.instructions)
     for at, name in program.relocations:
@@ -125,7 +169,7 @@ def load_program(program: Program, maps: dict[str, int]) -> int:
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         attributes = struct.pack(
             "<IIQQIIQII16s",
-            RAW_TRACEPOINT,
+            kind,
             len(code) // 8,
             ctypes.addressof(instructions),
             ctypes.addressof(licence),
@@ -136,6 +180,9 @@ def load_program(program: Program, maps: dict[str, int]) -> int:
             0,
             program.name[:15].encode(),
         )
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(BlockingIOError):
+                return bpf(BpfCommand.PROG_LOAD, attributes)
         return bpf(BpfCommand.PROG_LOAD, attributes)
 
     try:

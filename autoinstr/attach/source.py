@@ -62,6 +62,8 @@ def flags(
         "MAX_CONNECTIONS": limits.connections,
         "MAX_PIPELINED": limits.pipelined,
         "MAX_AGGREGATES": limits.aggregates,
+        "MAX_TLS_THREADS": limits.tls_threads,
+        "MAX_TLS_WORKS": limits.tls_works,
         "WAKE_EVERY": limits.wake_every(EXCHANGE.itemsize),
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,

@@ -40,6 +40,7 @@ class Error(IntEnum):
 
 EXCHANGE_HEAD_CUT = 1
 EXCHANGE_BODY_ABOUT = 2
+EXCHANGE_TLS = 4
 
 EXCHANGE = np.dtype(
     [
@@ -76,6 +77,7 @@ class ProcessKind(IntEnum):
     EXEC = 2
     EXIT = 3
     LISTEN = 4
+    MAP = 5
 
 
 PROCESS = np.dtype(

@@ -14,7 +14,8 @@ import numpy as np
 from autoinstr.capture.abi import COUNTERS, Counter
 
 WATCHED = 1
-KEPT = 2 | 4  # flags that the kernel side sets by itself
+KEPT = 2 | 4 | 16 | 32  # flags that the kernel side sets by itself
+MAPPED = 32
 SELF = 128
 
 MAX_PIDS = 4 << 20  # PID_MAX_LIMIT of the kernel
@@ -41,6 +42,11 @@ class Control:
         """From now on the process is a target; its children will be, too."""
         if 0 < pid < MAX_PIDS:
             self._flags(pid, WATCHED, KEPT)
+
+    def looked(self, pid: int) -> None:
+        """What the process has mapped is about to be looked at: what it maps from now on is to be told."""
+        if 0 < pid < MAX_PIDS:
+            self._flags(pid, 0, 0xFF & ~MAPPED)
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""

@@ -197,7 +197,8 @@ class Discovery:
     def _on_exec(self, pid: int, event: np.void, changes: Changes) -> None:
         before = self.targets.get(pid)
         view: View = View(pid)
-        if not view.exe and not view.denied:
+        # asked last: one that is still there now was there when the rest was read
+        if not view.denied and not (view.exe and view.command and view.environment is not None and view.stat):
             view = Gone(pid, event)
         target = self._consider(view, before, again=True)
         if target is not None:

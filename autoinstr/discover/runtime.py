@@ -11,8 +11,8 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from autoinstr.discover.elf import Binary, read_binary
 from autoinstr.discover.process import Process
+from autoinstr.elf import Binary, read_binary
 
 MAX_BINARIES = 1024  # executables remembered: more than a busy host runs at a time
 

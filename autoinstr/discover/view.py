@@ -31,7 +31,8 @@ class Gone(View):
     def __init__(self, pid: int, event: np.void) -> None:
         super().__init__(pid)
         arguments = event["args"].tobytes()[: int(event["args_size"])]
-        self.exe = bytes(event["filename"]).decode(errors="replace")
+        # what follows the end of the text is of an earlier event
+        self.exe = bytes(event["filename"]).split(b"\0", 1)[0].decode(errors="replace")
         self.command = tuple(arguments.rstrip(b"\0").decode(errors="replace").split("\0"))
         self.environment = {}
         self.directory = "/"

@@ -55,11 +55,12 @@ struct exchange {
 
 #define EXCHANGE_HEAD_CUT 1   /* the request's head was longer than what is kept */
 #define EXCHANGE_BODY_ABOUT 2 /* a body's size is not exact */
+#define EXCHANGE_TLS 4        /* it came over TLS */
 
 _Static_assert(sizeof(struct exchange) == 376, "mirror in capture/abi.py");
 
-/* A process was born, changed its program, ended, or began to listen on a port that is asked for. */
-enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4 };
+/* A process was born, changed its program, ended, began to listen on a port that is asked for, or mapped code. */
+enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4, PROCESS_MAP = 5 };
 
 #define PROCESS_FILENAME_SIZE 128
 #define PROCESS_ARGS_SIZE 360

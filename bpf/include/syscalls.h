@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* System call numbers and the registers of their arguments: the only place that knows the architecture. */
+/* System call numbers, and the registers of arguments: the only place that knows the architecture. */
 #ifndef AUTOINSTR_SYSCALLS_H
 #define AUTOINSTR_SYSCALLS_H
 
@@ -22,6 +22,7 @@
 #define NR_sendmmsg 269
 #define NR_preadv2 286
 #define NR_pwritev2 287
+#define NR_mmap 222
 #else
 #define NR_read 0
 #define NR_write 1
@@ -41,6 +42,24 @@
 #define NR_sendmmsg 307
 #define NR_preadv2 327
 #define NR_pwritev2 328
+#define NR_mmap 9
+#endif
+
+/* A function's arguments on its entry, and what it returns; its stack pointer on entry, and the same on return. */
+#ifdef __aarch64__
+#define ARGUMENT(n, registers) ((registers)->regs[(n) - 1])
+#define RETURNED(registers) ((registers)->regs[0])
+#define STACK_ON_ENTRY(registers) ((registers)->sp)
+#define STACK_ON_RETURN(registers) ((registers)->sp)
+#else
+#define ARGUMENT_1(registers) ((registers)->di)
+#define ARGUMENT_2(registers) ((registers)->si)
+#define ARGUMENT_3(registers) ((registers)->dx)
+#define ARGUMENT_4(registers) ((registers)->cx)
+#define ARGUMENT(n, registers) ARGUMENT_##n(registers)
+#define RETURNED(registers) ((registers)->ax)
+#define STACK_ON_ENTRY(registers) ((registers)->sp)
+#define STACK_ON_RETURN(registers) ((registers)->sp - 8) /* the return address is popped */
 #endif
 
 /* A system call, from the registers of the task that makes it. They still hold the arguments when it returns. */

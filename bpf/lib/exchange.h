@@ -282,6 +282,8 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 		x->flags |= EXCHANGE_BODY_ABOUT;
 	x->error = error;
 	x->role = c->role;
+	if (c->session)
+		x->flags |= EXCHANGE_TLS;
 	send_exchange(x);
 	c->slot_used = 0;
 }

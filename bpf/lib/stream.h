@@ -129,6 +129,12 @@ static __always_inline void forget_guess(struct connection *c, struct work *w)
 		skip_call(w);
 }
 
+/* May this be the start of a TLS record (RFC 8446, 5.1)? */
+static __always_inline int is_tls_record(__u64 word)
+{
+	return (__u8)(word - 0x14) <= 3 && (word >> 8 & 0xff) == 3;
+}
+
 /* The bytes at hand are no HTTP/1 where a message has to start, or no longer. */
 static __always_inline void lose_track(struct connection *c, struct work *w, struct framer *f)
 {
@@ -136,6 +142,8 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		forget_guess(c, w);
 		return;
 	}
+	if (!f->carried && is_tls_record(load64(w->window)))
+		c->secret = 1;
 	skip_call(w);
 	if (w->side == SIDE_REQUEST) {
 		int at_start = f->phase == HTTP1_START_LINE;
@@ -449,6 +457,7 @@ static __always_inline int find_role(struct connection *c, struct work *w, __u64
 	int response = size >= 2 && plausible_start(word, size > 7 ? 7 : size, 1);
 
 	if (!response && !plausible_start(word, size, 0)) {
+		c->secret |= is_tls_record(word);
 		skip_call(w);
 		if (++c->misses > MAX_MISSES)
 			c->ignored = 1;

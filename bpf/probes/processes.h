@@ -21,6 +21,20 @@ static __always_inline struct process *new_event(__u32 kind, __u32 pid)
 	return event;
 }
 
+/* The reader looks by itself now and then; it is woken once in a third of the ring. */
+static __always_inline void tell_event(struct process *event)
+{
+	__u32 zero = 0;
+	struct pace *p = pace.lookup(&zero);
+	__u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (p && ++p->processes >= PROCESS_RING_PAGES * 4096 / (sizeof(*event) + 8) / 3) {
+		p->processes = 0;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	processes.ringbuf_submit(event, flags);
+}
+
 /* raw tracepoint: (struct task_struct *parent, struct task_struct *child) */
 static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
@@ -43,13 +57,13 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 			*to = 0; /* the pid of a target that is gone */
 		return 0;
 	}
-	*to = *from;
+	*to = *from & ~TARGET_MAPPED;
 
 	struct process *event = new_event(PROCESS_FORK, child);
 	if (!event)
 		return 0;
 	event->parent = parent;
-	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	tell_event(event);
 	return 0;
 }
 PROBE(sched_process_fork)
@@ -84,7 +98,7 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
 	if (!bpf_probe_read_user(event->args, size, (void *)begin))
 		event->args_size = size;
-	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	tell_event(event);
 	return 0;
 }
 PROBE(sched_process_exec)
@@ -104,10 +118,23 @@ static __always_inline int on_sched_process_exit(struct bpf_raw_tracepoint_args 
 
 	struct process *event = new_event(PROCESS_EXIT, pid);
 	if (event)
-		processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+		tell_event(event);
 	return 0;
 }
 PROBE(sched_process_exit)
+
+/* A target has mapped a file's code: a library that is worth a probe? Told once, until user space has looked. */
+static __always_inline void mapped_code(__u32 pid, __u8 *target)
+{
+	if (*target & TARGET_MAPPED)
+		return;
+
+	struct process *event = new_event(PROCESS_MAP, pid);
+	if (!event)
+		return;
+	*target |= TARGET_MAPPED;
+	processes.ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
+}
 
 /* A TCP socket of the current process begins to listen: is its port asked for? */
 static __always_inline void listening(__u64 sk)
@@ -126,7 +153,7 @@ static __always_inline void listening(__u64 sk)
 	if (!event)
 		return;
 	event->port = port;
-	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	tell_event(event);
 }
 
 #endif

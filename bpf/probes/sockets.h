@@ -100,11 +100,22 @@ static __always_inline void end_connection(__u64 sk, struct connection *c)
 /* raw tracepoint: (struct sock *sk) */
 static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
-	__u64 sk = ctx->args[0];
+	__u64 sk = ctx->args[0], key = sk;
 	struct connection *c = connections.lookup(&sk);
 
-	if (c)
-		end_connection(sk, c);
+	if (!c)
+		return 0;
+	if (c->other) {
+		struct connection *session = connections.lookup(&c->other);
+
+		if (session && session->other == sk) {
+			key = c->other;
+			c = session;
+		}
+	}
+	end_connection(key, c);
+	if (key != sk)
+		connections.delete(&sk);
 	return 0;
 }
 PROBE(tcp_destroy_sock)
@@ -123,6 +134,8 @@ static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args
 		return 0;
 
 	struct connection *c = connections.lookup(&sk);
+	if (c && c->other)
+		c = connections.lookup(&c->other);
 	if (!c || c->ignored)
 		return 0;
 	if (state == TCP_CLOSE) {

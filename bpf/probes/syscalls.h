@@ -14,6 +14,9 @@
 #define MSG_PEEK 2
 #define MSG_ERRQUEUE 0x2000
 
+#define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+
 #define EINTR 4
 #define EAGAIN 11
 #define EINPROGRESS 115
@@ -181,37 +184,46 @@ static __always_inline void learn_namespace(const void *registers)
 }
 #endif
 
-/* The work of the current task, for the programs that go on with it. */
+/*
+ * The work of the current task, for the programs that go on with it. One look-up, whatever it is a work of: two would be
+ * twice the ways for the verifier to follow. For probes of functions the loader puts `tls_works` in the place of `works`.
+ */
 static __always_inline struct work *work_at_hand(void)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
+	__u32 zero = 0, tid = bpf_get_current_pid_tgid(), at = tid;
+	struct work_owners *owners = work_owners.lookup(&zero);
 
+	if (!owners)
+		return NULL;
 	for (__u32 i = 0; i < WORKS; i++) {
-		__u32 at = i;
-		struct work *w = works.lookup(&at);
-
-		if (w && w->tid == tid)
-			return w;
+		if (owners->tid[i] == tid)
+			at = i;
 	}
-	return NULL;
+	return works.lookup(&at);
+}
+
+/* The current task has no work of this CPU any more. */
+static __always_inline struct work_owners *leave_works(void)
+{
+	__u32 zero = 0, tid = bpf_get_current_pid_tgid();
+	struct work_owners *owners = work_owners.lookup(&zero);
+
+	for (__u32 i = 0; owners && i < WORKS; i++) {
+		if (owners->tid[i] == tid)
+			owners->tid[i] = 0;
+	}
+	return owners;
 }
 
 /* The work of this kind and copy, for the current task, which can have no other one any more. */
 static __always_inline struct work *take_work(__u32 kind, __u32 copy)
 {
-	__u32 tid = bpf_get_current_pid_tgid(), taken = copy * WORK_KINDS + kind;
+	__u32 at = copy * WORK_KINDS + kind;
+	struct work_owners *owners = leave_works();
 
-	for (__u32 i = 0; i < WORKS; i++) {
-		__u32 at = i;
-
-		if (at == taken)
-			continue;
-
-		struct work *other = works.lookup(&at);
-		if (other && other->tid == tid)
-			other->tid = 0;
-	}
-	return works.lookup(&taken);
+	if (owners)
+		owners->tid[at] = bpf_get_current_pid_tgid();
+	return works.lookup(&at);
 }
 
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
@@ -291,6 +303,11 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (*target & TARGET_SELF)
 		return 0;
+	if (call.nr == NR_mmap) {
+		if (ret > 0 && call.args[2] & PROT_EXEC && !(call.args[3] & MAP_ANONYMOUS))
+			mapped_code(pid, target);
+		return 0;
+	}
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
 	if (transfer == TRANSFER_NONE)
@@ -315,6 +332,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (!c)
 			return 0;
 	}
+	if (*target & TARGET_TLS)
+		meet_session(c, sk, incoming, ret);
 	if (c->ignored)
 		return 0;
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr import semconv
-from autoinstr.capture.abi import EXCHANGE_HEAD_CUT, HEAD_SIZE, Error, Family
+from autoinstr.capture.abi import EXCHANGE_HEAD_CUT, EXCHANGE_TLS, HEAD_SIZE, Error, Family
 from autoinstr.health import Loss
 from autoinstr.model import Attributes, Group, Kind
 from autoinstr.parse import texts as tx
@@ -31,7 +31,7 @@ U64 = np.uint64
 _METRICS = {Kind.SERVER: semconv.HTTP_SERVER, Kind.CLIENT: semconv.HTTP_CLIENT}
 _FAILED_FROM = {Kind.SERVER: 500, Kind.CLIENT: 400}  # status codes that are errors for this side
 _NOT_FOUND = 404
-_SCHEME = "http"
+_SCHEMES = ("http", "https")  # without TLS, with it
 _ERRORS: dict[int, str] = {Error.NO_RESPONSE: semconv.ERROR_NO_RESPONSE, Error.TRUNCATED: semconv.ERROR_TRUNCATED}
 
 
@@ -129,7 +129,8 @@ class Http1:
         host = self._hosts.names[int(calls.host[row])] or _address(calls.address[row].tobytes())
         port, version = int(calls.port[row]), int(calls.version[row])
         error = _error_type(kind, status, int(calls.error[row]))
-        shared: Attributes = {semconv.HTTP_REQUEST_METHOD: method, semconv.URL_SCHEME: _SCHEME}
+        scheme = _SCHEMES[int(calls.tls[row])]
+        shared: Attributes = {semconv.HTTP_REQUEST_METHOD: method, semconv.URL_SCHEME: scheme}
         optional: Attributes = {
             semconv.HTTP_RESPONSE_STATUS_CODE: status,
             semconv.HTTP_ROUTE: route,
@@ -165,6 +166,7 @@ class _Calls:
     service: NDArray[np.int32]
     kind: NDArray[np.uint8]
     unix: NDArray[np.bool_]
+    tls: NDArray[np.bool_]
     method: NDArray[np.int32]
     version: NDArray[np.uint8]
     route: NDArray[np.int32]
@@ -178,12 +180,21 @@ class _Calls:
         """One key a request: the same for the same group."""
         wide = [
             column.astype(U64)
-            for column in (self.service, self.kind, self.version, self.unix, self.method, self.route, self.host)
+            for column in (
+                self.service,
+                self.kind,
+                self.version,
+                self.unix,
+                self.tls,
+                self.method,
+                self.route,
+                self.host,
+            )
         ]
-        service, kind, version, unix, method, route, host = wide
+        service, kind, version, unix, tls, method, route, host = wide
         return tx.combine(
             [
-                service | kind << U64(32) | version << U64(40) | unix << U64(48),
+                service | kind << U64(32) | version << U64(40) | unix << U64(48) | tls << U64(49),
                 route | method << U64(32) | host << U64(48),
                 self.status.astype(U64) | self.error.astype(U64) << U64(16) | self.port.astype(U64) << U64(32),
                 self.address[:, 0],
@@ -209,6 +220,7 @@ def _calls(
     host_ports: NDArray[np.int64],
 ) -> _Calls:
     unix = batch["family"] == Family.UNIX
+    tls = (batch["flags"] & EXCHANGE_TLS) != 0
     server = batch["role"] == Kind.SERVER
     local, remote = batch["local"].copy().view("<u8"), batch["remote"].copy().view("<u8")
     address = np.where(server[:, None], local, remote)
@@ -218,7 +230,7 @@ def _calls(
     port = np.where(told > 0, told, port)
     port[unix] = 0
     return _Calls(
-        service, batch["role"], unix, method, version, route, batch["status"], batch["error"], host, address, port
+        service, batch["role"], unix, tls, method, version, route, batch["status"], batch["error"], host, address, port
     )
 
 
@@ -256,7 +268,7 @@ def _overflow_group(service: int, kind: Kind, failed: bool) -> Group:
         name="HTTP",
         metric=_METRICS[kind],
         metric_attributes={semconv.OTEL_METRIC_OVERFLOW: True},
-        span_attributes={semconv.URL_SCHEME: _SCHEME},
+        span_attributes={},
         text_key=semconv.URL_PATH,
         failed=failed,
     )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoinstr.discover.elf import Binary, read_binary
+from autoinstr.elf import Binary, read_binary
 from autoinstr.discover.process import Process
 from autoinstr.discover.runtime import Runtimes, find_libraries, interpreter
 

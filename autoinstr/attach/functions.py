@@ -1,0 +1,118 @@
+"""Which files have probes on their functions: those that targets have mapped, each once.
+
+In: pids of targets. Out: uprobes. A file's probes stay for a while after its last target, since programs come back
+(curl in a loop), and detaching waits for the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoinstr.attach.uprobes import attach_uprobe
+from autoinstr.errors import AutoinstrError
+from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
+
+log = logging.getLogger(__name__)
+
+LINGER = 120.0  # seconds without a target, after which a file's probes go
+MAX_FILES = 4096  # files that are remembered to hold nothing of interest
+FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
+
+
+@dataclass(slots=True)
+class Probed:
+    """A file with probes on it."""
+
+    name: str
+    found: Found
+    events: list[int] = field(default_factory=list)
+    used: float = 0.0  # when a target had it last
+
+
+class Functions:
+    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name."""
+
+    def __init__(self, programs: Callable[[str], int]) -> None:
+        self._programs = programs
+        self._probed: dict[tuple[str, int], Probed] = {}
+        self._plain: dict[tuple[str, int], float] = {}  # files of no interest, or that can't be probed
+
+    def follow(self, pid: int, maps: bytes) -> None:
+        """See to it that what this process has mapped is probed."""
+        now = time.monotonic()
+        for file in mapped_files(pid, maps):
+            if (probed := self._probed.get(file.key)) is not None:
+                probed.used = now
+            elif file.key not in self._plain:
+                self._consider(file, now)
+
+    def prepare(self) -> None:
+        """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
+        patterns = [f"{folder}/{name}" for folder in FOLDERS for library in LIBRARIES for name in library.shared]
+        for path in {path.resolve() for pattern in patterns for path in Path("/").glob(pattern)}:
+            status = path.stat()
+            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+            self._consider(File((device, status.st_ino), str(path), (str(path),)), float("inf"))
+
+    def release(self, pids: Iterable[int], maps_of: Callable[[int], bytes]) -> None:
+        """Detach from files that no target has had for a while. `pids`: all targets."""
+        for pid in pids:
+            self.follow(pid, maps_of(pid))
+        unused = [key for key, probed in self._probed.items() if probed.used < time.monotonic() - LINGER]
+        for key in unused:
+            self._detach(self._probed.pop(key))
+
+    def close(self) -> None:
+        """Detach all."""
+        for probed in self._probed.values():
+            self._detach(probed)
+        self._probed.clear()
+
+    def _consider(self, file: File, now: float) -> None:
+        if file.key in self._probed:
+            return
+        for path in file.opened:
+            try:
+                found = find(path, LIBRARIES)
+                if found is None:
+                    break
+                self._probed[file.key] = self._attach(path, file, found, now)
+                return
+            except FileNotFoundError:
+                continue  # the mapping is gone, or the path leads elsewhere
+            except PermissionError as error:
+                if path == file.opened[-1]:
+                    log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error.strerror)
+            except (OSError, AutoinstrError) as error:
+                log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error)
+                break
+        if len(self._plain) >= MAX_FILES:
+            self._plain.clear()
+        self._plain[file.key] = now
+
+    def _attach(self, path: str, file: File, found: Found, now: float) -> Probed:
+        probed = Probed(file.path, found, used=now)
+        try:
+            for function, offset in found.offsets:
+                # the return first: a call that is only seen to end is nothing
+                if function.on_return:
+                    program = self._programs(function.on_return)
+                    probed.events.append(attach_uprobe(path, offset, program, on_return=True))
+                program = self._programs(function.program)
+                probed.events.append(attach_uprobe(path, offset, program, on_return=False))
+        except BaseException:
+            self._detach(probed)
+            raise
+        log.info("%s: %s is probed", file.path, found.library.name)
+        return probed
+
+    @staticmethod
+    def _detach(probed: Probed) -> None:
+        for event in probed.events:
+            os.close(event)
+        probed.events.clear()

@@ -1,0 +1,170 @@
+"""What an ELF file tells: 32 or 64 bit, Go or Rust, the path of a Go program's main package, where functions are.
+
+In: a descriptor of the file, opened for reading. Out: `Binary`, or offsets in the file. The file may be anything,
+hostile too: every size is bounded, and whatever is wrong makes for an answer that says little. Must never read the file
+as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_SECTIONS = 512  # more than any linker makes without -ffunction-sections left in
+MAX_NAMES = 64 << 10
+MAX_COMMENT = 4096
+MAX_BUILD_INFO = 256 << 10  # the module list of a large program
+MAX_SYMBOLS = 128 << 20  # bytes of a symbol table, and of its names
+
+_LOAD = 1  # PT_LOAD
+_SYMBOL_TABLES = (11, 2)  # SHT_DYNSYM, SHT_SYMTAB: the first is there where functions are exported, and is smaller
+_FUNCTION = 2  # STT_FUNC
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"  # before a function's first instruction, where indirect branches are guarded
+
+_GO_MAGIC = b"\xff Go buildinf:"
+_GO_INLINE = 2  # flag: strings follow in place (Go 1.18+), not as pointers
+_GO_HEADER = 32
+_GO_SENTINEL = 16  # bytes around the module information
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """What is known of an executable."""
+
+    bits: int = 0  # 0: not an ELF file
+    language: str = ""  # "go", "rust"; empty: neither
+    go_path: str = ""  # "github.com/acme/shop/cmd/server"
+
+
+def read_binary(descriptor: int) -> Binary:
+    """Look at the headers."""
+    try:
+        head = os.pread(descriptor, 64, 0)
+        if len(head) < 64 or head[:4] != b"\x7fELF":
+            return Binary()
+        bits = 32 if head[4] == 1 else 64
+        sections = _sections(descriptor, head) if bits == 64 and head[5] == 1 else {}
+        if ".go.buildinfo" in sections:
+            return Binary(bits, "go", _go_path(os.pread(descriptor, MAX_BUILD_INFO, sections[".go.buildinfo"][0])))
+        if ".note.go.buildid" in sections:
+            return Binary(bits, "go")
+        offset, size = sections.get(".comment", (0, 0))
+        rust = b"rustc version" in os.pread(descriptor, min(size, MAX_COMMENT), offset)
+        return Binary(bits, "rust" if rust else "")
+    except (OSError, struct.error, ValueError, OverflowError, IndexError):
+        return Binary()
+
+
+def function_offsets(descriptor: int, names: Iterable[str]) -> dict[str, int]:
+    """Offset in the file of the first instruction of each of these functions that it defines."""
+    try:
+        head = os.pread(descriptor, 64, 0)
+        if len(head) < 64 or head[:6] != b"\x7fELF\2\1":
+            return {}
+        headers = _section_headers(descriptor, head)
+        wanted = {name: name.encode() + b"\0" for name in names}
+        for kind in _SYMBOL_TABLES:
+            for _, found, _, _, offset, size, link, *_ in headers:
+                if found != kind or link >= len(headers) or size > MAX_SYMBOLS or headers[link][5] > MAX_SYMBOLS:
+                    continue
+                texts = os.pread(descriptor, headers[link][5], headers[link][4])
+                places = {name: set(_places(texts, text)) for name, text in wanted.items() if text in texts}
+                if places:
+                    addresses = _addresses(os.pread(descriptor, size, offset), places)
+                    if addresses:
+                        return _in_file(descriptor, head, addresses)
+    except (OSError, struct.error, ValueError, OverflowError, IndexError):
+        pass
+    return {}
+
+
+def _places(texts: bytes, text: bytes) -> Iterator[int]:
+    """Where the text stands; it may be the end of a longer one, which then nobody means."""
+    at = -1
+    while (at := texts.find(text, at + 1)) >= 0:
+        yield at
+
+
+def _addresses(table: bytes, places: dict[str, set[int]]) -> dict[str, int]:
+    symbols = np.frombuffer(table, _SYMBOL, len(table) // _SYMBOL.itemsize)
+    defined = symbols[(symbols["info"] & 15 == _FUNCTION) & (symbols["section"] != 0)]
+    found = {}
+    for name, at in places.items():
+        rows = defined[np.isin(defined["name"], list(at))]
+        if len(rows):
+            found[name] = int(rows["value"][0])
+    return found
+
+
+def _in_file(descriptor: int, head: bytes, addresses: dict[str, int]) -> dict[str, int]:
+    """Addresses as offsets, past an instruction that a probe would only make slower."""
+    (table,) = struct.unpack_from("<Q", head, 32)
+    entry, count = struct.unpack_from("<HH", head, 54)
+    if entry != 56:
+        return {}
+    segments = list(struct.iter_unpack("<IIQQQQQQ", os.pread(descriptor, entry * min(count, MAX_SECTIONS), table)))
+    found = {}
+    for name, address in addresses.items():
+        for kind, _, offset, start, _, size, _, _ in segments:
+            if kind == _LOAD and start <= address < start + size:
+                at = address - start + offset
+                found[name] = at + len(_ENDBR64) * (os.pread(descriptor, len(_ENDBR64), at) == _ENDBR64)
+    return found
+
+
+def _section_headers(descriptor: int, head: bytes) -> list[tuple[int, ...]]:
+    """(name, type, flags, address, offset, size, link, information, alignment, size of an entry) of each section."""
+    (table,) = struct.unpack_from("<Q", head, 40)
+    entry, count = struct.unpack_from("<HH", head, 58)
+    if entry != 64 or count > MAX_SECTIONS:
+        return []
+    return list(struct.iter_unpack("<IIQQQQIIQQ", os.pread(descriptor, entry * count, table)))
+
+
+def _sections(descriptor: int, head: bytes) -> dict[str, tuple[int, int]]:
+    """Name -> (offset, size) in the file."""
+    headers = _section_headers(descriptor, head)
+    (names_index,) = struct.unpack_from("<H", head, 62)
+    if names_index >= len(headers):
+        return {}
+    names = os.pread(descriptor, min(headers[names_index][5], MAX_NAMES), headers[names_index][4])
+    found: dict[str, tuple[int, int]] = {}
+    for name, _, _, _, offset, size, *_ in headers:
+        text = names[name : names.find(b"\0", name)]
+        found[text.decode(errors="replace")] = (offset, size)
+    return found
+
+
+def _go_path(section: bytes) -> str:
+    """`path` of the build information: see debug/buildinfo of Go."""
+    if not section.startswith(_GO_MAGIC) or not section[15] & _GO_INLINE:
+        return ""
+    _, at = _go_string(section, _GO_HEADER)
+    information, _ = _go_string(section, at)
+    for line in information[_GO_SENTINEL:-_GO_SENTINEL].split(b"\n"):
+        key, _, value = line.partition(b"\t")
+        if key == b"path":
+            return value.decode(errors="replace")
+    return ""
+
+
+def _go_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """A varint length and that many bytes; the position behind them."""
+    size = shift = 0
+    while shift < 35:
+        if at >= len(data):
+            return b"", at
+        byte = data[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return data[at : at + size], at + size

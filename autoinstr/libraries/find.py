@@ -1,0 +1,61 @@
+"""Finds libraries in what a process has mapped.
+
+In: /proc/<pid>/maps. Out: each mapped file once, and the functions in it. A path belongs to the process's own root; the
+file is opened by its mapping, so that it is the right one in another mount namespace and when it was deleted, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from autoinstr.elf import function_offsets
+from autoinstr.libraries.base import Function, Library
+
+_MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a process has mapped as code."""
+
+    key: tuple[str, int]  # device and inode, as the kernel shows them
+    path: str  # where the process found it
+    opened: tuple[str, ...]  # where the agent can open it, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A library in a file."""
+
+    library: Library
+    offsets: tuple[tuple[Function, int], ...]  # in the file
+
+
+def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
+    """Each file that is mapped as code, once."""
+    seen = set()
+    for begin, end, device, inode, path in _MAPPING.findall(maps):
+        key = (device.decode(), int(inode))
+        if key in seen:
+            continue
+        seen.add(key)
+        name = os.fsdecode(path)
+        mapping = f"{int(begin, 16):x}-{int(end, 16):x}"
+        yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
+
+
+def find(path: str, libraries: Iterable[Library]) -> Found | None:
+    """The library whose functions this file has; OSError if it can't be read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        for library in libraries:
+            offsets = function_offsets(descriptor, [function.symbol for function in library.functions])
+            if offsets:
+                found = ((function, offsets.get(function.symbol)) for function in library.functions)
+                return Found(library, tuple((function, at) for function, at in found if at is not None))
+        return None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""OpenSSL 1.1 and 3, BoringSSL, LibreSSL: SSL_read(3), SSL_write(3), SSL_do_handshake(3), SSL_free(3).
+
+SSL_accept and SSL_connect end in SSL_do_handshake; SSL_peek moves nothing.
+"""
+
+from autoinstr.libraries.base import Function, Library
+
+OPENSSL = Library(
+    name="openssl",
+    functions=(
+        Function("SSL_do_handshake", "tls_handshake", "tls_return"),
+        Function("SSL_read", "tls_read", "tls_return"),
+        Function("SSL_read_ex", "tls_read_ex", "tls_return"),
+        Function("SSL_write", "tls_write", "tls_return"),
+        Function("SSL_write_ex", "tls_write_ex", "tls_return"),
+        Function("SSL_free", "tls_free"),
+    ),
+    shared=("libssl.so.*",),
+)

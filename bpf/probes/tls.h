@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Functions of TLS libraries: f(session, buffer, size) returns how many bytes it moved, or (f_ex) 1 and writes that to
+ * where its fourth argument points. One program a shape; which function of which library has which shape is known to
+ * autoinstr/attach/tls/.
+ */
+#ifndef AUTOINSTR_PROBES_TLS_H
+#define AUTOINSTR_PROBES_TLS_H
+
+static __always_inline struct tls_thread *this_thread(__u32 tid)
+{
+	__u32 zero = 0;
+	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
+
+	if (t || !blank)
+		return t;
+	tls_threads.update(&tid, blank);
+	return tls_threads.lookup(&tid);
+}
+
+static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
+{
+	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid(), zero = 0;
+	__u64 stack = STACK_ON_ENTRY(ctx);
+	__u8 *target = target_of(pid);
+
+	if (!pid || !target || !*target || *target & TARGET_SELF)
+		return 0;
+	if (!(*target & TARGET_TLS))
+		*target |= TARGET_TLS;
+
+	struct tls_thread *t = this_thread(tid);
+	struct connection *blank = blank_connection.lookup(&zero);
+	if (!t || !blank)
+		return 0;
+	/* calls that never returned: an exception went past them */
+	if (t->depth == 2 && t->calls[1].stack <= stack)
+		t->depth = 1;
+	if (t->depth == 1 && t->calls[0].stack <= stack)
+		t->depth = 0;
+	if (t->depth >= TLS_DEPTH)
+		return 0;
+
+	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	__u64 key = session_key(pid, ARGUMENT(1, ctx));
+	struct connection *s = connections.lookup(&key);
+
+	call->key = key;
+	call->buffer = ARGUMENT(2, ctx);
+	call->moved = moved;
+	call->stack = stack;
+	call->kind = kind;
+	call->known = s != NULL;
+	t->depth++;
+	if (s)
+		return 0;
+	connections.update(&key, blank);
+	s = connections.lookup(&key);
+	if (!s)
+		return 0;
+	s->session = 1;
+	s->slot.protocol = PROTOCOL_HTTP1;
+	return 0;
+}
+
+int tls_handshake(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_HANDSHAKE, 0);
+}
+
+int tls_read(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_READ, 0);
+}
+
+int tls_write(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_WRITE, 0);
+}
+
+int tls_read_ex(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_READ, ARGUMENT(4, ctx));
+}
+
+int tls_write_ex(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_WRITE, ARGUMENT(4, ctx));
+}
+
+/* Everything of a work on a session but its buffer. */
+static __always_inline struct work *session_work(struct connection *s, __u64 key, __u32 tid)
+{
+	__u32 zero = 0;
+	struct work *w = tls_works.lookup(&tid), *blank = blank_work.lookup(&zero);
+
+	if (!w && blank) {
+		tls_works.update(&tid, blank);
+		w = tls_works.lookup(&tid);
+	}
+	if (!w)
+		return NULL;
+	leave_works();
+	w->opaque = 0;
+	w->position = 0;
+	w->messages_left = 0;
+	return w;
+}
+
+/* Any of these functions returns. */
+int tls_return(struct pt_regs *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct tls_thread *t = tls_threads.lookup(&tid);
+	__u64 stack = STACK_ON_RETURN(ctx), moved = 0;
+	__s64 n = (__s32)RETURNED(ctx);
+
+	if (!t)
+		return 0;
+	if (t->depth == 2 && t->calls[1].stack != stack)
+		t->depth = 1;
+	if (!t->depth || t->depth > TLS_DEPTH)
+		return 0;
+	t->depth--;
+
+	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	__u64 key = call->key;
+	struct connection *s = connections.lookup(&key);
+	if (call->stack != stack || !s)
+		return 0;
+	if (call->moved) {
+		if (n == 1 && bpf_probe_read_user(&moved, sizeof(moved), (void *)call->moved))
+			return 0;
+		n = moved;
+	}
+	if (n > 0 || (call->kind == TLS_HANDSHAKE && call->known))
+		join_last(t, s, key);
+	if (n <= 0 || call->kind == TLS_HANDSHAKE || s->ignored)
+		return 0;
+
+	struct work *w = session_work(s, key, tid);
+	if (!w)
+		return 0;
+	use_connection(w, s, key, current_pid(), 0, call->kind == TLS_READ);
+	w->size = n;
+	use_buffer(w, call->buffer);
+	tls_steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+/* The session's memory is given back: another one may get its address, before the kernel is done with the socket. */
+int tls_free(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid();
+	__u64 key = session_key(pid, ARGUMENT(1, ctx));
+	struct connection *s = pid ? connections.lookup(&key) : NULL;
+
+	if (!s)
+		return 0;
+	if (s->other) {
+		struct connection *c = connections.lookup(&s->other);
+
+		if (c && c->other == key)
+			c->other = 0;
+	}
+
+	struct work *w = session_work(s, key, tid);
+	if (!w)
+		return 0;
+	use_connection(w, s, key, pid, 0, 0);
+	w->last = 1;
+	tls_steps.call(ctx, STEP_FINISH);
+	return 0;
+}
+
+#endif
