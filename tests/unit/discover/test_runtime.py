@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoinstr.elf import Binary, read_binary
 from autoinstr.discover.process import Process
 from autoinstr.discover.runtime import Runtimes, find_libraries, interpreter
+from autoinstr.elf import Binary, read_binary
 
 from .conftest import Spawner, wait_until
 
