@@ -1,12 +1,14 @@
 """Real servers that answer the same little protocol, so that the truth is the same for all.
 
 A path says what the answer has to be: `/s/<status>/d/<delay in ms>/b/<bytes>/c/<1: chunked>/<id>`. Bodies of
-requests are read to their end. A server is one small file here and one line in `SERVERS`; nginx has its prefixes.
+requests are read to their end. An answer has a field `Clock: <begin> <ready>`, by CLOCK_MONOTONIC in nanoseconds: when the
+handler was called and when it had its answer, so that a duration can be held against the server's own clock. A server is one small file here and one line in `SERVERS`; nginx has its prefixes.
 """
 
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
@@ -30,10 +33,16 @@ class Server:
     needs: Sequence[str] = ()  # programs without which it is skipped
     build: Sequence[str] = ()
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
-    unix: bool = False  # listens at {folder}/socket
+    transport: str = "http"  # unix: listens at {folder}/socket
+    row: str = ""  # the name of the server that this one is but for its transport
+    forks: int = 0  # signal that makes it fork another worker
     chunked_up: bool = True
     chunked_down: bool = True
     log: Callable[[Path], Counter[tuple[str, str, int]]] | None = None  # (method, path, status) of its access log
+
+    @property
+    def unix(self) -> bool:
+        return self.transport == "unix"
 
 
 @dataclass
@@ -67,15 +76,18 @@ GUNICORN = (
     *("--access-logformat", "%(m)s %(U)s %(s)s", "--log-level", "warning", "--no-control-socket"),
 )
 
+
+def gunicorn(name: str, *options: str, **traits: Any) -> Server:
+    bind = "unix:{folder}/socket" if traits.get("transport") == "unix" else "127.0.0.1:{port}"
+    return Server(name, (*GUNICORN, "-b", bind, *options, "wsgi:app"), log=access_log, forks=signal.SIGTTIN, **traits)
+
+
 SERVERS = (
     Server("http-server", ("{python}", "{here}/threading_http.py", "{port}")),
-    Server("gunicorn-sync", (*GUNICORN, "-b", "127.0.0.1:{port}", "-w", "2", "wsgi:app"), log=access_log),
-    Server(
-        "gunicorn-threads",
-        (*GUNICORN, "-b", "127.0.0.1:{port}", "-w", "2", "--threads", "4", "wsgi:app"),
-        log=access_log,
-    ),
-    Server("gunicorn-unix", (*GUNICORN, "-b", "unix:{folder}/socket", "wsgi:app"), unix=True, log=access_log),
+    gunicorn("gunicorn-sync", "-w", "2"),
+    gunicorn("gunicorn-threads", "-w", "2", "--threads", "4"),
+    gunicorn("gunicorn-gevent", "-w", "2", "-k", "gevent"),
+    gunicorn("gunicorn-unix", "-w", "2", transport="unix", row="gunicorn-sync"),
     Server(
         "uvicorn",
         ("{bin}/uvicorn", "--app-dir", "{here}", "--port", "{port}", "--log-level", "warning", "asgi:app"),
@@ -89,6 +101,14 @@ SERVERS = (
         build=("go", "build", "-o", "{folder}/go-server", "{here}/go_server.go"),
     ),
     Server("java", ("java", "{here}/Server.java", "{port}"), needs=("java", "javac")),
+    Server("php", ("php", "-S", "127.0.0.1:{port}", "{here}/router.php"), needs=("php",)),
+    Server("webrick", ("ruby", "{here}/webrick.rb", "{port}"), needs=("ruby",)),
+    Server(
+        "rust",
+        ("{folder}/rust-server", "{port}"),
+        needs=("rustc",),
+        build=("rustc", "-O", "-o", "{folder}/rust-server", "{here}/std_http.rs"),
+    ),
 )
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
 NGINX = Server(
@@ -97,6 +117,14 @@ NGINX = Server(
     needs=("nginx",),
     files=("nginx.conf",),
     log=access_log,
+)
+# Answers `b/3` itself and hands the rest to {node}: a server and a client at once.
+FRONT = Server(
+    "nginx",
+    ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_front.conf"),
+    needs=("nginx", "node"),
+    files=("nginx_front.conf",),
+    forks=signal.SIGHUP,
 )
 
 
