@@ -21,6 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
+Address = str | tuple[str, int]
 START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 
@@ -55,6 +56,10 @@ class Running:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def address(self) -> Address:
+        return str(self.folder / "socket") if self.server.unix else ("127.0.0.1", self.port)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -139,7 +144,7 @@ def free_port() -> int:
 
 
 def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
-    """Start it; `wait_up` says when it answers."""
+    """Start it; `wait_up` says when it answers. What has to be built is built once in a folder."""
     port = port or free_port()
     python = Path(sys.executable)
     known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
@@ -152,7 +157,7 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
     folder.mkdir(parents=True, exist_ok=True)
     for name in server.files:
         (folder / name).write_text(fill((HERE / name).read_text()))
-    if server.build:
+    if server.build and not (folder / "output").exists():
         subprocess.run([fill(part) for part in server.build], check=True, cwd=folder, timeout=240)
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -165,15 +170,25 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
     return Running(server, process, folder, port)
 
 
-def connect(running: Running, timeout: float = 20.0) -> socket.socket:
-    if running.server.unix:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(timeout)
-        sock.connect(str(running.folder / "socket"))
-        return sock
-    sock = socket.create_connection(("127.0.0.1", running.port), timeout)
+def connect_tcp(address: Address, timeout: float) -> socket.socket:
+    sock = socket.create_connection(address, timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def connect_unix(address: Address, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout)
+    sock.connect(address)
+    return sock
+
+
+# How to reach a server, by its transport.
+TRANSPORTS: dict[str, Callable[[Address, float], socket.socket]] = {"http": connect_tcp, "unix": connect_unix}
+
+
+def connect(running: Running, timeout: float = 20.0) -> socket.socket:
+    return TRANSPORTS[running.server.transport](running.address, timeout)
 
 
 def wait_up(running: Running) -> Running:

@@ -1,0 +1,2 @@
+def html(s): return ""
+def svg(s): return ""
