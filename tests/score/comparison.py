@@ -14,64 +14,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cells import Cell
 from generator import Made
 from truth import Expected, differences, kind_of, path_of
 
 PEER = ("server.address", "server.port", "client.port", "network.peer.port")
-FINE_BELOW = 100.0  # microseconds, 99th percentile
-COMPLAINTS = 12  # of each cell are kept
-
-
-@dataclass
-class Cell:
-    """What came of one row, transport and shape. `reason`: why it could not be run."""
-
-    row: str
-    kind: str
-    transport: str
-    shape: str
-    reason: str = ""
-    broken: bool = False  # of that: the machinery or the program failed
-    requests: int = 0
-    optional: int = 0
-    seen: int = 0  # exactly once
-    missing: int = 0
-    duplicated: int = 0
-    invented: int = 0
-    wrong: int = 0  # method, path, status, sizes, error.type
-    wrong_peer: int = 0  # kind, addresses, ports
-    traced: int = 0  # came with a traceparent
-    right_parent: int = 0
-    metrics_equal: bool = False
-    error_p50: float | None = None  # microseconds
-    error_p99: float | None = None
-    window_p50: float | None = None
-    lost: dict[str, int] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
-
-    @property
-    def ran(self) -> bool:
-        return not self.reason
-
-    @property
-    def right(self) -> bool:
-        """Nothing missing, invented or wrong."""
-        wrong = (self.missing, self.duplicated, self.invented, self.wrong, self.wrong_peer)
-        return self.ran and not any(wrong) and self.metrics_equal and self.right_parent == self.traced
-
-    @property
-    def in_time(self) -> bool:
-        return self.error_p99 is None or self.error_p99 < FINE_BELOW
-
-    def complain(self, text: str) -> None:
-        if len(self.complaints) < COMPLAINTS:
-            self.complaints.append(text)
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "right": self.right, "in_time": self.in_time}
 
 
 def compare(cell: Cell, made: Collection[Made], spans: Sequence[dict[str, Any]], counts: Counter[Any]) -> Cell:

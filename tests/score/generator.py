@@ -4,8 +4,8 @@ In: a place to call, and orders to whoever started it (`Caller.order`). Out: a l
 Every request has two pairs of times by CLOCK_MONOTONIC, which is the agent's clock, too. What a server does with a
 request lies within the outer pair: before the first byte of it was sent, and after the last byte of the response was
 read, both taken here. It contains the inner pair: when the server's handler was called, and when it had its answer, as
-the server's own clock said in the field `Clock`. So a span begins between the two beginnings and ends between the two ends;
-whatever is outside of these is its error.
+the server's own clock said in the field `Clock`. So a span begins between the two beginnings and ends between the two
+ends; whatever is outside of these is its error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -27,11 +27,11 @@ TIMEOUT = 15.0
 Times = tuple[int, int]
 
 
-class Unable(Exception):
+class UnableError(Exception):
     """This server or client can't do what the shape is about; says why."""
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The connection ended before the response did."""
 
 
@@ -101,11 +101,11 @@ class Wire:
             time.sleep(self.pause)
         data = self.sock.recv(self.at_once)
         if not data:
-            raise Gone
+            raise GoneError
         self._buffer += data
 
     def response(self, method: str) -> Response:
-        """Gone, OSError: there is none, or not all of it."""
+        """GoneError, OSError: there is none, or not all of it."""
         status, fields = self._head()
         size = self._body(method, status, fields)
         ended = time.monotonic_ns()
@@ -215,6 +215,18 @@ class Caller:
         if wire:
             wire.close()
 
+    def ask_on_each(self, wires: Sequence[Wire | None], plan: Callable[[], Plan]) -> list[Wire | None]:
+        """A request on each connection before any response is read. The connections, new ones for those that ended."""
+        sent = []
+        for old in wires:
+            if old and old.closes:
+                old.close()
+            wire = self.connect() if old is None or old.closes else old
+            sent.append((planned := plan(), wire, wire.send(request_bytes(planned))))
+        for planned, wire, begun in sent:
+            self.note(planned, wire, begun, wire.response(planned.method))
+        return [wire for _, wire, _ in sent]
+
     def note(self, plan: Plan, wire: Wire, begun: int, response: Response) -> None:
         """A request that was answered."""
         assert response.status == status_of(plan), f"{plan.method} {plan.path} was answered with {response.status}"
@@ -235,9 +247,8 @@ class Caller:
         self, plan: Plan, wire: Wire, known: dict[str, Any], outer: Times | None = None, inner: Times | None = None
     ) -> None:
         place = self.place
-        told = Expected(
-            plan.path, method=plan.method, server_port=place.port, peer_port=wire.port, trace=trace_of(plan), **known
-        )
+        own = {"method": plan.method, "server_port": place.port, "peer_port": wire.port, "trace": trace_of(plan)}
+        told = Expected(plan.path, **{**own, **known})
         self.made.append(Made(told, outer, inner))
         if place.hands_on(plan.path):
             handed = replace(
@@ -289,7 +300,7 @@ def load_until(caller: Caller, stop: Callable[[], bool], at_once: int = 4) -> No
                     wire = caller.connect()
                 begun = wire.send(request_bytes(plan))
                 response = wire.response(plan.method)
-            except (OSError, Gone):
+            except (OSError, GoneError):
                 if wire and begun:
                     caller.note_uncertain(plan, wire)
                 wire = None

@@ -2,7 +2,8 @@
 
 Beside the little protocol (`servers`), words in a path ask for: `close/1` the connection's end after the response,
 `drip/<ms>` between pieces of the body, `end/none|reset|within` no response or not all of it, `hold/past` nothing, but
-the request is before the agent's time, and `hold/before|within` that the agent starts now, before or within the response.
+the request is before the agent's time, and `hold/before|within` that the agent starts now, before or within the
+response.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from generator import Made, Times
 from truth import CLIENT, Expected
@@ -86,16 +87,22 @@ class Peer:
                 taken = min(left, len(buffer))
                 del buffer[:taken]
                 left -= taken
-        return Answer(self, sock, method, path, size, begun).give()
+        return Answer(self, sock, Request(method, path, size, begun)).give()
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    size: int
+    begun: int  # when its first byte was read
 
 
 class Answer:
     """What the path asks for."""
 
-    def __init__(self, peer: Peer, sock: socket.socket, method: str, path: str, size: int, begun: int) -> None:
-        self._peer, self._sock, self._method, self._path, self._size = peer, sock, method, path, size
-        self._begun = begun
-        parts = path.strip("/").split("/")
+    def __init__(self, peer: Peer, sock: socket.socket, request: Request) -> None:
+        self._peer, self._sock, self._request = peer, sock, request
+        parts = request.path.strip("/").split("/")
         self._wish = dict(zip(parts[::2], parts[1::2], strict=False))
 
     def give(self) -> bool:
@@ -110,7 +117,7 @@ class Answer:
             if end == "reset":
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
-        bodyless = self._method == "HEAD" or status in (204, 304)
+        bodyless = self._request.method == "HEAD" or status in (204, 304)
         closes = "close" in wish
         pieces = self._pieces(status, size, wish.get("c") == "1", bodyless, closes)
         if end == "within":
@@ -126,7 +133,7 @@ class Answer:
         if hold != "past":
             # the client may read the last byte before this thread runs again: noted, and the clock read, before
             told = {"status": status, "response_size": 0 if bodyless else size, "optional": hold is not None}
-            self._note(**told, inner=None if hold else (self._begun, time.monotonic_ns()))
+            self._note(**told, inner=None if hold else (self._request.begun, time.monotonic_ns()))
         self._sock.sendall(pieces[-1])
         return not closes
 
@@ -146,10 +153,10 @@ class Answer:
     def _note(self, *, inner: Times | None = None, **known: Any) -> None:
         port = self._peer.port
         told = Expected(
-            self._path,
+            self._request.path,
             CLIENT,
-            self._method,
-            request_size=self._size,
+            self._request.method,
+            request_size=self._request.size,
             server_port=port,
             server_address="127.0.0.1",
             peer_port=port,

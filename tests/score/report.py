@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import page
-from comparison import Cell
+from cells import COLUMNS, Cell, figures, headline, short, state
 from rich.console import Console
 from rich.table import Table
 
@@ -86,8 +86,13 @@ class Score:
         return table
 
     def _figures(self) -> Table:
-        names = ("requests", "seen", "double", "invented", "wrong", "peer", "metrics", "parent", "off p50", "p99", "window")
-        table = Table("", "", "", *names, title="All shapes of a row; times in microseconds: of the worst cell, and the narrowest window of truth")
+        table = Table(
+            "",
+            "",
+            "",
+            *COLUMNS,
+            title="All shapes of a row; times in microseconds: of the worst cell, and the narrowest window of truth",
+        )
         for (kind, row, transport), cells in self.rows.items():
             ran = [cell for cell in cells.values() if cell.ran]
             if ran:
@@ -101,59 +106,6 @@ class Score:
         print(f"{folder}/score.html, {folder}/score.json")
         if picture:
             picture.write_text(page.svg(self))
-
-
-def state(cell: Cell) -> str:
-    if not cell.ran:
-        return "wrong" if cell.broken else "not run"
-    if not cell.right:
-        return "wrong"
-    return "right" if cell.in_time else "late"
-
-
-def short(cell: Cell) -> str:
-    """A cell in a few characters, readable without its colour."""
-    if not cell.ran:
-        return "broken" if cell.broken else "-"
-    if cell.right:
-        return percent(cell) if cell.in_time else f"{cell.error_p99:.0f} us off"
-    names = {"missing": "missing", "duplicated": "double", "invented": "invented", "wrong": "wrong", "wrong_peer": "peer"}
-    found = [f"{getattr(cell, name)} {text}" for name, text in names.items() if getattr(cell, name)]
-    return found[0] if found else "metrics" if not cell.metrics_equal else "parent"
-
-
-def percent(cell: Cell) -> str:
-    must = cell.requests - cell.optional
-    return "100 %" if must else "0 due"
-
-
-def figures(cells: Sequence[Cell]) -> list[str]:
-    def total(name: str) -> int:
-        return sum(getattr(cell, name) for cell in cells)
-
-    def worst(name: str) -> str:
-        values = [value for cell in cells if (value := getattr(cell, name)) is not None]
-        return f"{max(values):.0f}" if values else "-"
-
-    must = total("requests") - total("optional")
-    windows = [cell.window_p50 for cell in cells if cell.window_p50 is not None]
-    return [
-        f"{total('requests'):,}",
-        f"{100 * (1 - (total('missing') + total('duplicated')) / must):.6g} %" if must else "-",
-        *(f"{total(name)}" for name in ("duplicated", "invented", "wrong", "wrong_peer")),
-        "equal" if all(cell.metrics_equal for cell in cells) else "differ",
-        f"{100 * total('right_parent') / total('traced'):.4g} %" if total("traced") else "-",
-        *(worst(name) for name in ("error_p50", "error_p99")),
-        f"{min(windows):.0f}" if windows else "-",
-    ]
-
-
-def headline(summary: dict[str, Any]) -> str:
-    return (
-        f"{summary['right']} of {summary['ran']} cells right ({summary['cells'] - summary['ran']} could not run); "
-        f"{summary['requests']:,} requests: {summary['missing']} missing, {summary['duplicated']} double, "
-        f"{summary['invented']} invented, {summary['wrong'] + summary['wrong_peer']} wrong"
-    )
 
 
 def show_known(rows: Sequence[Any], shapes: Sequence[Any]) -> None:

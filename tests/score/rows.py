@@ -21,7 +21,7 @@ from typing import Any
 import clients
 import servers
 from clients import CLIENTS, Client
-from generator import Caller, Made, Place, Unable
+from generator import Caller, Made, Place, UnableError
 from peer import Peer
 from servers import FRONT, SERVERS, Running, Server
 from shapes import SHAPES, Ask, Shape
@@ -31,7 +31,7 @@ PLAY_WITHIN = 90.0
 DONE, ENDED = "done", "ended"
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The cell's own machinery, or the program, failed: nothing was learned of the agent."""
 
 
@@ -42,7 +42,7 @@ def play_server(orders: Connection, shape: str, place: Place, cell: str, seconds
         function = next(known.server for known in SHAPES if known.name == shape)
         function(caller)
         orders.send(("made", caller.made))
-    except Unable as error:
+    except UnableError as error:
         orders.send(("unable", (str(error), caller.made)))
     except Exception:
         orders.send(("broken", traceback.format_exc()))
@@ -70,13 +70,13 @@ def attend(orders: Connection, carry_out: Callable[[str], None]) -> tuple[str, A
     """Carry out orders until there is something else to say."""
     while True:
         if not orders.poll(PLAY_WITHIN):
-            raise Broken(f"not done in {PLAY_WITHIN:g} s")
+            raise BrokenError(f"not done in {PLAY_WITHIN:g} s")
         try:
             what, content = orders.recv()
         except EOFError:
-            raise Broken("the generator has ended") from None
+            raise BrokenError("the generator has ended") from None
         if what == "broken":
-            raise Broken(content)
+            raise BrokenError(content)
         if what not in ("agent", "fork", "restart"):
             return what, content
         carry_out(what)
@@ -138,7 +138,7 @@ class ServerRow:
             self._launch(self.running.port)
 
     def play(self, shape: Shape, cell: str, seconds: float, start_agent: Callable[[], None]) -> list[Made]:
-        """Unable, Broken: it could not be done, and nothing is known."""
+        """UnableError, BrokenError: it could not be done, and nothing is known."""
         running = self.running
         assert running
         place = Place(
@@ -159,7 +159,7 @@ class ServerRow:
         finally:
             end(process)
         if what == "unable":
-            raise Unable(content[0])
+            raise UnableError(content[0])
         return content
 
 
@@ -217,7 +217,7 @@ class ClientRow:
                 one.kill()
         urls = {url.removeprefix(f"http://127.0.0.1:{port}"): ns for url, ns in took.items()}
         if len(urls) != len(asked) * shape.at_once:
-            raise Broken(f"{self.name} made {len(urls)} of {len(asked) * shape.at_once} requests")
+            raise BrokenError(f"{self.name} made {len(urls)} of {len(asked) * shape.at_once} requests")
         return list(with_own_times(made, urls))
 
     def _lines(self, asked: list[Ask], cell: str, port: int, process: int) -> str:

@@ -21,9 +21,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 import report  # noqa: E402 - found by the line above
-from comparison import Cell, compare  # noqa: E402
-from generator import Made, Unable  # noqa: E402
-from rows import Broken, ClientRow, ServerRow, all_rows  # noqa: E402
+from cells import Cell  # noqa: E402
+from comparison import compare  # noqa: E402
+from generator import Made, UnableError  # noqa: E402
+from rows import BrokenError, ClientRow, ServerRow, all_rows  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from truth import path_of  # noqa: E402
 from watch import Watch  # noqa: E402
@@ -61,18 +62,19 @@ class Part:
         return f"{self._row.name}.{self._row.kind[0]}.{shape}"
 
     def _play(self, watch: Watch, shape: Shape) -> None:
-        cell = self.cells[shape.name]
+        cell, begun = self.cells[shape.name], time.monotonic()
         try:
             made = self._row.play(shape, self._id(shape.name), self._seconds, watch.start)
-        except Unable as error:
+        except UnableError as error:
             cell.reason, made = str(error), []
-        except (Broken, AssertionError) as error:
+        except (BrokenError, AssertionError) as error:
             cell.reason, cell.broken, made = str(error).strip().splitlines()[-1], True, []
             print(error, file=sys.stderr)
         self._made[shape.name] = made
         if watch.running:
             self._counts[shape.name], lost = watch.settle(made)
             cell.lost = dict(lost)
+        print(f"    {shape.name}: {len(made)} requests, {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
 
     def _told_of(self, watch: Watch, shape: str) -> list[dict[str, Any]]:
         """Spans whose path has the cell's id; the last cell takes what has none."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 import load
-from generator import TIMEOUT, Caller, Gone, Unable, Wire, load_until, request_bytes
+from generator import TIMEOUT, Caller, GoneError, UnableError, Wire, load_until, request_bytes
 
 CONNECTIONS = 64
 LARGE = 4_000_000
@@ -46,20 +46,10 @@ def per_connection(caller: Caller) -> None:
 
 
 def full_speed(caller: Caller) -> None:
-    """All connections have a request at any time: sent on each, then read from each."""
     wires: list[Wire | None] = [None] * CONNECTIONS
     end = time.monotonic() + caller.seconds
     while time.monotonic() < end:
-        sent = []
-        for at, wire in enumerate(wires):
-            if wire is None or wire.closes:
-                if wire:
-                    wire.close()
-                wires[at] = wire = caller.connect()
-            plan = caller.plan()
-            sent.append((plan, wire, wire.send(request_bytes(plan))))
-        for plan, wire, begun in sent:
-            caller.note(plan, wire, begun, wire.response(plan.method))
+        wires = caller.ask_on_each(wires, caller.plan)
 
 
 def pipelined(caller: Caller) -> None:
@@ -74,16 +64,16 @@ def pipelined(caller: Caller) -> None:
                 del work[0]
                 answered += 1
                 if wire.closes:
-                    raise Gone
-        except (OSError, Gone) as error:
+                    raise GoneError
+        except (OSError, GoneError) as error:
             for plan in work:
                 caller.note_uncertain(plan, wire)
-            raise Unable(f"answers {answered} of 8 pipelined requests, then {said(error)}") from error
+            raise UnableError(f"answers {answered} of 8 pipelined requests, then {said(error)}") from error
     wire.close()
 
 
 def said(error: Exception) -> str:
-    return "closes" if isinstance(error, (Gone, ConnectionError)) else "waits for more"
+    return "closes" if isinstance(error, (GoneError, ConnectionError)) else "waits for more"
 
 
 def upload(caller: Caller) -> None:
@@ -150,9 +140,10 @@ def half_a_head(caller: Caller, leave: Callable[[Wire], None]) -> None:
     wire.send(request_bytes(plan)[:-10])
     if leave is Wire.close:
         wire.sock.shutdown(socket.SHUT_WR)
-        with suppress(OSError, Gone):
+        with suppress(OSError, GoneError):
             answer = wire.response(plan.method)
-            caller.note_uncertain(plan, wire, status=answer.status, response_size=answer.size, optional=False)
+            known = {"status": answer.status, "response_size": answer.size, "trace": ""}  # the trace was cut
+            caller.note_uncertain(plan, wire, **known, optional=False)
     leave(wire)
 
 
@@ -165,17 +156,10 @@ def older(caller: Caller) -> None:
         used.response("GET")
         if used.closes:
             used = caller.connect()
-    wires = [used, *(caller.connect() for _ in range(4))]
+    wires: list[Wire | None] = [used, *(caller.connect() for _ in range(4))]
     caller.order("agent")
     for _ in range(10):
-        sent = []
-        for at, wire in enumerate(wires):
-            if wire.closes:
-                wires[at] = wire = caller.connect()
-            plan = caller.plan("POST", size=10, body=b"y" * 10)
-            sent.append((plan, wire, wire.send(request_bytes(plan))))
-        for plan, wire, begun in sent:
-            caller.note(plan, wire, begun, wire.response(plan.method))
+        wires = caller.ask_on_each(wires, lambda: caller.plan("POST", size=10, body=b"y" * 10))
 
 
 def within(caller: Caller) -> None:
@@ -201,7 +185,7 @@ def within(caller: Caller) -> None:
 
 def forks(caller: Caller) -> None:
     if not caller.place.forks:
-        raise Unable("has no workers that it could fork")
+        raise UnableError("has no workers that it could fork")
     under_load(caller, "fork")
 
 

@@ -81,7 +81,7 @@ class Watch:
             self._read += 1
 
     def settle(self, made: Collection[Made]) -> tuple[Counts, Counter[str]]:
-        """Wait until all that must be told is, or that it is late. What was counted, and what lost, since the last time."""
+        """Wait until all that must be told is, or that it is late. What was counted and lost since the last time."""
         due = [(one.expected.kind, one.expected.path) for one in made if not one.expected.optional]
         end = time.monotonic() + TOLD_WITHIN
         while True:
