@@ -43,8 +43,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; }
 METHOD = (
     """Real programs serve and call; the agent watches them as a user would have it do. A generator (for servers) or a
 peer (for clients) knows every request: an id of its own in the path, method, status, sizes, connection, trace. Spans
-come over OTLP, metrics as Prometheus reads them; each request is held against its span by its id, and the counts of
-the metrics against the number of requests, by kind, method and status.""",
+come over OTLP, metrics as Prometheus reads them. Each request is held against its span by its id, and what the metrics
+counted against the number of requests, by kind, method and status.""",
     """A request whose connection ended too early for anyone to know whether the server read it may be missing, but must be
 right if told. Such requests are few, and only where connections are cut: aborts, restart, forks, within.""",
     """Durations: a server's span must begin between the generator's first send and the call of the server's handler (by
@@ -87,7 +87,7 @@ def html(score: Score) -> str:
             for key, cells in score.rows.items()
         ),
         "</table></div><table>",
-        *(f"<tr><td class={kind_of_cell(name)}>{name}</td><th>{MEANINGS[name]}</th></tr>" for name in COLOURS),
+        *(f"<tr><td class={kind_of_cell(name)}>{name}</td><th>{text}</th></tr>" for name, text in MEANINGS.items()),
         "</table><h2>In figures</h2><p>All shapes of a row. Times in microseconds: of the worst cell, and the narrowest "
         "window.</p>",
         "<div class=wide><table class=figures><tr><th></th><th></th><th></th>",

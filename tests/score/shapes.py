@@ -91,7 +91,7 @@ def slow(caller: Caller) -> None:
     wire = None
     for _ in range(5):
         if wire is None or wire.closes:
-            wire = caller.connect(receive_buffer=8192)
+            wire = caller.connect(receive_buffer=32_768)
             wire.pause, wire.at_once = 0.002, 16_000
         plan = caller.plan("POST", size=400_000, body=b"u" * 1000)
         data = request_bytes(plan)

@@ -1,9 +1,9 @@
 """Real clients that make the same requests, so that the truth is the same for all.
 
-A client is one small file and one line in `CLIENTS`. Its argument is a file of lines `METHOD URL BYTES KIND`: BYTES is
-the size of the body to send, KIND `chunked` or `length`. It prints a line when it is up, and begins when it reads one.
-After each request it prints `URL NANOSECONDS`: how long it took, by the client's own clock. A request that fails does not
-keep it from the next one, but it ends with status 1 then.
+A client is one small file and one line in `CLIENTS`, which is also its row in the score. Its argument is a file of
+lines `METHOD URL BYTES KIND`: BYTES is the size of the body to send, KIND `chunked` or `length`. It prints a line when
+it is up, and begins when it reads one. After each request it prints `URL NANOSECONDS`: how long it took, by its own
+clock. A request that fails does not keep it from the next one, but it ends with status 1 then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Real servers that answer the same little protocol, so that the truth is the same for all.
 
 A path says what the answer has to be: `/s/<status>/d/<delay in ms>/b/<bytes>/c/<1: chunked>/<id>`. Bodies of
-requests are read to their end. An answer has a field `Clock: <begin> <ready>`, by CLOCK_MONOTONIC in nanoseconds: when the
-handler was called and when it had its answer, so that a duration can be held against the server's own clock. A server is one small file here and one line in `SERVERS`; nginx has its prefixes.
+requests are read to their end. An answer has a field `Clock: <begin> <ready>`, by CLOCK_MONOTONIC in nanoseconds: when
+the handler was called and when it had its answer, so that a duration can be held against the server's own clock. A
+server is one small file here and one line in `SERVERS`, which is also its row in the score; nginx has its prefixes.
 """
 
 from __future__ import annotations
