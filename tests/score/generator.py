@@ -111,6 +111,8 @@ class Wire:
         ended = time.monotonic_ns()
         begun, _, ready = fields.get(b"clock", b"").partition(b" ")
         self.closes = self.closes or fields.get(b"connection", b"").lower() == b"close"
+        if self.closes:
+            self.close()  # some servers wait for that
         return Response(status, size, ended, (int(begun), int(ready)) if ready else None, self.closes)
 
     def _head(self) -> tuple[int, dict[bytes, bytes]]:
@@ -219,8 +221,6 @@ class Caller:
         """A request on each connection before any response is read. The connections, new ones for those that ended."""
         sent = []
         for old in wires:
-            if old and old.closes:
-                old.close()
             wire = self.connect() if old is None or old.closes else old
             sent.append((planned := plan(), wire, wire.send(request_bytes(planned))))
         for planned, wire, begun in sent:

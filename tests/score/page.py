@@ -45,8 +45,8 @@ METHOD = (
 peer (for clients) knows every request: an id of its own in the path, method, status, sizes, connection, trace. Spans
 come over OTLP, metrics as Prometheus reads them. Each request is held against its span by its id, and what the metrics
 counted against the number of requests, by kind, method and status.""",
-    """A request whose connection ended too early for anyone to know whether the server read it may be missing, but must be
-right if told. Such requests are few, and only where connections are cut: aborts, restart, forks, within.""",
+    """A request whose connection ended too early for anyone to know whether the server read it may be missing, but must
+be right if told. Such requests are few, and only where connections are cut: aborts, restart, forks, within.""",
     """Durations: a server's span must begin between the generator's first send and the call of the server's handler (by
 the server's clock, which it tells in a field of the response), and end between the handler's end and the generator's
 last read. A client's span must contain what the peer saw and fit in what the client measured around its own call. Off
@@ -88,8 +88,8 @@ def html(score: Score) -> str:
         ),
         "</table></div><table>",
         *(f"<tr><td class={kind_of_cell(name)}>{name}</td><th>{text}</th></tr>" for name, text in MEANINGS.items()),
-        "</table><h2>In figures</h2><p>All shapes of a row. Times in microseconds: of the worst cell, and the narrowest "
-        "window.</p>",
+        "</table><h2>In figures</h2><p>All shapes of a row. Times in microseconds: of the worst cell, and the "
+        "narrowest window.</p>",
         "<div class=wide><table class=figures><tr><th></th><th></th><th></th>",
         *(f"<th>{name}</th>" for name in COLUMNS),
         "</tr>",

@@ -30,7 +30,7 @@ class Watch:
 
     def __init__(self, flags: Collection[str]) -> None:
         self._flags = flags
-        self._page = servers.free_port()
+        self._page = 0
         self._backend = OtlpReceiver("http/protobuf")
         self._agent: Agent | None = None
         self._read = 0  # messages of the backend
@@ -44,6 +44,7 @@ class Watch:
         return self._agent is not None
 
     def start(self) -> None:
+        self._page = servers.free_port()
         self._backend.start()
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._backend.url,
@@ -67,6 +68,8 @@ class Watch:
             self._backend.stop()
 
     def _text(self) -> str:
+        ended = self._agent.process.poll()
+        assert ended is None, f"the agent ended with status {ended}: {self._agent.stderr}"
         with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/metrics", timeout=10) as response:
             return str(response.read().decode())
 
