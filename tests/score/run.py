@@ -27,7 +27,7 @@ from generator import Made, UnableError  # noqa: E402
 from rows import BrokenError, ClientRow, ServerRow, all_rows  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from truth import path_of  # noqa: E402
-from watch import Watch  # noqa: E402
+from watch import TOLD_WITHIN, Watch  # noqa: E402
 
 Row = ServerRow | ClientRow
 SHORT_ROWS = ("nginx", "go", "uvicorn", "requests")
@@ -66,10 +66,11 @@ class Part:
         try:
             made = self._row.play(shape, self._id(shape.name), self._seconds, watch.start)
         except UnableError as error:
-            cell.reason, made = str(error), []
+            cell.reason, made = str(error), list(error.made)
         except (BrokenError, AssertionError) as error:
             cell.reason, cell.broken, made = str(error).strip().splitlines()[-1], True, []
             print(error, file=sys.stderr)
+            time.sleep(TOLD_WITHIN)  # whatever it made is not to be taken for the next cell's
         self._made[shape.name] = made
         if watch.running:
             self._counts[shape.name], lost = watch.settle(made)
