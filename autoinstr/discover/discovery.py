@@ -173,7 +173,7 @@ class Discovery:
             elif kind == ProcessKind.EXEC:
                 self._on_exec(pid, events[index], changes)
             elif kind == ProcessKind.LISTEN:
-                self._on_listen(pid, port, changes)
+                self._on_listen(pid, port, events[index], changes)
         return changes
 
     def _on_exit(self, pid: int, changes: Changes) -> None:
@@ -206,10 +206,14 @@ class Discovery:
             self._remove(pid)
             changes.removed.append(pid)
 
-    def _on_listen(self, pid: int, port: int, changes: Changes) -> None:
+    def _on_listen(self, pid: int, port: int, event: np.void, changes: Changes) -> None:
         if (target := self.targets.get(pid)) is not None:
             self.targets[pid] = replace(target, ports=tuple(sorted({*target.ports, port})))
-        elif (found := self._consider(View(pid, None, (port,)), None)) is not None:
+            return
+        view = View(pid, None, (port,))
+        if not view.exe and not view.denied:
+            view = Gone(pid, event, (port,))
+        if (found := self._consider(view, None)) is not None:
             changes.added.append(found)
             self._adopt_children(found, changes)
 

@@ -26,13 +26,15 @@ class View(Process):
 
 
 class Gone(View):
-    """A process that ended before it could be looked at: what its execution's event (`abi.PROCESS`) says."""
+    """A process that ended before it could be looked at: what the event of its execution, or of its beginning to listen
+    (`abi.PROCESS`), says.
+    """
 
-    def __init__(self, pid: int, event: np.void) -> None:
-        super().__init__(pid)
+    def __init__(self, pid: int, event: np.void, ports: Iterable[int] = ()) -> None:
+        super().__init__(pid, None, ports)
         arguments = event["args"].tobytes()[: int(event["args_size"])]
-        self.exe = bytes(event["filename"]).decode(errors="replace")
         self.command = tuple(arguments.rstrip(b"\0").decode(errors="replace").split("\0"))
+        self.exe = bytes(event["filename"]).decode(errors="replace") or self.command[0]
         self.environment = {}
         self.directory = "/"
         self.stat = Stat(0, from_monotonic(int(event["time"])), self.exe.rpartition("/")[2][:15], False)

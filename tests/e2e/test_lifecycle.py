@@ -85,6 +85,40 @@ def test_process_that_starts_later(agent: StartAgent, serve: StartServer, tmp_pa
     check(drive(running, f"later-{selector}"), started)
 
 
+ONCE = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection, _ = listener.accept()
+connection.recv(1000)
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nonce")
+"""
+
+
+def test_servers_that_answer_once(agent: StartAgent) -> None:
+    """They have ended before anyone looks at who listens there."""
+    port = servers.free_port()
+    started = agent("--port", port)
+    truth = []
+    for number in range(20):
+        process = subprocess.Popen([sys.executable, "-S", "-c", ONCE, str(port)])
+        path = f"/once-{number}"
+        with connect_when_up(port) as sock:
+            ask(sock, path)
+        assert process.wait(5) == 0
+        truth.append(Expected(path, response_size=4, server_port=port))
+    check(truth, started)
+
+
+def connect_when_up(port: int) -> socket.socket:
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 5)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+
+
 def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) -> None:
     if not shutil.which("curl"):
         pytest.skip("needs curl")
