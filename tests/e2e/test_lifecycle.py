@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -265,6 +266,30 @@ def test_own_export_traffic_is_not_told(agent: StartAgent, serve: StartServer) -
     assert not exported, exported[:3]
     # this process is the client of the load, too
     assert compare(truth, [span for span in spans if kind_of(span) == SERVER]) == []
+
+
+IP_LOCAL_PORT_RANGE = 51  # linux/in.h, Linux 6.3; not in Python's socket
+
+
+def test_clients_may_have_the_port_of_the_agents_export(agent: StartAgent, serve: StartServer) -> None:
+    """The kernel gives a local port to several connections, if they lead to different places."""
+    running = serve()
+    with OtlpReceiver("http/protobuf") as backend:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        started = agent("--pid", running.pid, environment=environment, exports=("otlp", "console"))
+        truth = drive(running, "before")
+        backend.wait_for(lambda: len(backend.spans()) >= len(truth))
+        port = int(backend.requests[0].peer.rpartition(":")[2])
+        with socket.socket() as sock:
+            try:
+                sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port << 16 | port))
+            except OSError:
+                pytest.skip("needs Linux 6.3, to choose a port that is in use")
+            sock.connect(("127.0.0.1", running.port))
+            assert sock.getsockname()[1] == port
+            ask(sock, "/s/200/b/4/same-port")
+        truth.append(Expected("/s/200/b/4/same-port", response_size=4, server_port=running.port, peer_port=port))
+        check(truth, started)
 
 
 def test_times_are_wall_clock(agent: StartAgent, serve: StartServer) -> None:
