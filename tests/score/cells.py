@@ -113,8 +113,9 @@ def figures(cells: Sequence[Cell]) -> list[str]:
 
 
 def headline(summary: dict[str, Any]) -> str:
+    unable = summary["cells"] - summary["ran"] - summary["broken"]
     return (
-        f"{summary['right']} of {summary['ran']} cells right ({summary['cells'] - summary['ran']} could not run); "
+        f"{summary['right']} of {summary['ran'] + summary['broken']} cells right ({unable} can't be run); "
         f"{summary['requests']:,} requests: {summary['missing']} missing, {summary['duplicated']} double, "
         f"{summary['invented']} invented, {summary['wrong'] + summary['wrong_peer']} wrong"
     )

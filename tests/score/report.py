@@ -46,6 +46,7 @@ class Score:
         return {
             "cells": len(self.cells),
             "ran": len(ran),
+            "broken": sum(cell.broken for cell in self.cells),
             "right": sum(cell.right for cell in ran),
             "in_time": sum(cell.right and cell.in_time for cell in ran),
             **{name: sum(getattr(cell, name) for cell in ran) for name in names},

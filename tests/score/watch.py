@@ -76,7 +76,11 @@ class Watch:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/metrics", timeout=10) as response:
                 return str(response.read().decode())
         except OSError as error:
-            raise AssertionError(f"{self._agent.stderr}\nno metrics from the agent: {error}") from error
+            time.sleep(LOOKS_EVERY)  # if it ended, its status is known by then
+            status = self._agent.process.poll()
+            raise AssertionError(
+                f"{self._agent.stderr}\nno metrics from the agent (exit status {status}): {error}"
+            ) from error
 
     def _take_spans(self) -> None:
         messages = self._backend.traces
