@@ -108,10 +108,13 @@ struct pipelined {
 };
 BPF_TABLE("lru_hash", struct pipelined_key, struct pipelined, pipelined, MAX_PIPELINED);
 
-/* The agent's own ends of TCP connections, so that who receives its export is not told of it. */
+/*
+ * The agent's own ends of TCP connections, so that who receives its export is not told of it. With both ports: the
+ * kernel gives the same local port to connections to other servers, also while ours is open.
+ */
 struct endpoint {
 	__u8 address[16];
-	__u32 port;
+	__u32 ports; /* this end's, then the other's */
 };
 BPF_TABLE("lru_hash", struct endpoint, u8, own_endpoints, 1024);
 

@@ -30,7 +30,7 @@ from autoinstr.discover.runtime import Runtimes
 from autoinstr.discover.services import Services
 from autoinstr.discover.told import Told
 from autoinstr.discover.tree import ancestors, descendants, parents_first
-from autoinstr.discover.view import Gone, View
+from autoinstr.discover.view import View, look_at
 from autoinstr.health import Health
 from autoinstr.model import Attributes, Service, Target
 from autoinstr.selection import Selection, Selector, wanted
@@ -173,7 +173,7 @@ class Discovery:
             elif kind == ProcessKind.EXEC:
                 self._on_exec(pid, events[index], changes)
             elif kind == ProcessKind.LISTEN:
-                self._on_listen(pid, port, changes)
+                self._on_listen(pid, port, events[index], changes)
         return changes
 
     def _on_exit(self, pid: int, changes: Changes) -> None:
@@ -196,10 +196,7 @@ class Discovery:
 
     def _on_exec(self, pid: int, event: np.void, changes: Changes) -> None:
         before = self.targets.get(pid)
-        view: View = View(pid)
-        # asked last: one that is still there now was there when the rest was read
-        if not view.denied and not (view.exe and view.command and view.environment is not None and view.stat):
-            view = Gone(pid, event)
+        view = look_at(pid, event)
         target = self._consider(view, before, again=True)
         if target is not None:
             changes.added.append(target)
@@ -207,10 +204,11 @@ class Discovery:
             self._remove(pid)
             changes.removed.append(pid)
 
-    def _on_listen(self, pid: int, port: int, changes: Changes) -> None:
+    def _on_listen(self, pid: int, port: int, event: np.void, changes: Changes) -> None:
         if (target := self.targets.get(pid)) is not None:
             self.targets[pid] = replace(target, ports=tuple(sorted({*target.ports, port})))
-        elif (found := self._consider(View(pid, None, (port,)), None)) is not None:
+            return
+        if (found := self._consider(look_at(pid, event, (port,)), None)) is not None:
             changes.added.append(found)
             self._adopt_children(found, changes)
 

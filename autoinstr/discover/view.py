@@ -26,14 +26,25 @@ class View(Process):
 
 
 class Gone(View):
-    """A process that ended before it could be looked at: what its execution's event (`abi.PROCESS`) says."""
+    """A process that ended before it could be looked at: what the event of its execution, or of its beginning to listen
+    (`abi.PROCESS`), says.
+    """
 
-    def __init__(self, pid: int, event: np.void) -> None:
-        super().__init__(pid)
+    def __init__(self, pid: int, event: np.void, ports: Iterable[int] = ()) -> None:
+        super().__init__(pid, None, ports)
         arguments = event["args"].tobytes()[: int(event["args_size"])]
-        # what follows the end of the text is of an earlier event
-        self.exe = bytes(event["filename"]).split(b"\0", 1)[0].decode(errors="replace")
         self.command = tuple(arguments.rstrip(b"\0").decode(errors="replace").split("\0"))
+        # what follows the end of the text is of an earlier event
+        self.exe = bytes(event["filename"]).split(b"\0", 1)[0].decode(errors="replace") or self.command[0]
         self.environment = {}
         self.directory = "/"
         self.stat = Stat(0, from_monotonic(int(event["time"])), self.exe.rpartition("/")[2][:15], False)
+
+
+def look_at(pid: int, event: np.void, ports: Iterable[int] = ()) -> View:
+    """The process that an event tells of: as it is, or, if it has ended meanwhile, as it was told."""
+    view = View(pid, None, ports)
+    # its state is asked last: one that runs now ran when the rest was read
+    if view.denied or (view.exe and view.command and view.environment is not None and view.stat):
+        return view
+    return view if view.denied else Gone(pid, event, ports)

@@ -627,7 +627,10 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 		f->carried = 0;
 		return;
 	}
-	c->ignored = 1;
+	if (c->guessed && f->phase == HTTP1_START_LINE)
+		forget_guess(c, w); /* a body with long lines, cut by our beginning, that looked like a request */
+	else
+		c->ignored = 1;
 }
 
 /* Is what comes next the size line of a chunk, or the rest of its data? */

@@ -35,6 +35,21 @@ static __always_inline void tell_event(struct process *event)
 	processes.ringbuf_submit(event, flags);
 }
 
+/* Parent and arguments of the current process, which may have ended when user space looks. */
+static __always_inline void describe_program(struct process *event)
+{
+	__u64 task = bpf_get_current_task();
+	__u64 mm = kernel_u64(task + OFFSET_task_struct_mm);
+	__u64 begin = kernel_u64(mm + OFFSET_mm_struct_arg_start), end = kernel_u64(mm + OFFSET_mm_struct_arg_end);
+	__u64 size = end - begin;
+
+	if (size > PROCESS_ARGS_SIZE)
+		size = PROCESS_ARGS_SIZE;
+	event->parent = visible_pid(kernel_u64(task + OFFSET_task_struct_real_parent));
+	if (!bpf_probe_read_user(event->args, size, (void *)begin))
+		event->args_size = size;
+}
+
 /* raw tracepoint: (struct task_struct *parent, struct task_struct *child) */
 static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
@@ -86,18 +101,9 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 	if (!event)
 		return 0;
 
-	__u64 task = bpf_get_current_task();
-	__u64 mm = kernel_u64(task + OFFSET_task_struct_mm);
-	__u64 begin = kernel_u64(mm + OFFSET_mm_struct_arg_start), end = kernel_u64(mm + OFFSET_mm_struct_arg_end);
-	__u64 size = end - begin;
-
-	if (size > PROCESS_ARGS_SIZE)
-		size = PROCESS_ARGS_SIZE;
-	event->parent = visible_pid(kernel_u64(task + OFFSET_task_struct_real_parent));
+	describe_program(event);
 	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
-	if (!bpf_probe_read_user(event->args, size, (void *)begin))
-		event->args_size = size;
 	tell_event(event);
 	return 0;
 }
@@ -153,6 +159,7 @@ static __always_inline void listening(__u64 sk)
 	if (!event)
 		return;
 	event->port = port;
+	describe_program(event);
 	tell_event(event);
 }
 

@@ -50,7 +50,7 @@ static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *ta
 
 	struct endpoint remote = {};
 	__builtin_memcpy(remote.address, c->slot.remote, 16);
-	remote.port = c->slot.remote_port;
+	remote.ports = (__u32)c->slot.remote_port << 16 | c->slot.local_port;
 	if (own_endpoints.lookup(&remote))
 		c->ignored = 1;
 	return c;
@@ -83,7 +83,7 @@ static __always_inline void note_own_endpoint(__u64 file)
 	if (family != AF_INET && family != AF_INET6)
 		return;
 	read_local(local.address, sk, family);
-	local.port = local_port(sk);
+	local.ports = (__u32)local_port(sk) << 16 | remote_port(sk);
 	own_endpoints.update(&local, &yes);
 }
 

@@ -419,3 +419,15 @@ def test_size_of_a_body_cut_within_a_chunk() -> None:
     )
     connection.end()
     assert lines(connection.told) == [f"GET /a 200 0/15 error {int(Error.TRUNCATED)}"]
+
+
+def test_a_long_line_within_a_response_older_than_the_agent_is_no_request() -> None:
+    """The rest of a body may look like the beginning of a request line that has no end."""
+    connection = Connection(Role.UNKNOWN, fresh=False)
+    for _ in range(3):
+        connection.write(b"x" * 2_000_000)
+    for _ in range(2):
+        connection.read(GET)
+        connection.write(OK)
+    assert lines(connection.told) == ["GET /a 200 0/2"] * 2
+    assert not connection.ignored

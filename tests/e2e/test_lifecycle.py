@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -83,6 +84,40 @@ def test_process_that_starts_later(agent: StartAgent, serve: StartServer, tmp_pa
     command = ("env", f"PYTHONHOME={sys.base_prefix}", python, "{here}/threading_http.py", "{port}")
     running = serve(Server("later", command), port)
     check(drive(running, f"later-{selector}"), started)
+
+
+ONCE = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+connection, _ = listener.accept()
+connection.recv(1000)
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nonce")
+"""
+
+
+def test_servers_that_answer_once(agent: StartAgent) -> None:
+    """They have ended before anyone looks at who listens there."""
+    port = servers.free_port()
+    started = agent("--port", port)
+    truth = []
+    for number in range(20):
+        process = subprocess.Popen([sys.executable, "-S", "-c", ONCE, str(port)])
+        path = f"/once-{number}"
+        with connect_when_up(port) as sock:
+            ask(sock, path)
+        assert process.wait(5) == 0
+        truth.append(Expected(path, response_size=4, server_port=port))
+    check(truth, started)
+
+
+def connect_when_up(port: int) -> socket.socket:
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 5)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.002)
 
 
 def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) -> None:
@@ -231,6 +266,30 @@ def test_own_export_traffic_is_not_told(agent: StartAgent, serve: StartServer) -
     assert not exported, exported[:3]
     # this process is the client of the load, too
     assert compare(truth, [span for span in spans if kind_of(span) == SERVER]) == []
+
+
+IP_LOCAL_PORT_RANGE = 51  # linux/in.h, Linux 6.3; not in Python's socket
+
+
+def test_clients_may_have_the_port_of_the_agents_export(agent: StartAgent, serve: StartServer) -> None:
+    """The kernel gives a local port to several connections, if they lead to different places."""
+    running = serve()
+    with OtlpReceiver("http/protobuf") as backend:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        started = agent("--pid", running.pid, environment=environment, exports=("otlp", "console"))
+        truth = drive(running, "before")
+        backend.wait_for(lambda: len(backend.spans()) >= len(truth))
+        port = int(backend.requests[0].peer.rpartition(":")[2])
+        with socket.socket() as sock:
+            try:
+                sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("I", port << 16 | port))
+            except OSError:
+                pytest.skip("needs Linux 6.3, to choose a port that is in use")
+            sock.connect(("127.0.0.1", running.port))
+            assert sock.getsockname()[1] == port
+            ask(sock, "/s/200/b/4/same-port")
+        truth.append(Expected("/s/200/b/4/same-port", response_size=4, server_port=running.port, peer_port=port))
+        check(truth, started)
 
 
 def test_times_are_wall_clock(agent: StartAgent, serve: StartServer) -> None:
