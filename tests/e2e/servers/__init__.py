@@ -6,6 +6,7 @@ requests are read to their end. A server is one small file here and one line in 
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -110,8 +111,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
-    """Start it; `wait_up` says when it answers."""
+def launch(
+    server: Server, folder: Path, port: int = 0, environment: dict[str, str] | None = None, **words: object
+) -> Running:
+    """Start it, with more in its environment and more words to fill in; `wait_up` says when it answers."""
     port = port or free_port()
     python = Path(sys.executable)
     known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
@@ -133,6 +136,7 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
+            env={**os.environ, **(environment or {})},
         )
     return Running(server, process, folder, port)
 
