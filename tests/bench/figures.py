@@ -17,8 +17,8 @@ Part = dict[str, Any]  # of bench.json: a title, and spreads by key
 
 @dataclass(frozen=True)
 class Figure:
-    """`scale` and `form` are for people. `better`: +1 more is, -1 less is; 0: it says nothing about autoinstr alone, such
-    as what depends on the machine's speed at the moment, and is not compared."""
+    """`scale` and `form` are for people. `better`: +1 more is, -1 less is; 0: not compared between runs, since it
+    follows the machine's speed of the moment, or another figure that is compared."""
 
     key: str
     title: str
@@ -40,6 +40,7 @@ FIGURES = (
     Figure("agent_user_us", "agent, us of CPU a request: user"),
     Figure("agent_system_us", "  system"),
     Figure("agent_ratio", "  both, of the application alone", "{:.3f}", -1),
+    Figure("cpu_ratio", "application and agent, of alone", "{:.2f}", -1),
     # a load of half of that
     Figure("p50_us", "half as much load: p50, us", "{:,.0f}"),
     Figure("p50_ratio", "  of alone", "{:.2f}", -1),
@@ -72,3 +73,19 @@ def spread(values: Sequence[float]) -> Spread:
 def summary(rounds: Sequence[Figures]) -> dict[str, Spread]:
     """All rounds have the same keys."""
     return {key: spread([one[key] for one in rounds]) for key in rounds[0]}
+
+
+def related(found: Figures, alone: Figures) -> Figures:
+    """What compares a turn with that of the same round without any agent."""
+    agent = found.get("agent_user_us", 0) + found.get("agent_system_us", 0)
+    return {
+        "throughput_ratio": found["rate"] / alone["rate"],
+        "added_us": found["app_us"] - alone["app_us"],
+        "agent_ratio": agent / alone["app_us"],
+        "cpu_ratio": (found["app_us"] + agent) / alone["app_us"],
+        **{
+            f"{key}_ratio": found[f"{key}_us"] / alone[f"{key}_us"]
+            for key in ("app", "p50", "p99")
+            if f"{key}_us" in found
+        },
+    }

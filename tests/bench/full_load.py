@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import generators
 import meter
 import servers
-from figures import Figures, Part, summary
+from figures import Figures, Part, related, summary
 from place import Place
 from servers import Running, Server
 from watching import watching
@@ -45,10 +45,10 @@ class Setting:
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 EVERY = {"OTEL_TRACES_SAMPLER": "always_on"}
 SETTINGS = (
-    Setting("one_percent", "metrics, 1 % of spans", ONE_PERCENT),
-    Setting("every_span", "metrics, every span", EVERY),
-    Setting("own_paths", "every span, a path of its own in each", EVERY, generators.OWN_PATHS),
-    Setting("pipelined", f"every span, {AT_ONCE} requests at a time", EVERY, PIPELINED, AT_ONCE),
+    Setting("one_percent", "1 % of spans", ONE_PERCENT),
+    Setting("every_span", "every span", EVERY),
+    Setting("own_paths", "each a path of its own", EVERY, generators.OWN_PATHS),
+    Setting("pipelined", f"{AT_ONCE} at a time", EVERY, PIPELINED, AT_ONCE),
 )
 
 
@@ -85,17 +85,13 @@ def measure_setting(nginx: Running, setting: Setting, place: Place, wrong: list[
     for _ in range(place.rounds):
         _, alone = saturate(nginx, setting, place)
         found = watched(nginx, setting, place, lost, wrong)
-        found["throughput_ratio"] = found["rate"] / alone["rate"]
-        found["added_us"] = found["app_us"] - alone["app_us"]
-        found["app_ratio"] = found["app_us"] / alone["app_us"]
-        found["agent_ratio"] = (found["agent_user_us"] + found["agent_system_us"]) / alone["app_us"]
-        rounds.append(found)
+        rounds.append(found | related(found, alone))
     return {"title": setting.title, "lost": dict(lost), **summary(rounds)}
 
 
 def measure(place: Place) -> Part:
     """Its part of the price list: the settings are its variants."""
-    title = "the agent under full load: nginx, beside it"
+    title = "the agent under full load: nginx with autoinstr beside it"
     if lacking := servers.missing(NGINX):
         return {"title": title, "lacking": f"needs {', '.join(lacking)}"}
     wrong: list[str] = []

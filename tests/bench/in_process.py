@@ -1,6 +1,6 @@
 """The agents that users would put inside their application instead: installed on demand, as their documentation says.
 
-Kept in .cache/bench, apart from the project's own environment. `Lacking` says why one can't be had.
+Kept in .cache/bench, apart from the project's own environment. `LackingError` says why one can't be had.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PYTHON_AGENT = (
 NODE_AGENT = ("@opentelemetry/api", "@opentelemetry/auto-instrumentations-node")
 
 
-class Lacking(Exception):
+class LackingError(Exception):
     """Something that a measurement needs is not on this machine."""
 
 
@@ -55,7 +55,7 @@ def install(folder: Path, title: str, *commands: Sequence[str]) -> Path:
                 try:
                     subprocess.run(command, check=True, stdout=log, stderr=log, cwd=folder, timeout=INSTALL_WITHIN)
                 except (OSError, subprocess.SubprocessError) as error:
-                    raise Lacking(f"{title} could not be installed: {error}; see {log.name}") from error
+                    raise LackingError(f"{title} could not be installed: {error}; see {log.name}") from error
         done.touch()
     return folder
 

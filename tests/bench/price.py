@@ -17,9 +17,9 @@ import generators
 import meter
 import servers
 from apps import App
-from figures import Figures, Part, Spread, summary
+from figures import Figures, Part, Spread, related, summary
 from generators import CONNECTIONS
-from in_process import InProcess, Lacking
+from in_process import InProcess, LackingError
 from place import Place
 from servers import Running
 from watching import Watching, watching
@@ -28,7 +28,6 @@ ALONE, AUTOINSTR, IN_PROCESS = "alone", "autoinstr", "in_process"
 # both agents tell metrics and every span
 SAMPLER = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
 WARM_UP = 1.0
-SIGNALS = ("v1/metrics", "v1/traces")
 HITS = {17: "tracepoint_ns", 2: "uprobe_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
 APPS = Path(apps.__file__).resolve().parent
 SCRIPTS = Path(sys.executable).parent
@@ -94,10 +93,10 @@ class Price:
         self.rate = min(self.rate or bears, bears / 2)
 
     def exported_inside(self, inside: InProcess) -> float:
-        """Bytes a request that the in-process agent exported; it must have told metrics and spans."""
+        """Bytes a request that the in-process agent exported. Metrics may be missing: they go out once a minute, and
+        not every server lets its agent speak at the end."""
         told = self.place.exported(self.own(IN_PROCESS))
-        for signal in SIGNALS:
-            self.expect(told.get(signal, 0) > 0, f"{inside.title} exported nothing to {signal}")
+        self.expect("v1/traces" in told, f"{inside.title} exported no spans")
         return sum(told.values()) / self.answered[self.own(IN_PROCESS)]
 
     def turn(self, running: Running) -> Figures:
@@ -132,8 +131,8 @@ class Price:
             requests, _ = self.saturate(running, self.place.seconds / 2)
             after = meter.program_runs(agent.pids)
         hits = runs_ns = hits_ns = 0.0
-        for kind, (count, time) in after.items():
-            count, time = count - before[kind][0], time - before[kind][1]
+        for kind in after:
+            count, time = (now - then for then, now in zip(before[kind], after[kind], strict=True))
             hits += count
             runs_ns += time - count * self.calibrated["statistics_ns"]["median"]
             hits_ns += count * self.calibrated[HITS[kind]]["median"]
@@ -148,21 +147,8 @@ def in_process(app: App) -> tuple[InProcess | None, str]:
     """The agent that could be had instead; without one the reason, which is empty if there is none of its kind."""
     try:
         return (app.instead() if app.instead else None), ""
-    except Lacking as reason:
+    except LackingError as reason:
         return None, str(reason)
-
-
-def relate(turns: dict[str, Figures]) -> None:
-    """Add what compares a round's figures with those of `alone`."""
-    alone = turns[ALONE]
-    for name, found in turns.items():
-        if name != ALONE:
-            found["throughput_ratio"] = found["rate"] / alone["rate"]
-            found["added_us"] = found["app_us"] - alone["app_us"]
-            for key in ("app", "p50", "p99"):
-                found[f"{key}_ratio"] = found[f"{key}_us"] / alone[f"{key}_us"]
-    watched = turns[AUTOINSTR]
-    watched["agent_ratio"] = (watched["agent_user_us"] + watched["agent_system_us"]) / alone["app_us"]
 
 
 def measure(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
@@ -188,8 +174,10 @@ def measure(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
             turns[IN_PROCESS] = lambda: price.turn(other)
             price.warm_up(other)
         for _ in range(place.rounds):
-            rounds.append({name: turn() for name, turn in turns.items()})
-            relate(rounds[-1])
+            found = {name: turn() for name, turn in turns.items()}
+            for name in found.keys() - {ALONE}:
+                found[name] |= related(found[name], found[ALONE])
+            rounds.append(found)
     if inside:
         # at its end an application's agent tells what is left: one figure for all rounds
         exported = price.exported_inside(inside)

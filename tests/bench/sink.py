@@ -1,6 +1,7 @@
 """An OTLP backend that costs next to nothing: reads requests over HTTP, says yes, counts bytes by path.
 
-Usage: sink.py PORT. A GET tells the counts as JSON. In a process of its own, so that its CPU is not taken for the agent's.
+Usage: sink.py PORT. A GET tells the counts as JSON.
+In a process of its own, so that its CPU is not taken for the agent's.
 """
 
 from __future__ import annotations
