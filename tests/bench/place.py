@@ -25,7 +25,8 @@ class Place:
     sink: Running
     steady: Path  # the program
     rounds: int
-    seconds: float  # of each load
+    seconds: int  # of each load
+    in_process: bool  # are in-process agents measured, too?
 
     def endpoint(self, name: str) -> str:
         """One of its own for whoever exports."""
@@ -39,10 +40,10 @@ class Place:
 
 
 @contextmanager
-def place(rounds: int, seconds: float) -> Iterator[Place]:
+def place(rounds: int, seconds: int, *, in_process: bool) -> Iterator[Place]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         sink = servers.launch(SINK, folder / "sink")
         stack.callback(sink.stop)
         servers.wait_up(sink)
-        yield Place(folder, sink, generators.build("steady", folder), rounds, seconds)
+        yield Place(folder, sink, generators.build("steady", folder), rounds, seconds, in_process)

@@ -27,8 +27,8 @@ from watching import Watching, watching
 ALONE, AUTOINSTR, IN_PROCESS = "alone", "autoinstr", "in_process"
 # both agents tell metrics and every span
 SAMPLER = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
-WARM_UP = 1.0
-HITS = {17: "tracepoint_ns", 2: "uprobe_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
+WARMING_UP = COUNTING_HITS = 1  # second
+HIT_OF = {17: "tracepoint_ns", 2: "uprobe_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
 APPS = Path(apps.__file__).resolve().parent
 SCRIPTS = Path(sys.executable).parent
 
@@ -68,7 +68,7 @@ class Price:
         if not good:
             self.wrong.append(f"{self.app.name}: {what}")
 
-    def saturate(self, running: Running, seconds: float) -> tuple[int, Figures]:
+    def saturate(self, running: Running, seconds: int) -> tuple[int, Figures]:
         """Requests, and the figures of a load as fast as it goes."""
         pids = meter.family(running.pid)
         before = meter.running_seconds(pids)
@@ -88,8 +88,8 @@ class Price:
     def warm_up(self, running: Running) -> None:
         """And find the rate of the load that is not the utmost: half of what the slowest variant bears, for in a
         server that can't keep up, latency tells only how long that went on."""
-        self.saturate(running, WARM_UP)
-        bears = self.saturate(running, WARM_UP)[1]["rate"]
+        self.saturate(running, WARMING_UP)
+        bears = self.saturate(running, WARMING_UP)[1]["rate"]
         self.rate = min(self.rate or bears, bears / 2)
 
     def exported_inside(self, inside: InProcess) -> float:
@@ -128,14 +128,14 @@ class Price:
         slows each hit down."""
         with meter.bpf_stats():
             before = meter.program_runs(agent.pids)
-            requests, _ = self.saturate(running, self.place.seconds / 2)
+            requests, _ = self.saturate(running, COUNTING_HITS)
             after = meter.program_runs(agent.pids)
         hits = runs_ns = hits_ns = 0.0
         for kind in after:
             count, time = (now - then for then, now in zip(before[kind], after[kind], strict=True))
             hits += count
             runs_ns += time - count * self.calibrated["statistics_ns"]["median"]
-            hits_ns += count * self.calibrated[HITS[kind]]["median"]
+            hits_ns += count * self.calibrated[HIT_OF[kind]]["median"]
         return requests, {
             "hits": hits / requests,
             "run_us": runs_ns / requests / 1e3,
@@ -143,10 +143,10 @@ class Price:
         }
 
 
-def in_process(app: App) -> tuple[InProcess | None, str]:
-    """The agent that could be had instead; without one the reason, which is empty if there is none of its kind."""
+def in_process(app: App, place: Place) -> tuple[InProcess | None, str]:
+    """The agent that could be had instead; without one the reason, which is empty if none is wanted."""
     try:
-        return (app.instead() if app.instead else None), ""
+        return (app.instead() if app.instead and place.in_process else None), ""
     except LackingError as reason:
         return None, str(reason)
 
@@ -156,7 +156,7 @@ def measure(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
     if lacking := servers.missing(app.server):
         return {"title": app.title, "lacking": f"needs {', '.join(lacking)}"}
     price = Price(app, place, calibrated)
-    inside, lacking_inside = in_process(app)
+    inside, lacking_inside = in_process(app, place)
     titles = {ALONE: ALONE, AUTOINSTR: AUTOINSTR}
     rounds: list[dict[str, Figures]] = []
     with ExitStack() as stack:

@@ -97,8 +97,8 @@ def at_rest(parts: Parts) -> str:
     agent, hit = parts["no_load"], parts["probes"]
     return "\n".join(
         (
-            f"Start to `ready`: {value(agent, 'ready_s')} s, {value(agent, 'compiled_s')} s the first time, when the eBPF"
-            " programs are compiled;",
+            f"Start to `ready`: {value(agent, 'ready_s')} s, {value(agent, 'compiled_s')} s the first time, when the"
+            " eBPF programs are compiled;",
             f"they are kept in `/var/cache/autoinstr`. Idle: {value(agent, 'idle_percent')} % of a core and"
             f" {value(agent, 'pss_bytes')} MB (Pss).",
             f"eBPF maps: {value(agent, 'map_bytes')} MiB. One hit of a probe that does nothing, on this machine:"

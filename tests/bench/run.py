@@ -36,7 +36,7 @@ CPUS = 2
 NEEDS = ("wrk", "gcc")
 PROBES = "probes"
 # of a run that is there to check counts; figures are rough
-SHORT_ROUNDS, SHORT_SECONDS = 1, 2.0
+SHORT_ROUNDS, SHORT_SECONDS = 1, 1
 
 
 def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
@@ -54,10 +54,14 @@ def machine() -> dict[str, object]:
 def options() -> argparse.Namespace:
     names = [PROBES, *(app.name for app in APPS), "full_load", "no_load"]
     parser = argparse.ArgumentParser(description="What watching costs, in applications and in the agent.")
-    parser.add_argument("--short", action="store_true", help="one round of two seconds: checks counts")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="one round of loads of one second, without in-process agents: checks counts",
+    )
     parser.add_argument("--only", action="append", choices=names, help="only this part; repeatable")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
+    parser.add_argument("--seconds", type=int, default=5, help="of each load")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     found = parser.parse_args()
     if lacking := [program for program in NEEDS if not shutil.which(program)]:
@@ -76,7 +80,7 @@ def main() -> int:
     kept = json.loads(chosen.output.read_text()) if chosen.output.exists() and chosen.only else {}
     parts: dict[str, Part] = kept.get("parts", {})
     wrong: list[str] = []
-    with place(chosen.rounds, chosen.seconds) as here:
+    with place(chosen.rounds, chosen.seconds, in_process=not chosen.short) as here:
         console.print(f"{platform.platform()}; {chosen.rounds} rounds, {chosen.seconds:g} s a load")
         for name, measure in plan(here, parts).items():
             if chosen.only and name not in (PROBES, *chosen.only):
