@@ -6,6 +6,7 @@ Usage: publish.py [bench.json]
 from __future__ import annotations
 
 import json
+import platform
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -41,8 +42,15 @@ def of_applications(parts: Parts) -> list[Part]:
 
 
 def how(parts: Parts) -> str:
-    rounds = {f"{part['rounds']} rounds of {part['seconds']:g} s a load" for part in parts.values()}
-    return f"Medians of {' or '.join(sorted(rounds))}."
+    rounds = [part["rounds"] for part in parts.values()]
+    seconds = [part["seconds"] for part in parts.values()]
+    return "\n".join(
+        (
+            f"Here: a virtual machine with two CPUs and Linux {platform.release().partition('-')[0]}, medians of at least"
+            f" {min(rounds)} rounds of {min(seconds)} s a load.",
+            "The speed of that machine changes by a factor of two within minutes, so look at ratios, and at your own.",
+        )
+    )
 
 
 def applications(parts: Parts) -> str:
