@@ -46,7 +46,7 @@ def segments(name: str, found: Part) -> list[tuple[str, float]]:
 def said(name: str, found: Part) -> str:
     if name == "alone":
         return f"{median(found, 'app_us'):,.0f} µs, {median(found, 'rate'):,.0f} requests/s"
-    return f"{median(found, 'cpu_ratio'):.2f} of the CPU, {median(found, 'throughput_ratio'):.2f} of the requests/s"
+    return f"CPU {median(found, 'cpu_ratio'):.2f}, requests/s {median(found, 'throughput_ratio'):.2f}"
 
 
 def draw(parts: Sequence[Part]) -> str:
@@ -54,7 +54,7 @@ def draw(parts: Sequence[Part]) -> str:
     longest = max(median(one, "cpu_ratio") for part in parts for one in part["variants"].values() if "cpu_ratio" in one)
     unit = (WIDTH - LEFT - RIGHT) / longest
     lines = [
-        text(0, 16, "CPU of one request, compared with the application alone", "title"),
+        text(0, 16, "CPU of one request, compared with the application alone (1)", "title"),
         text(0, 36, "as many requests as two cores can do, shared by load generator, application and agent", "quiet"),
     ]
     y = TOP

@@ -46,8 +46,8 @@ def how(parts: Parts) -> str:
     seconds = [part["seconds"] for part in parts.values()]
     return "\n".join(
         (
-            f"Here: a virtual machine with two CPUs and Linux {platform.release().partition('-')[0]}, medians of at least"
-            f" {min(rounds)} rounds of {min(seconds)} s a load.",
+            f"Here: a virtual machine with two CPUs and Linux {platform.release().partition('-')[0]}, medians of at"
+            f" least {min(rounds)} rounds of {min(seconds)} s a load.",
             "The speed of that machine changes by a factor of two within minutes, so look at ratios, and at your own.",
         )
     )
