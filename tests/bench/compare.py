@@ -2,8 +2,9 @@
 
 Usage: compare.py OLD.json NEW.json. Exit status 1 if something did.
 
-Noise is the larger of the two spreads (most less least). Only figures that do not follow the machine's speed are looked
-at: ratios within a round, bytes, hits. Both runs should be of the same machine, and of several rounds.
+Noise is the larger of the two spreads (most less least), and at least one percent. Only figures that do not follow the
+machine's speed are looked at: ratios within a round, bytes, hits. Both runs should be of the same machine. Parts of
+fewer than three rounds do not tell their noise, and are not compared.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from pathlib import Path
 from figures import FIGURES, Figure, Part, Spread
 
 AUTOINSTR = "autoinstr"
+FEWEST_ROUNDS = 3
+LEAST_NOISE = 0.01
 
 
 def cells(parts: dict[str, Part]) -> Iterator[tuple[str, Part]]:
     """Names and figures of what autoinstr has a share in: not of other agents."""
     for name, part in parts.items():
+        if part["rounds"] < FEWEST_ROUNDS:
+            continue
         variants = part.get("variants", {})
         if AUTOINSTR in variants:
             yield name, variants[AUTOINSTR]
@@ -32,7 +37,7 @@ def cells(parts: dict[str, Part]) -> Iterator[tuple[str, Part]]:
 
 
 def worse(figure: Figure, old: Spread, new: Spread) -> bool:
-    noise = max(one["most"] - one["least"] for one in (old, new))
+    noise = max(abs(old["median"]) * LEAST_NOISE, *(one["most"] - one["least"] for one in (old, new)))
     return (old["median"] - new["median"]) * figure.better > noise
 
 
@@ -51,7 +56,7 @@ def main() -> int:
             compared += 1
             if worse(figure, before, after):
                 found += 1
-                print(f"worse: {name}: {figure.title.strip()}: {shown(figure, before)} -> {shown(figure, after)}")
+                print(f"worse: {name}: {figure.key}: {shown(figure, before)} -> {shown(figure, after)}")
     print(f"{found} of {compared} figures are worse by more than their noise")
     return 1 if found else 0
 

@@ -42,8 +42,9 @@ def test_price(prices: Path, part: str) -> None:
 
 
 def worsened(prices: Path, change: float) -> Path:
-    """The same prices, but for nginx's throughput."""
+    """The same prices as if of three rounds, but for nginx's throughput."""
     found: dict[str, Any] = json.loads(prices.read_text())
+    found["parts"]["nginx"]["rounds"] = 3
     found["parts"]["nginx"]["variants"]["autoinstr"]["throughput_ratio"] = {
         "median": 0.9 + change,
         "least": 0.89 + change,
@@ -58,4 +59,8 @@ def worsened(prices: Path, change: float) -> Path:
 def test_comparison_tells_noise_from_what_is_worse(prices: Path, change: float, worse: int) -> None:
     done = run("compare.py", worsened(prices, 0), worsened(prices, change))
     assert done.returncode == worse, done.stdout + done.stderr
-    assert ("worse: nginx: throughput" in done.stdout) == bool(worse)
+    assert ("worse: nginx: throughput_ratio" in done.stdout) == bool(worse)
+
+
+def test_what_does_not_tell_its_noise_is_not_compared(prices: Path) -> None:
+    assert "0 of 0 figures" in run("compare.py", prices, prices).stdout
