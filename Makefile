@@ -30,8 +30,9 @@ lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: .venv/.installed-dev ## measure what watching costs, in the application and in the agent
+bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: and what became worse)
 	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
+	@$(if $(COMPARE),$(PYTHON) tests/bench/compare.py $(COMPARE) bench.json)
 
 wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
 	@$(PYTHON) -m build --outdir dist .

@@ -47,4 +47,4 @@ def look_at(pid: int, event: np.void, ports: Iterable[int] = ()) -> View:
     # its state is asked last: one that runs now ran when the rest was read
     if view.denied or (view.exe and view.command and view.environment is not None and view.stat):
         return view
-    return view if view.denied else Gone(pid, event, ports)
+    return Gone(pid, event, ports)

@@ -1,4 +1,4 @@
-"""What processes cost, read from /proc: CPU, memory, and the kernel's memory for eBPF maps.
+"""What processes cost, read from /proc: CPU, memory, the kernel's memory for eBPF maps, runs of eBPF programs.
 
 In: pids. Out: numbers of the kernel. Processes that have ended count nothing.
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from autoinstr.bpf_call import bpf
+
+BPF_ENABLE_STATS = 32  # of enum bpf_cmd
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,14 +35,14 @@ def family(pid: int) -> list[int]:
     return pids
 
 
-def cpu_seconds(pids: Collection[int]) -> float:
+def cpu_seconds(pids: Collection[int]) -> tuple[float, float]:
     """User and system time of all threads, also of those that have ended."""
-    total = 0.0
+    user = system = 0
     for pid in pids:
         fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         if fields:
-            total += (int(fields[11]) + int(fields[12])) / TICK
-    return total
+            user, system = user + int(fields[11]), system + int(fields[12])
+    return user / TICK, system / TICK
 
 
 def running_seconds(pids: Collection[int]) -> float:
@@ -55,13 +60,36 @@ def pss_bytes(pids: Collection[int]) -> int:
     return sum(int(match[1]) * 1024 for match in found if match)
 
 
-def map_bytes(pids: Collection[int]) -> int:
-    """The kernel's memory for all eBPF maps that these processes hold, each counted once."""
-    sizes: dict[str, int] = {}
+def bpf_objects(pids: Collection[int], kind: str) -> Iterable[dict[str, int]]:
+    """What /proc tells of all eBPF objects (`map`, `prog`) that these processes hold, each once."""
+    found: dict[int, dict[str, int]] = {}
     for pid in pids:
         for entry in Path(f"/proc/{pid}/fdinfo").glob("*"):
-            text = read(str(entry))
-            number, size = re.search(r"^map_id:\s+(\d+)", text, re.M), re.search(r"^memlock:\s+(\d+)", text, re.M)
-            if number and size:
-                sizes[number[1]] = int(size[1])
-    return sum(sizes.values())
+            fields = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)$", read(str(entry)), re.M)}
+            if f"{kind}_type" in fields:  # links have prog_id, too
+                found[fields[f"{kind}_id"]] = fields
+    return found.values()
+
+
+def map_bytes(pids: Collection[int]) -> int:
+    """The kernel's memory for all eBPF maps that these processes hold."""
+    return sum(one["memlock"] for one in bpf_objects(pids, "map"))
+
+
+def program_runs(pids: Collection[int]) -> dict[int, tuple[int, int]]:
+    """Type of eBPF programs -> runs, and nanoseconds in them. Counted while `bpf_stats` is on."""
+    runs: dict[int, tuple[int, int]] = {}
+    for one in bpf_objects(pids, "prog"):
+        count, time = runs.get(one["prog_type"], (0, 0))
+        runs[one["prog_type"]] = count + one["run_cnt"], time + one["run_time_ns"]
+    return runs
+
+
+@contextmanager
+def bpf_stats() -> Iterator[None]:
+    """The kernel counts runs of eBPF programs, which costs some time in each, until the end."""
+    held = bpf(BPF_ENABLE_STATS, struct.pack("<I", 0))
+    try:
+        yield
+    finally:
+        os.close(held)

@@ -8,6 +8,7 @@ server is one small file here and one line in `SERVERS`, which is also its row i
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -145,8 +146,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
-    """Start it; `wait_up` says when it answers. What has to be built is built once in a folder."""
+def launch(
+    server: Server, folder: Path, port: int = 0, environment: dict[str, str] | None = None, **words: object
+) -> Running:
+    """Start it, with more in its environment and more words to fill in; `wait_up` says when it answers.
+
+    What has to be built is built once in a folder.
+    """
     port = port or free_port()
     python = Path(sys.executable)
     known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
@@ -168,6 +174,7 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
+            env={**os.environ, **(environment or {})},
         )
     return Running(server, process, folder, port)
 

@@ -1,0 +1,20 @@
+// Go's net/http: a small answer in JSON.
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"strconv"
+)
+
+func item(w http.ResponseWriter, r *http.Request) {
+	number, _ := strconv.Atoi(r.PathValue("number"))
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]any{"number": number, "name": "a thing"})
+}
+
+func main() {
+	http.HandleFunc("GET /item/{number}", item)
+	panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], nil))
+}

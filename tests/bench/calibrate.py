@@ -1,0 +1,117 @@
+"""What one hit of a probe costs on this machine, whatever the probe does: measured with eBPF programs that do nothing.
+
+The kernel's own statistics (`bpf_stats`) tell the time inside programs. They do not see the way there and back, which
+is all that an empty program costs; and reading the clock for them takes time too, which is all they tell of one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import generators
+import meter
+from figures import Figures, Part, summary
+
+from autoinstr.attach import source
+from autoinstr.bpf_call import program_info
+
+# many and short: what comes between is in few of them
+ROUNDS = 11
+CALLS, FUNCTIONS = 100_000, 2_000
+TEXT = b"int empty_tracepoint(void *context) { return 0; } int empty_function(void *context) { return 0; }"
+TRACEPOINTS = (b"sys_enter", b"sys_exit")
+
+
+class Hits:
+    """The process that probes are put on."""
+
+    def __init__(self, program: Path) -> None:
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def nanoseconds(self, what: str, count: int) -> float:
+        """Of one."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{what} {count}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline()) / count
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One way to be hit. A uretprobe has its hit at the function's entry and one at its return, seen as one."""
+
+    key: str
+    what: str
+    count: int
+    hits: int  # of the probe, in each of these
+    attach: Callable[[], object]
+    detach: Callable[[], object]
+
+
+def measure(folder: Path) -> Part:
+    """Nanoseconds of one hit."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(source.folder() / "include" / "kernel")
+    from bcc import BPF  # noqa: PLC0415 - LLVM comes with it: only where it is needed
+
+    program = generators.build("hits", folder)
+    bpf = BPF(text=TEXT)
+    bpf.load_func(b"empty_function", BPF.KPROBE)
+    empty = bpf.load_func(b"empty_tracepoint", BPF.RAW_TRACEPOINT)
+    at = {"name": str(program).encode(), "sym": b"nothing"}
+    probes = (
+        Probe(
+            "tracepoint_ns",
+            "calls",
+            CALLS,
+            len(TRACEPOINTS),
+            lambda: [bpf.attach_raw_tracepoint(name, b"empty_tracepoint") for name in TRACEPOINTS],
+            lambda: [bpf.detach_raw_tracepoint(name) for name in TRACEPOINTS],
+        ),
+        Probe(
+            "uprobe_ns",
+            "functions",
+            FUNCTIONS,
+            1,
+            lambda: bpf.attach_uprobe(**at, fn_name=b"empty_function"),
+            lambda: bpf.detach_uprobe(**at),
+        ),
+        Probe(
+            "uretprobe_ns",
+            "functions",
+            FUNCTIONS,
+            1,
+            lambda: bpf.attach_uretprobe(**at, fn_name=b"empty_function"),
+            lambda: bpf.detach_uretprobe(**at),
+        ),
+    )
+    hits = Hits(program)
+    rounds: list[Figures] = []
+    for _ in range(ROUNDS):
+        found: Figures = {}
+        for probe in probes:
+            without = hits.nanoseconds(probe.what, probe.count)
+            probe.attach()
+            found[probe.key] = (hits.nanoseconds(probe.what, probe.count) - without) / probe.hits
+            if probe.what == "calls":
+                found["statistics_ns"] = told_of_nothing(hits, empty.fd)
+            probe.detach()
+        rounds.append(found)
+    hits.close()
+    return {"title": "one hit of a probe that does nothing", **summary(rounds)}
+
+
+def told_of_nothing(hits: Hits, program: int) -> float:
+    """Nanoseconds that the kernel's statistics tell of a run of the empty program."""
+    time, runs, _ = program_info(program)
+    with meter.bpf_stats():
+        hits.nanoseconds("calls", CALLS)
+    time_after, runs_after, _ = program_info(program)
+    return (time_after - time) / (runs_after - runs)

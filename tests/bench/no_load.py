@@ -1,0 +1,39 @@
+"""The agent without any load: how soon it is ready, what it takes when it does nothing."""
+
+from __future__ import annotations
+
+import time
+
+import meter
+import servers
+from figures import Figures, Part, summary
+from place import SINK, Place
+from watching import watching
+
+SETTLING = 2.0  # what a start leaves to do is not idleness
+
+
+def measure(place: Place) -> Part:
+    """Start twice: with nothing kept from an earlier run, then as usual; then watch it doing nothing."""
+    watched = servers.launch(SINK, place.folder / "no_load")
+    servers.wait_up(watched)
+    rounds: list[Figures] = []
+    cache = place.folder / "cache"
+    with watching(watched.port, place.endpoint("no_load"), {}, cache) as agent:
+        compiled = agent.ready_after
+    for _ in range(place.rounds):
+        with watching(watched.port, place.endpoint("no_load"), {}, cache) as agent:
+            time.sleep(SETTLING)
+            before = meter.running_seconds(agent.pids)
+            time.sleep(2 * place.seconds)
+            rounds.append(
+                {
+                    "ready_s": agent.ready_after,
+                    "compiled_s": compiled,
+                    "idle_percent": (meter.running_seconds(agent.pids) - before) / (2 * place.seconds) * 100,
+                    "pss_bytes": meter.pss_bytes(agent.pids),
+                    "map_bytes": meter.map_bytes(agent.pids),
+                }
+            )
+    watched.stop()
+    return {"title": "the agent without load", **summary(rounds)}

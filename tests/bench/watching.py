@@ -1,0 +1,72 @@
+"""The agent beside an application: started as a user would, and what it tells of itself.
+
+In: a port to watch and where to export to. Out: what it counted, lost, and cost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import meter
+import servers
+from agent import Agent
+
+# It is given so long to tell what it saw, after the load has ended.
+TOLD_WITHIN = 10.0
+
+
+class Watching:
+    """A running agent."""
+
+    def __init__(self, agent: Agent, page: int) -> None:
+        self.ready_after = agent.ready_after
+        self.pids = meter.family(agent.pid)
+        self._url = f"http://127.0.0.1:{page}/metrics"
+
+    def page(self) -> str:
+        """Its Prometheus page."""
+        with urllib.request.urlopen(self._url, timeout=10) as response:
+            return str(response.read().decode())
+
+    def told(self) -> int:
+        """Requests in its metrics."""
+        counts = re.findall(r"^http_server_request_duration_seconds_count\{.*?\} (\S+)", self.page(), re.MULTILINE)
+        return int(sum(map(float, counts)))
+
+    def wait_told(self, requests: int) -> int:
+        """Requests in its metrics, when these many are or time is over."""
+        end = time.monotonic() + TOLD_WITHIN
+        while (told := self.told()) < requests and time.monotonic() < end:
+            time.sleep(0.2)
+        return told
+
+    def lost(self) -> dict[str, int]:
+        found = re.findall(r'^autoinstr_lost_total\{loss="(.*?)"\} (\d+)', self.page(), re.MULTILINE)
+        return {name: int(count) for name, count in found if int(count)}
+
+
+@contextmanager
+def watching(port: int, endpoint: str, sampler: dict[str, str], cache: Path | None = None) -> Iterator[Watching]:
+    """An agent that watches who listens at the port."""
+    page = servers.free_port()
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        **sampler,
+    }
+    kept = os.environ.get("AUTOINSTR_CACHE_DIR")
+    if cache or kept:
+        environment["AUTOINSTR_CACHE_DIR"] = str(cache or kept)
+    flags = ("--port", port, "--prometheus-port", page)
+    agent = Agent(*flags, environment=environment, exports=("otlp", "prometheus"))
+    try:
+        yield Watching(agent.wait_ready(), page)
+        agent.stop()
+    finally:
+        agent.kill()
