@@ -1,27 +1,24 @@
 """A kernel with all it takes to boot it, and one run of it under emulation.
 
 In: a line of the registry; a folder and a command. Out: `Guest`, whose folder holds what the command printed (out.txt),
-its exit status (status), the kernel's type information (btf) and the console.
+its exit status (status) and the kernel's console (console.txt).
 """
 
 from __future__ import annotations
 
 import lzma
-import os
 import shutil
 import stat
 import subprocess
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import CACHE, Missing, Suite, install, run
+from debian import CACHE, STABLE, Missing, Suite, install, run
 from kernels import ARCHITECTURES, Architecture, Kernel
+from userland import Userland
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
-TOOLS = "bookworm"  # the suite that busybox comes from, and the root of another architecture
 # in the order in which their dependencies allow; what a kernel has built in is not found, and not missed
 MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_cryptoapi", "ext4", "overlay", "9p")
 MODULES += ("9pnet_virtio",)
@@ -82,7 +79,7 @@ def pick(unpacked: Path, folder: Path) -> None:
 def busybox(architecture: Architecture) -> Path:
     path = CACHE / f"busybox-{architecture.debian}"
     if not path.exists():
-        suite = Suite(TOOLS, architecture.debian)
+        suite = Suite(STABLE, architecture.debian)
         unpacked = suite.unpack(["busybox-static"], CACHE / f"busybox-{architecture.debian}.unpacked")
         found = next(one for one in unpacked.rglob("bin/busybox"))
         found.rename(path)
@@ -103,41 +100,12 @@ def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:
 
 def initrd(fetched: Fetched, settings: Mapping[str, str]) -> bytes:
     program = stat.S_IFREG | 0o755
-    files = {name: (stat.S_IFDIR | 0o755, b"") for name in DIRECTORIES}
+    files = dict.fromkeys(DIRECTORIES, (stat.S_IFDIR | 0o755, b""))
     files["bin/busybox"] = (program, fetched.busybox.read_bytes())
     files["init"] = (program, (HERE / "init.sh").read_bytes())
     files["settings"] = (program, "".join(f"{name}='{value}'\n" for name, value in settings.items()).encode())
     files |= {f"modules/{path.name}": (program, path.read_bytes()) for path in fetched.modules}
     return archive(files)
-
-
-def file_system(target: Path, folders: Sequence[Path]) -> Path:
-    """An image of these folders, each at its own path."""
-    staging = target.with_suffix(".files")
-    shutil.rmtree(staging, ignore_errors=True)
-    for folder in folders:
-        place = staging / folder.relative_to("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        run("cp", "-a", "--reflink=auto", folder, place)
-    image_of(staging, target)
-    shutil.rmtree(staging)
-    return target
-
-
-def image_of(folder: Path, target: Path) -> None:
-    size = sum(path.lstat().st_size + 4096 for path in folder.rglob("*")) // (1 << 20)
-    target.unlink(missing_ok=True)
-    run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", folder, target, f"{size * 5 // 4 + 64}M")
-
-
-def hot_folders() -> list[Path]:
-    """What Python reads in the guest, of this machine."""
-    python = [Path(sysconfig.get_path("stdlib")), Path("/usr/lib/python3"), CHECKOUT / ".venv"]
-    return [path for path in (*python, *sources()) if path.is_dir()]
-
-
-def sources() -> list[Path]:
-    return [CHECKOUT / name for name in ("autoinstr", "bpf", "tests")]
 
 
 @dataclass
@@ -152,32 +120,29 @@ class Guest:
         return int(path.read_text()) if path.exists() and path.read_text().strip() else None
 
 
-def boot(
-    fetched: Fetched, folder: Path, command: str, hot: Path, hot_paths: Sequence[Path], root: Path | None = None
-) -> Guest:
-    """Start it. The command runs as root in the folder, which is the only place whose changes are kept.
-
-    hot: image of `hot_paths`. root: an image as well; without it the guest has this machine's root.
-    """
+def boot(fetched: Fetched, userland: Userland, folder: Path, command: str) -> Guest:
+    """Start it. The command runs as root in the folder, which is the only place whose changes are kept."""
     architecture = fetched.architecture
     settings = {
-        "ROOT": "/dev/vdb" if root else "host",
-        "HOT": " ".join(map(str, hot_paths)),
+        "ROOT": "/dev/vdb" if userland.root else "host",
+        "HOT": " ".join(map(str, userland.folders)),
         "WORK": str(folder),
         "COMMAND": command,
     }
     (folder / "initrd").write_bytes(initrd(fetched, settings))
     shares = [f"local,id=work,path={folder},security_model=none"]
-    shares += [] if root else ["local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]
+    shares += [] if userland.root else ["local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]
     # mitigations would flush the emulated TLB at each system call
-    arguments = f"console={architecture.console} panic=-1 loglevel=4 mitigations=off no_timer_check {fetched.kernel.boot}"
+    arguments = (
+        f"console={architecture.console} panic=-1 loglevel=4 mitigations=off no_timer_check {fetched.kernel.boot}"
+    )
     line = [architecture.emulator, *architecture.options, "-smp", "2", "-m", MEMORY, "-nodefaults", "-no-reboot"]
     line += ["-display", "none", "-serial", f"file:{folder}/console.txt"]
     line += ["-kernel", str(fetched.image), "-initrd", str(folder / "initrd"), "-append", arguments]
     for share in shares:
         name = share.split(",")[1].removeprefix("id=")
         line += ["-fsdev", share, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
-    for image in (hot, root):
+    for image in (userland.image, userland.root):
         line += ["-drive", f"file={image},format=raw,if=virtio,readonly=on"] if image else []
     try:
         process = subprocess.Popen(["nice", "-n", "5", *line], stdin=subprocess.DEVNULL, start_new_session=True)
@@ -189,4 +154,3 @@ def boot(
 def end(guest: Guest) -> None:
     guest.process.kill()
     guest.process.wait()
-    os.sync()

@@ -15,6 +15,8 @@ from pathlib import Path
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "kernels"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
+STABLE = "bookworm"  # what is not a kernel comes from here
+PATH = "/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # linux-image-7.x is empty: the kernel is in packages that it depends on
 PARTS = r"linux-(?:image|binary|modules)-\d\S*"
 
@@ -45,7 +47,9 @@ def install(programs: dict[str, str]) -> None:
 
 
 def there(program: str) -> bool:
-    return bool(shutil.which(program, path="/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin")) or Path(program).is_file()
+    return (
+        bool(shutil.which(program, path="/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin")) or Path(program).is_file()
+    )
 
 
 def mirror() -> str:
@@ -95,13 +99,17 @@ class Suite:
             known += [part for part in re.findall(PARTS, depends[1] if depends else "") if part not in known]
         return known
 
-    def unpack(self, packages: Sequence[str], folder: Path) -> Path:
-        """The packages' files, below the folder."""
+    def unpack(self, packages: Sequence[str], folder: Path, *, with_dependencies: bool = False) -> Path:
+        """The packages' files, below the folder. Nothing is configured: no script of theirs runs."""
         debs = self.folder / "debs"
         shutil.rmtree(debs, ignore_errors=True)
-        debs.mkdir()
+        (debs / "partial").mkdir(parents=True)
         folder.mkdir(parents=True, exist_ok=True)
-        run("apt-get", *self.options, "-qq", "download", *packages, cwd=debs)
+        if with_dependencies:
+            only = ("-o", f"Dir::Cache::archives={debs}", "--no-install-recommends", "--download-only", "-y")
+            run("apt-get", *self.options, *only, "-qq", "install", *packages)
+        else:
+            run("apt-get", *self.options, "-qq", "download", *packages, cwd=debs)
         for deb in debs.glob("*.deb"):
             run("dpkg", "-x", deb, folder)
         shutil.rmtree(debs)

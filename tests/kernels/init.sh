@@ -27,7 +27,6 @@ for folder in $HOT; do
 done
 mkdir -p "/new$WORK" /new/proc /new/sys /new/dev
 mount -t 9p -o "$nine,cache=none" work "/new$WORK" || die "no place for results"
-cp /sys/kernel/btf/vmlinux "/new$WORK/btf.part" && mv "/new$WORK/btf.part" "/new$WORK/btf"
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts
@@ -39,7 +38,7 @@ mount -o rbind /proc /new/proc
 mount -o rbind /sys /new/sys
 mount -o rbind /dev /new/dev
 cd "/new$WORK"
-env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 TEST_SLOWNESS=10 \
 	chroot /new sh -c "cd $WORK && exec $COMMAND" >out.txt 2>&1 </dev/null
 echo $? >status
 sync

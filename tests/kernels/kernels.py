@@ -50,6 +50,7 @@ class Kernel:
     package: str  # regular expression; the newest that matches is taken
     machine: str = "x86_64"
     boot: str = ""  # more kernel arguments
+    lacks: tuple[str, ...] = ()  # what `autoinstr check` says is missing, by name
 
 
 KERNELS = {
