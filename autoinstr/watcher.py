@@ -116,11 +116,15 @@ class Watcher:
         return found
 
     def ask_programs(self) -> None:
-        """Ask the kernel how our programs do: runs that it skipped; runs and time if it counts those
-        (kernel.bpf_stats_enabled). Costs a system call a program.
+        """Ask the kernel how our programs do: runs that every copy of a probe was skipped for; runs and time if it
+        counts those (kernel.bpf_stats_enabled). Costs a system call a program.
         """
-        infos = [program_info(fd) for fd in self._attached.programs.values()]
-        nanoseconds, runs, missed = (sum(column) for column in zip(*infos, strict=True))
+        nanoseconds = runs = missed = 0
+        for copies in self._attached.by_probe():
+            infos = [program_info(fd) for fd in copies]
+            nanoseconds += sum(info[0] for info in infos)
+            runs += sum(info[1] for info in infos)
+            missed += min(info[2] for info in infos)
         self._health.lose(Loss.PROBE_MISSED, missed - self._missed)
         self._missed = missed
         self._health.gauges["probe_runs"] = runs

@@ -4,6 +4,7 @@
 #include "include/syscalls.h"
 #include "lib/http1.h"
 #include "maps.h"
+#include "lib/probe.h"
 #include "lib/kernel.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"

@@ -149,11 +149,11 @@ struct work {
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
 /*
- * By CPU. Probes do not nest, but Linux 7 may put another task in the place of one that is in the middle of a probe. What
- * that task does at the same tracepoint is skipped by the kernel, and counted; what it does at the other one is not. So
- * each of the two has a work of its own.
+ * By CPU. Probes do not nest, but from Linux 7 on another task may take the place of one that is in the middle of a probe
+ * (lib/probe.h). So each program that looks at system calls has a work of its own, which knows its task.
  */
-enum { WORK_EXIT, WORK_ENTER, WORKS };
+enum { WORK_EXIT, WORK_ENTER, WORK_KINDS };
+#define WORKS (WORK_KINDS * PROBE_COPIES)
 BPF_PERCPU_ARRAY(works, struct work, WORKS);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,16 +11,22 @@ from autoinstr.attach import btf, cache, source
 from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
-from autoinstr.attach.loader import PROGRAMS, Attached, attach_probes, load
+from autoinstr.attach.loader import COPIES, Attached, attach_probes, load, programs
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
+PREEMPTS_PROBES = 7  # major version
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
 
 
 def nested() -> bool:
     """Is this process in a PID namespace other than the kernel's first?"""
     return Path("/proc/self/ns/pid").stat().st_ino != FIRST_PID_NAMESPACE
+
+
+def probe_copies() -> int:
+    """How often each probe has to be attached: from Linux 7 on, one may be interrupted by another task."""
+    return len(COPIES) if int(platform.release().partition(".")[0]) >= PREEMPTS_PROBES else 1
 
 
 def attach(
@@ -58,11 +65,13 @@ def make_image(
         ) from error
     root = source.folder()
     text = source.text(root)
-    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested())
-    path = cache.folder(os.environ) / cache.key(text, flags, PROGRAMS)
+    copies = probe_copies()
+    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies)
+    names = programs(copies)
+    path = cache.folder(os.environ) / cache.key(text, flags, names)
     image = cache.read(path)
     if image is None:
-        image = compile_image(text, [*flags, f"-I{root}"], PROGRAMS, root / "include" / "kernel")
+        image = compile_image(text, [*flags, f"-I{root}"], names, root / "include" / "kernel")
         cache.write(path, image)
     return image
 

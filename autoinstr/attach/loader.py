@@ -28,7 +28,7 @@ PROBES: dict[str, str] = {
     "sys_exit": "sys_exit",
 }
 STEPS = ("step", "chunks", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
-PROGRAMS = (*STEPS, *PROBES)
+COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 LOG_SIZE = 1 << 20
@@ -44,6 +44,11 @@ class Attached:
     programs: dict[str, int] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)
 
+    def by_probe(self) -> list[list[int]]:
+        """Descriptors of the programs that are attached, a list a probe: its copies."""
+        names = ([probe + suffix for suffix in COPIES] for probe in PROBES)
+        return [[self.programs[name] for name in copies if name in self.programs] for copies in names]
+
     def detach(self) -> None:
         """Detach all probes; maps can still be read."""
         for fd in self.probes.values():
@@ -57,6 +62,11 @@ class Attached:
             for fd in group.values():
                 os.close(fd)
             group.clear()
+
+
+def programs(copies: int) -> tuple[str, ...]:
+    """Names of all programs, with so many copies of each probe."""
+    return (*STEPS, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image) -> Attached:
@@ -85,8 +95,10 @@ def load(image: Image) -> Attached:
 def attach_probes(attached: Attached) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
-        for name, tracepoint in PROBES.items():
-            attached.probes[name] = attach_raw(tracepoint, attached.programs[name])
+        for probe, tracepoint in PROBES.items():
+            for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
+                if name in attached.programs:
+                    attached.probes[name] = attach_raw(tracepoint, attached.programs[name])
     except BaseException:
         attached.close()
         raise

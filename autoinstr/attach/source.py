@@ -48,8 +48,12 @@ def flags(
     size_bounds: Sequence[float],
     *,
     nested: bool,
+    copies: int,
 ) -> list[str]:
-    """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first."""
+    """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first.
+
+    `copies`: how often each probe is there (bpf/lib/probe.h).
+    """
     values = {
         **offsets,
         "EXCHANGE_RING_PAGES": limits.exchange_ring // PAGE,
@@ -59,6 +63,7 @@ def flags(
         "MAX_AGGREGATES": limits.aggregates,
         "WAKE_EVERY": limits.wake_every(EXCHANGE.itemsize),
         "MARKER_FD": f"{MARKER_FD}U",
+        "PROBE_COPIES": copies,
     }
     defined = [f"-D{name}={value}" for name, value in values.items()]
     defined.append(f"-DDURATION_BOUNDS(X)={macro_list([round(bound * 1e9) for bound in duration_bounds])}")

@@ -22,7 +22,7 @@ static __always_inline struct process *new_event(__u32 kind, __u32 pid)
 }
 
 /* raw tracepoint: (struct task_struct *parent, struct task_struct *child) */
-int sched_process_fork(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	__u64 child_task = ctx->args[1];
 
@@ -52,9 +52,10 @@ int sched_process_fork(struct bpf_raw_tracepoint_args *ctx)
 	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
 }
+PROBE(sched_process_fork)
 
 /* raw tracepoint: (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) */
-int sched_process_exec(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	__u32 zero = 0, pid = current_pid();
 	struct control *c = control.lookup(&zero);
@@ -86,9 +87,10 @@ int sched_process_exec(struct bpf_raw_tracepoint_args *ctx)
 	processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
 }
+PROBE(sched_process_exec)
 
 /* raw tracepoint: (struct task_struct *task) */
-int sched_process_exit(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_sched_process_exit(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	__u64 task = bpf_get_current_task();
 	__u32 pid = current_pid();
@@ -105,6 +107,7 @@ int sched_process_exit(struct bpf_raw_tracepoint_args *ctx)
 		processes.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
 }
+PROBE(sched_process_exit)
 
 /* A TCP socket of the current process begins to listen: is its port asked for? */
 static __always_inline void listening(__u64 sk)

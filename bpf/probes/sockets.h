@@ -98,7 +98,7 @@ static __always_inline void end_connection(__u64 sk, struct connection *c)
 }
 
 /* raw tracepoint: (struct sock *sk) */
-int tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	__u64 sk = ctx->args[0];
 	struct connection *c = connections.lookup(&sk);
@@ -107,9 +107,10 @@ int tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx)
 		end_connection(sk, c);
 	return 0;
 }
+PROBE(tcp_destroy_sock)
 
 /* raw tracepoint: (const struct sock *sk, const int oldstate, const int newstate) */
-int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	__u64 sk = ctx->args[0];
 	__u32 state = ctx->args[2];
@@ -136,5 +137,6 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx)
 		c->closed = bpf_ktime_get_ns();
 	return 0;
 }
+PROBE(inet_sock_set_state)
 
 #endif

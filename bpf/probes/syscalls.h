@@ -184,25 +184,34 @@ static __always_inline void learn_namespace(const void *registers)
 /* The work of the current task, for the programs that go on with it. */
 static __always_inline struct work *work_at_hand(void)
 {
-	__u32 at = WORK_ENTER;
-	struct work *w = works.lookup(&at);
+	__u32 tid = bpf_get_current_pid_tgid();
 
-	if (w && w->tid == (__u32)bpf_get_current_pid_tgid())
-		return w;
-	at = WORK_EXIT;
-	return works.lookup(&at);
+	for (__u32 i = 0; i < WORKS; i++) {
+		__u32 at = i;
+		struct work *w = works.lookup(&at);
+
+		if (w && w->tid == tid)
+			return w;
+	}
+	return NULL;
 }
 
-/* The work for a system call that returns; the current task can have none at its entry any more. */
-static __always_inline struct work *work_at_exit(void)
+/* The work of this kind and copy, for the current task, which can have no other one any more. */
+static __always_inline struct work *take_work(__u32 kind, __u32 copy)
 {
-	__u32 at = WORK_ENTER;
-	struct work *entry = works.lookup(&at);
+	__u32 tid = bpf_get_current_pid_tgid(), taken = copy * WORK_KINDS + kind;
 
-	if (entry && entry->tid == (__u32)bpf_get_current_pid_tgid())
-		entry->tid = 0;
-	at = WORK_EXIT;
-	return works.lookup(&at);
+	for (__u32 i = 0; i < WORKS; i++) {
+		__u32 at = i;
+
+		if (at == taken)
+			continue;
+
+		struct work *other = works.lookup(&at);
+		if (other && other->tid == tid)
+			other->tid = 0;
+	}
+	return works.lookup(&taken);
 }
 
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
@@ -255,7 +264,7 @@ int finish(void *ctx)
 }
 
 /* raw tracepoint: (struct pt_regs *regs, long ret) */
-int sys_exit(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	long ret = ctx->args[1];
 	struct syscall call;
@@ -309,7 +318,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (c->ignored)
 		return 0;
 
-	struct work *w = work_at_exit();
+	struct work *w = take_work(WORK_EXIT, copy);
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
@@ -339,13 +348,14 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx)
 	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
+PROBE(sys_exit)
 
 /* raw tracepoint: (struct pt_regs *regs, long id) */
-int sys_enter(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
 	long nr = ctx->args[1];
 	struct syscall call;
-	__u32 entry = WORK_ENTER, fd, incoming;
+	__u32 fd, incoming;
 
 	if (nr != NR_write && nr != NR_sendto && nr != NR_writev && nr != NR_sendmsg && nr != NR_close)
 		return 0;
@@ -367,7 +377,7 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	if (!c || c->ignored)
 		return 0;
 
-	struct work *w = works.lookup(&entry);
+	struct work *w = take_work(WORK_ENTER, copy);
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, call.args[0], 0);
@@ -402,5 +412,6 @@ int sys_enter(struct bpf_raw_tracepoint_args *ctx)
 	steps.call(ctx, STEP_LOOK);
 	return 0;
 }
+PROBE(sys_enter)
 
 #endif

@@ -533,7 +533,8 @@ def duplicate(sock: socket.socket, way: str) -> socket.socket:
     if way == "fcntl":
         number = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, number + 50)
     elif way == "dup2":
-        number = os.dup2(number, number + 60)
+        # over a number that is ours: other conversations open theirs at the same time
+        number = os.dup2(number, fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, number + 60))
     else:
         number = os.dup(number)
     copy = socket.socket(fileno=number)
