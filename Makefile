@@ -33,7 +33,7 @@ bench: .venv/.installed-dev ## measure what watching costs, in the application a
 	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
 
 kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64, emulated (KERNELS=5.10,7 picks)
-	@$(ROOT) $(PYTHON) tests/kernels/run.py --kernels "$(KERNELS)" $(ARGS)
+	@$(ROOT) $(PYTHON) tests/kernels/try_kernels.py --kernels "$(KERNELS)" $(ARGS)
 
 wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
 	@$(PYTHON) -m build --outdir dist .

@@ -1,6 +1,6 @@
 """Other kernels, under emulation: fetches them, boots them, runs the short score in each. Root.
 
-Usage: run.py [--kernels 5.10,7] [--at-once N]
+Usage: try_kernels.py [--kernels 5.10,7] [--at-once N]
 
 A kernel is named as in `KERNELS`, or by the start of its name. Prints what each does, then a table. Exit status 1 if
 the agent told anything but the truth on one of them. What was fetched stays in .cache/kernels.
@@ -57,7 +57,7 @@ def chosen(names: str) -> list[Kernel]:
     for name in names.split(",") if names else KERNELS:
         exact = [KERNELS[name]] if name in KERNELS else [k for k in KERNELS.values() if k.name.startswith(name)]
         if not exact:
-            raise SystemExit(f"run.py: no kernel {name!r}; there are {', '.join(KERNELS)}")
+            raise SystemExit(f"try_kernels.py: no kernel {name!r}; there are {', '.join(KERNELS)}")
         found += exact
     return found
 
@@ -173,7 +173,7 @@ def main() -> int:
     try:
         outcomes = play_all(chosen(arguments.kernels), arguments.at_once)
     except Missing as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"try_kernels.py: {error}", file=sys.stderr)
         return 2
     print(f"\n{table(outcomes)}")
     return 1 if any(outcome.complaints for outcome in outcomes) else 0
