@@ -1,4 +1,4 @@
-"""The oldest and the newest kernel: the agent is as exact there, and says what it lacks. `make kernels` tries them all."""
+"""On the oldest and the newest kernel the agent is as exact, and says what it lacks. `make kernels` tries them all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import try_kernels  # noqa: E402 - found by the line above
-from debian import Missing  # noqa: E402
-from kernels import KERNELS  # noqa: E402
+import try_kernels
+from debian import Missing
+from kernels import KERNELS
 
 OLDEST, NEWEST = "5.10", "7"
 # Emulation takes a minute and a half for each, both at the same time; fetching comes before that.
