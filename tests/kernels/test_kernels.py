@@ -16,7 +16,7 @@ from kernels import KERNELS
 
 OLDEST, NEWEST = "5.10", "7"
 # Emulation takes a minute and a half for each, both at the same time; fetching comes before that.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
