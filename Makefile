@@ -9,7 +9,7 @@ ARGS ?=
 KERNELS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench kernels wheel clean
+.PHONY: help install demo test score lint bench kernels wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: .venv/.installed ## watch real services under load (Ctrl-C ends it; DEMO_S
 
 test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included
 	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
+
+score: .venv/.installed-dev ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
+	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
 	@.venv/bin/ruff check .

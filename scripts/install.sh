@@ -50,6 +50,9 @@ missing_others() {
 	[ "$what" = dev ] || return 0
 	has curl || echo curl curl
 	has ab || echo apache2-utils httpd-tools
+	has php || echo php-cli php-cli
+	has ruby || echo ruby ruby
+	ruby -rwebrick -e '' 2>/dev/null || echo ruby-webrick rubygem-webrick
 	has ip || echo iproute2 iproute
 	{ has gcc && [ -e /usr/include/stdio.h ]; } || printf '%s\n' 'gcc gcc' 'libc6-dev glibc-devel'
 }

@@ -14,7 +14,7 @@ from puppet import Puppet
 
 HERE = Path(__file__).resolve().parent
 # Other tests of this folder say themselves what they need of the machine.
-NEED_KERNEL = ("test_servers", "test_clients", "test_torture", "test_lifecycle", "test_exact")
+NEED_KERNEL = ("test_servers", "test_clients", "test_torture", "test_lifecycle", "test_exact", "test_score")
 
 
 def unfit() -> str:

@@ -1,5 +1,6 @@
 // The JDK's own HttpClient.
 import java.io.ByteArrayInputStream;
+import java.io.IOException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -14,6 +15,7 @@ public class Client {
         HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
         System.out.println("up");
         System.in.read();
+        int failed = 0;
         for (String line : Files.readAllLines(Path.of(arguments[0]))) {
             String[] parts = line.split(" ");
             byte[] body = new byte[Integer.parseInt(parts[2])];
@@ -23,8 +25,15 @@ public class Client {
                     ? BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(body))
                     : BodyPublishers.ofByteArray(body);
             HttpRequest request = HttpRequest.newBuilder(URI.create(parts[1])).method(parts[0], publisher).build();
-            client.send(request, HttpResponse.BodyHandlers.ofByteArray());
+            long begun = System.nanoTime();
+            try {
+                client.send(request, HttpResponse.BodyHandlers.ofByteArray());
+            } catch (IOException error) {
+                System.err.println(parts[1] + " " + error);
+                failed = 1;
+            }
+            System.out.println(parts[1] + " " + (System.nanoTime() - begun));
         }
-        System.exit(0);
+        System.exit(failed);
     }
 }

@@ -1,7 +1,9 @@
 """Real clients that make the same requests, so that the truth is the same for all.
 
-A client is one small file and one line in `CLIENTS`. Its argument is a file of lines `METHOD URL BYTES KIND`: BYTES is
-the size of the body to send, KIND `chunked` or `length`. It prints a line when it is up, and begins when it reads one.
+A client is one small file and one line in `CLIENTS`, which is also its row in the score. Its argument is a file of
+lines `METHOD URL BYTES KIND`: BYTES is the size of the body to send, KIND `chunked` or `length`. It prints a line when
+it is up, and begins when it reads one. After each request it prints `URL NANOSECONDS`: how long it took, by its own
+clock. A request that fails does not keep it from the next one, but it ends with status 1 then.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Client:
 CLIENTS = (
     Client("curl", ("sh", "{here}/curl.sh", "{requests}"), needs=("curl",), by_exe="*/curl"),
     Client("requests", ("{python}", "{here}/with_requests.py", "{requests}")),
+    Client("aiohttp", ("{python}", "{here}/with_aiohttp.py", "{requests}")),
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
     Client(
         "go",
@@ -71,8 +74,13 @@ class Running:
 
     def run(self) -> None:
         """Let it make its requests, and wait for its end."""
-        self.process.communicate("go\n", timeout=60)
+        self.finish()
         assert self.process.returncode == 0, f"{self.client.name} failed: {self._errors.read_text()}"
+
+    def finish(self) -> list[tuple[str, int]]:
+        """The same; URLs with what each took. Requests may fail."""
+        output, _ = self.process.communicate("go\n", timeout=60)
+        return [(url, int(took)) for url, took in (line.split() for line in output.splitlines())]
 
     def kill(self) -> None:
         self.process.kill()

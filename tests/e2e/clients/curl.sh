@@ -1,13 +1,17 @@
 # A curl for each request.
 echo up
 read -r _
+failed=0
 while read -r method url bytes kind; do
-    set -- -s -S -o /dev/null
+    # microseconds since its start: when it was about to send, and when it was done
+    set -- -s -S -o /dev/null -w '%{time_pretransfer} %{time_total}'
     if [ "$method" = HEAD ]; then set -- "$@" -I; else set -- "$@" -X "$method"; fi
     if [ "$bytes" != 0 ]; then
         [ "$kind" = chunked ] && set -- "$@" -H "Transfer-Encoding: chunked"
-        head -c "$bytes" /dev/zero | curl "$@" --data-binary @- "$url" || exit 1
+        took=$(head -c "$bytes" /dev/zero | curl "$@" --data-binary @- "$url") || failed=1
     else
-        curl "$@" "$url" || exit 1
+        took=$(curl "$@" "$url") || failed=1
     fi
+    echo "$took" | awk -v url="$url" '{ printf "%s %d\n", url, ($2 - $1) * 1e9 + 1000 }'
 done <"$1"
+exit $failed

@@ -8,9 +8,16 @@ async function main() {
     const body = new Uint8Array(Number(size));
     if (body.length && kind === "chunked") Object.assign(options, { body: new Blob([body]).stream(), duplex: "half" });
     else if (body.length) options.body = body;
-    await (await fetch(url, options)).arrayBuffer();
+    const begun = process.hrtime.bigint();
+    try {
+      await (await fetch(url, options)).arrayBuffer();
+    } catch (error) {
+      console.error(url, error);
+      process.exitCode = 1;
+    }
+    console.log(url, String(process.hrtime.bigint() - begun));
   }
-  process.exit(0);
+  process.stdin.destroy();
 }
 
 console.log("up");

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"time"
 )
 
 func check(err error) {
@@ -21,6 +22,7 @@ func main() {
 	check(err)
 	fmt.Println("up")
 	bufio.NewReader(os.Stdin).ReadString('\n')
+	failed := 0
 	lines := bufio.NewScanner(bytes.NewReader(list))
 	for lines.Scan() {
 		var method, url, kind string
@@ -35,9 +37,17 @@ func main() {
 		}
 		request, err := http.NewRequest(method, url, body)
 		check(err)
+		begun := time.Now()
 		response, err := http.DefaultTransport.RoundTrip(request)
-		check(err)
-		io.Copy(io.Discard, response.Body)
-		response.Body.Close()
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+		fmt.Println(url, time.Since(begun).Nanoseconds())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, url, err)
+			failed = 1
+		}
 	}
+	os.Exit(failed)
 }

@@ -11,6 +11,7 @@ import java.util.concurrent.Executors;
 
 public class Server {
     static void answer(HttpExchange exchange) throws IOException {
+        long begun = System.nanoTime();
         Map<String, Integer> wish = new HashMap<>();
         String[] parts = exchange.getRequestURI().getPath().substring(1).split("/");
         for (int at = 0; at + 1 < parts.length; at += 2) wish.put(parts[at], Integer.parseInt(parts[at + 1]));
@@ -24,6 +25,7 @@ public class Server {
         byte[] body = new byte[size];
         Arrays.fill(body, (byte) 'x');
         boolean empty = status == 204 || status == 304 || exchange.getRequestMethod().equals("HEAD") || size == 0;
+        exchange.getResponseHeaders().set("Clock", begun + " " + System.nanoTime());
         exchange.sendResponseHeaders(status, empty ? -1 : wish.getOrDefault("c", 0) == 1 ? 0 : size);
         if (!empty) {
             OutputStream stream = exchange.getResponseBody();

@@ -1,12 +1,15 @@
 """Real servers that answer the same little protocol, so that the truth is the same for all.
 
 A path says what the answer has to be: `/s/<status>/d/<delay in ms>/b/<bytes>/c/<1: chunked>/<id>`. Bodies of
-requests are read to their end. A server is one small file here and one line in `SERVERS`; nginx has its prefixes.
+requests are read to their end. An answer has a field `Clock: <begin> <ready>`, by CLOCK_MONOTONIC in nanoseconds: when
+the handler was called and when it had its answer, so that a duration can be held against the server's own clock. A
+server is one small file here and one line in `SERVERS`, which is also its row in the score; nginx has its prefixes.
 """
 
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,9 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
+Address = str | tuple[str, int]
 START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 
@@ -30,10 +35,16 @@ class Server:
     needs: Sequence[str] = ()  # programs without which it is skipped
     build: Sequence[str] = ()
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
-    unix: bool = False  # listens at {folder}/socket
+    transport: str = "http"  # unix: listens at {folder}/socket
+    row: str = ""  # the name of the server that this one is but for its transport
+    forks: int = 0  # signal that makes it fork another worker
     chunked_up: bool = True
     chunked_down: bool = True
     log: Callable[[Path], Counter[tuple[str, str, int]]] | None = None  # (method, path, status) of its access log
+
+    @property
+    def unix(self) -> bool:
+        return self.transport == "unix"
 
 
 @dataclass
@@ -46,6 +57,10 @@ class Running:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def address(self) -> Address:
+        return str(self.folder / "socket") if self.server.unix else ("127.0.0.1", self.port)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -67,15 +82,18 @@ GUNICORN = (
     *("--access-logformat", "%(m)s %(U)s %(s)s", "--log-level", "warning", "--no-control-socket"),
 )
 
+
+def gunicorn(name: str, *options: str, **traits: Any) -> Server:
+    bind = "unix:{folder}/socket" if traits.get("transport") == "unix" else "127.0.0.1:{port}"
+    return Server(name, (*GUNICORN, "-b", bind, *options, "wsgi:app"), log=access_log, forks=signal.SIGTTIN, **traits)
+
+
 SERVERS = (
     Server("http-server", ("{python}", "{here}/threading_http.py", "{port}")),
-    Server("gunicorn-sync", (*GUNICORN, "-b", "127.0.0.1:{port}", "-w", "2", "wsgi:app"), log=access_log),
-    Server(
-        "gunicorn-threads",
-        (*GUNICORN, "-b", "127.0.0.1:{port}", "-w", "2", "--threads", "4", "wsgi:app"),
-        log=access_log,
-    ),
-    Server("gunicorn-unix", (*GUNICORN, "-b", "unix:{folder}/socket", "wsgi:app"), unix=True, log=access_log),
+    gunicorn("gunicorn-sync", "-w", "2"),
+    gunicorn("gunicorn-threads", "-w", "2", "--threads", "4"),
+    gunicorn("gunicorn-gevent", "-w", "2", "-k", "gevent"),
+    gunicorn("gunicorn-unix", "-w", "2", transport="unix", row="gunicorn-sync"),
     Server(
         "uvicorn",
         ("{bin}/uvicorn", "--app-dir", "{here}", "--port", "{port}", "--log-level", "warning", "asgi:app"),
@@ -89,6 +107,14 @@ SERVERS = (
         build=("go", "build", "-o", "{folder}/go-server", "{here}/go_server.go"),
     ),
     Server("java", ("java", "{here}/Server.java", "{port}"), needs=("java", "javac")),
+    Server("php", ("php", "-S", "127.0.0.1:{port}", "{here}/router.php"), needs=("php",)),
+    Server("webrick", ("ruby", "{here}/webrick.rb", "{port}"), needs=("ruby",)),
+    Server(
+        "rust",
+        ("{folder}/rust-server", "{port}"),
+        needs=("rustc",),
+        build=("rustc", "-O", "-o", "{folder}/rust-server", "{here}/std_http.rs"),
+    ),
 )
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
 NGINX = Server(
@@ -97,6 +123,14 @@ NGINX = Server(
     needs=("nginx",),
     files=("nginx.conf",),
     log=access_log,
+)
+# Answers `b/3` itself and hands the rest to {node}: a server and a client at once.
+FRONT = Server(
+    "nginx",
+    ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_front.conf"),
+    needs=("nginx", "node"),
+    files=("nginx_front.conf",),
+    forks=signal.SIGHUP,
 )
 
 
@@ -111,7 +145,7 @@ def free_port() -> int:
 
 
 def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Running:
-    """Start it; `wait_up` says when it answers."""
+    """Start it; `wait_up` says when it answers. What has to be built is built once in a folder."""
     port = port or free_port()
     python = Path(sys.executable)
     known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
@@ -124,7 +158,7 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
     folder.mkdir(parents=True, exist_ok=True)
     for name in server.files:
         (folder / name).write_text(fill((HERE / name).read_text()))
-    if server.build:
+    if server.build and not (folder / "output").exists():
         subprocess.run([fill(part) for part in server.build], check=True, cwd=folder, timeout=240)
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -137,15 +171,25 @@ def launch(server: Server, folder: Path, port: int = 0, **words: object) -> Runn
     return Running(server, process, folder, port)
 
 
-def connect(running: Running, timeout: float = 20.0) -> socket.socket:
-    if running.server.unix:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(timeout)
-        sock.connect(str(running.folder / "socket"))
-        return sock
-    sock = socket.create_connection(("127.0.0.1", running.port), timeout)
+def connect_tcp(address: Address, timeout: float) -> socket.socket:
+    sock = socket.create_connection(address, timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def connect_unix(address: Address, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(timeout)
+    sock.connect(address)
+    return sock
+
+
+# How to reach a server, by its transport.
+TRANSPORTS: dict[str, Callable[[Address, float], socket.socket]] = {"http": connect_tcp, "unix": connect_unix}
+
+
+def connect(running: Running, timeout: float = 20.0) -> socket.socket:
+    return TRANSPORTS[running.server.transport](running.address, timeout)
 
 
 def wait_up(running: Running) -> Running:

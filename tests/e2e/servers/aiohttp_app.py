@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from aiohttp import web
-from protocol import pieces, read
+from protocol import clock, pieces, read
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
+    begun = time.monotonic_ns()
     wish = read(request.path)
     await request.read()
     await asyncio.sleep(wish.delay)
     if not wish.chunked:
-        return web.Response(status=wish.status, body=wish.body)
-    response = web.StreamResponse(status=wish.status)
+        return web.Response(status=wish.status, body=wish.body, headers=[clock(begun)])
+    response = web.StreamResponse(status=wish.status, headers=[clock(begun)])
     if wish.status not in (204, 304):
         response.enable_chunked_encoding()
     await response.prepare(request)

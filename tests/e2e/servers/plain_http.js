@@ -1,13 +1,14 @@
 // Node's http module.
 const http = require("node:http");
 
-function answer(request, response) {
+function answer(request, response, begun) {
   const parts = request.url.split("?")[0].slice(1).split("/");
   const wish = {};
   for (let at = 0; at + 1 < parts.length; at += 2) wish[parts[at]] = Number(parts[at + 1]);
   const status = wish.s || 200;
   const body = Buffer.alloc(status === 204 || status === 304 ? 0 : wish.b || 0, "x");
   response.statusCode = status;
+  response.setHeader("Clock", `${begun} ${process.hrtime.bigint()}`);
   if (!wish.c && body.length) response.setHeader("Content-Length", body.length);
   if (wish.c && request.method !== "HEAD") {
     for (let at = 0; at < body.length; at += 100) response.write(body.subarray(at, at + 100));
@@ -18,9 +19,11 @@ function answer(request, response) {
 }
 
 const server = http.createServer((request, response) => {
+  const begun = process.hrtime.bigint();
+  const reply = () => answer(request, response, begun);
   const delay = Number((request.url.match(/\/d\/(\d+)/) || [])[1] || 0);
   request.resume();
-  request.on("end", () => (delay ? setTimeout(() => answer(request, response), delay) : answer(request, response)));
+  request.on("end", () => (delay ? setTimeout(reply, delay) : reply()));
 });
 server.keepAliveTimeout = 60000;
 server.listen(Number(process.argv[2]), "127.0.0.1");

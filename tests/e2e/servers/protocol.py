@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 
@@ -20,6 +21,11 @@ def read(path: str) -> Wish:
     status = int(found.get("s", 200))
     body = b"" if status in (204, 304) else b"x" * int(found.get("b", 0))
     return Wish(status, int(found.get("d", 0)) / 1000, body, found.get("c") == "1")
+
+
+def clock(begun: int) -> tuple[str, str]:
+    """The field that tells when a handler began and when its answer was ready."""
+    return "Clock", f"{begun} {time.monotonic_ns()}"
 
 
 def pieces(body: bytes, size: int = 100) -> list[bytes]:

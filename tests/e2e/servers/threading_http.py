@@ -6,7 +6,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from protocol import pieces, read
+from protocol import clock, pieces, read
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -24,10 +24,12 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def answer(self) -> None:
+        begun = time.monotonic_ns()
         wish = read(self.path)
         self.read_body()
         time.sleep(wish.delay)
         self.send_response(wish.status)
+        self.send_header(*clock(begun))
         if wish.status not in (204, 304):
             self.send_header(
                 *(("Transfer-Encoding", "chunked") if wish.chunked else ("Content-Length", str(len(wish.body))))
