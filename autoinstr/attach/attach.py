@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from autoinstr.attach.limits import Limits
 from autoinstr.attach.loader import COPIES, Attached, attach_probes, load, programs
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
+
+log = logging.getLogger(__name__)
 
 PREEMPTS_PROBES = 7  # major version
 FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel
@@ -33,8 +36,7 @@ def attach(
     limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
 ) -> Attached:
     """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be."""
-    image = make_image(limits, duration_bounds, size_bounds)
-    attached = load(image)
+    attached = bring_in(limits, duration_bounds, size_bounds)
     attach_probes(attached)
     if nested():
         tell_namespace()
@@ -46,18 +48,31 @@ def rehearse(limits: Limits) -> int:
 
     What had to be compiled is kept, so that the next `attach` is quick.
     """
-    loaded = load(make_image(limits))
+    loaded = bring_in(limits)
     count = len(loaded.programs)
     loaded.close()
     return count
 
 
-def make_image(
+def bring_in(
     limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
-) -> Image:
-    """The compiled kernel side for this kernel and these limits."""
+) -> Attached:
+    """Maps and programs in the kernel, the quickest that its verifier takes."""
+    image = make_image(limits, duration_bounds, size_bounds, cast=True)
     try:
-        offsets = btf.running_kernel()
+        return load(image)
+    except AutoinstrError as error:
+        plain = make_image(limits, duration_bounds, size_bounds, cast=False)
+        if plain == image:
+            raise
+        log.debug("trying again without casts: %s", error)
+        return load(plain)
+
+
+def make_image(limits: Limits, duration_bounds: Sequence[float], size_bounds: Sequence[float], *, cast: bool) -> Image:
+    """The compiled kernel side for this kernel and these limits. `cast`: with bpf_rdonly_cast, where the kernel has it."""
+    try:
+        offsets = btf.running_kernel(cast=cast)
     except (OSError, KeyError, ValueError) as error:
         raise AutoinstrError(
             f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"

@@ -6,13 +6,15 @@ Never guesses: what is not there is a KeyError, or optional by name.
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
-STRUCT, UNION = 4, 5
+STRUCT, UNION, FUNC = 4, 5, 12
 # bytes that follow the 12 of a type, by kind: fixed, and for each of its `vlen` members
 EXTRA_FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
 EXTRA_EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
@@ -30,13 +32,14 @@ class Btf:
         self._types = blob[header + type_at : header + type_at + type_size]
         self._strings = blob[header + string_at : header + string_at + string_size]
         self._at: list[int] = [0]  # type id -> offset
-        self._by_name: dict[int, int] = {}
+        self._by_name: dict[int, int] = {}  # structs: offset of the name -> offset of the type
+        self._functions: dict[int, int] = {}  # offset of the name -> offset of the type
         self._index()
 
     def _index(self) -> None:
         types, at, end = self._types, 0, len(self._types)
         unpack = struct.Struct("<II").unpack_from
-        append, by_name = self._at.append, self._by_name
+        append, by_name, functions = self._at.append, self._by_name, self._functions
         fixed, each = EXTRA_FIXED, EXTRA_EACH
         while at < end:
             name, info = unpack(types, at)
@@ -44,6 +47,8 @@ class Btf:
             append(at)
             if kind == STRUCT and name:
                 by_name.setdefault(name, at)
+            elif kind == FUNC:
+                functions[name] = at
             at += 12 + fixed.get(kind, 0) + each.get(kind, 0) * (info & 0xFFFF)
 
     def _string(self, text: str) -> Iterable[int]:
@@ -52,11 +57,22 @@ class Btf:
         while (at := self._strings.find(needle, at + 1)) >= 0:
             yield at + 1
 
-    def _struct(self, name: str) -> int:
+    def _named(self, types: dict[int, int], name: str) -> int:
         for offset in self._string(name):
-            if offset in self._by_name:
-                return self._by_name[offset]
-        raise KeyError(f"struct {name}")
+            if offset in types:
+                return types[offset]
+        raise KeyError(name)
+
+    def _struct(self, name: str) -> int:
+        return self._named(self._by_name, name)
+
+    def struct_id(self, name: str) -> int:
+        """Type id of a struct. KeyError if there is none."""
+        return bisect.bisect_left(self._at, self._struct(name), 1)
+
+    def function_id(self, name: str) -> int:
+        """Type id of a function of the kernel. KeyError if there is none."""
+        return bisect.bisect_left(self._at, self._named(self._functions, name), 1)
 
     def _members(self, at: int) -> Iterable[tuple[int, int, int]]:
         """(name offset, type id, byte offset) of each member of the structure at this offset."""
@@ -116,6 +132,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "file": ("private_data", "f_inode"),
     "inode": ("i_mode", "i_ino"),
     "socket": ("type", "sk"),
+    "hlist_head": ("first",),
     "sock": ("sk_err",),
     "inet_sock": ("inet_sport",),
     "sock_common": (
@@ -135,8 +152,6 @@ def defines(btf: Btf) -> dict[str, int]:
     wanted = ((name, member) for name, members in NEEDED.items() for member in members)
     found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, member in wanted}
     found["SIZE_upid"] = btf.size("upid")
-    if found["OFFSET_fdtable_fd"] != found["OFFSET_fdtable_max_fds"] + 8:
-        raise KeyError("struct fdtable: fd does not follow max_fds")
     try:
         found["OFFSET_file_f_ref"] = btf.offset("file", "f_ref")
     except KeyError:
@@ -144,6 +159,22 @@ def defines(btf: Btf) -> dict[str, int]:
     return found
 
 
-def running_kernel() -> dict[str, int]:
-    """`defines` of the kernel that runs."""
-    return defines(Btf(VMLINUX.read_bytes()))
+# Read by plain loads where the kernel has this function, which tells its verifier the type behind an address.
+CAST = "bpf_rdonly_cast"
+CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket")
+
+
+def cast_defines(btf: Btf) -> dict[str, int]:
+    """The KFUNC_* and BTF_ID_* macros, ids of types in the kernel's BTF. KeyError: this kernel can't cast."""
+    found = {f"KFUNC_{CAST}": btf.function_id(CAST)}
+    return found | {f"BTF_ID_{name}": btf.struct_id(name) for name in CAST_TO}
+
+
+def running_kernel(*, cast: bool) -> dict[str, int]:
+    """`defines` of the kernel that runs; `cast`: and `cast_defines`, if it can."""
+    btf = Btf(VMLINUX.read_bytes())
+    found = defines(btf)
+    if cast:
+        with contextlib.suppress(KeyError):
+            found |= cast_defines(btf)
+    return found

@@ -15,13 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoinstr.attach.image import Image, Map, Program
+from autoinstr.attach.image import KFUNC, Image, Map, Program
 from autoinstr.errors import AutoinstrError
 
 COMPILE_SECONDS = 120
 
 LOAD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 PSEUDO_MAP_FD = 1  # in its source register: the value is a map's descriptor
+CALL = 0x85  # BPF_JMP | BPF_CALL
+PSEUDO_KFUNC_CALL = 2  # in its source register: the value is a BTF id
 
 INSTALL_BCC = (
     "install the distribution's package (Debian, Ubuntu: python3-bpfcc; Fedora: python3-bcc) and make the virtual "
@@ -88,7 +90,7 @@ def main() -> int:
 
 
 def relocatable(name: str, instructions: bytes, maps: dict[int, str]) -> Program:
-    """A program as bcc made it, with the descriptors of its own maps taken out again."""
+    """A program as bcc made it, with the descriptors of its own maps taken out again, and calls of kernel functions."""
     code = bytearray(instructions)
     relocations = []
     for at in range(0, len(code), 8):
@@ -96,4 +98,6 @@ def relocatable(name: str, instructions: bytes, maps: dict[int, str]) -> Program
         if operation == LOAD_IMM64 and registers >> 4 == PSEUDO_MAP_FD:
             relocations.append((at // 8, maps[value]))
             struct.pack_into("<i", code, at + 4, 0)
+        elif operation == CALL and registers == 0 and value & KFUNC:
+            struct.pack_into("<BBhi", code, at, CALL, PSEUDO_KFUNC_CALL << 4, 0, value & ~KFUNC)
     return Program(name, bytes(code), tuple(relocations))

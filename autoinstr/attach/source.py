@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from autoinstr.attach.image import KFUNC
 from autoinstr.attach.limits import PAGE, Limits
 from autoinstr.capture.abi import EXCHANGE
 
@@ -63,6 +64,7 @@ def flags(
         "MAX_AGGREGATES": limits.aggregates,
         "WAKE_EVERY": limits.wake_every(EXCHANGE.itemsize),
         "MARKER_FD": f"{MARKER_FD}U",
+        "KFUNC": KFUNC,
         "PROBE_COPIES": copies,
     }
     defined = [f"-D{name}={value}" for name, value in values.items()]
