@@ -1,4 +1,4 @@
-"""The short score, inside the guest: real servers, requests of a known truth, and what the agent told of them.
+"""A short score, inside the guest: real servers, requests of a known truth, and what the agent told of them.
 
 In: the folder of the run, with Go's server in it. Out: `result.json` there, and on standard output a line a step.
 Every span is held against the truth one to one; the counts of the metrics too, also of the time in which the agent was
@@ -10,34 +10,30 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import Pipe
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "e2e"))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score")]
 
-import load  # noqa: E402
-import servers  # noqa: E402
+import servers  # noqa: E402 - found by the line above
+import shapes  # noqa: E402
 from agent import PROGRAM, Agent  # noqa: E402
-from servers import NGINX, SERVERS, Running  # noqa: E402
-from truth import Expected, compare  # noqa: E402
+from cells import Cell  # noqa: E402
+from comparison import compare, wrong_counts  # noqa: E402
+from generator import Caller, Made, Place, request_bytes  # noqa: E402
+from servers import FRONT, SERVERS, Running  # noqa: E402
+from watch import LOST, Counts, counted  # noqa: E402
 
-CONNECTIONS = 2
-KEPT, SPLIT, PIPELINED, STOPPED = 61, 3, 29, 151  # requests of each shape, for each server
+SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
 RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
-STATUSES = (200, 204, 404, 503)  # what nginx answers by itself without closing the connection
-COUNT = re.compile(r"^http_server_request_duration_seconds_count\{(.*)\} ([\d.]+)$", re.MULTILINE)
-LABEL = re.compile(r'(\w+)="([^"]*)"')
-LOST = re.compile(r'autoinstr_lost_total\{loss="(\w+)"\} ([\d.]+)')
 SETTLE_WITHIN = 60.0
 
 _begun = time.monotonic()
@@ -48,108 +44,66 @@ def say(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Target:
-    service: str  # as the agent should name it
+class Row:
+    """A watched server. nginx is a client as well: what it does not answer by itself, it asks of one behind it."""
+
+    name: str
     running: Running
-    prefix: str = ""
+    behind: Running | None = None
 
-    def path(self, shape: str, number: int) -> str:
-        status = STATUSES[number % len(STATUSES)]
-        return f"{self.prefix}/s/{status}/b/{number}/{shape}-{self.running.server.name}-{number}"
-
-    def paths(self, shape: str, count: int) -> list[str]:
-        return [self.path(shape, number) for number in range(count)]
+    def caller(self, shape: str) -> Caller:
+        behind = self.behind.port if self.behind else None
+        place = Place("http", self.running.address, self.running.port, own="/b/3/", behind=behind)
+        return Caller(place, f"{self.name}.{shape}", 0.0, Pipe()[0])  # nobody is there to take orders
 
 
-def start(folder: Path) -> list[Target]:
+def start(folder: Path) -> list[Row]:
     """Each in its own folder; Go's is compiled outside, since here that would take minutes."""
     known = {server.name: server for server in SERVERS}
     go = replace(known["go"], command=(str(folder / "go-server"), "{port}"), build=(), needs=())
-    words = {"node": 9, "gunicorn-unix": folder}  # nobody asks for what is behind nginx
-    targets = [
-        Target("nginx", servers.launch(NGINX, Path("/tmp/score/nginx"), **words), "/return"),
-        Target("threading_http", servers.launch(known["http-server"], Path("/tmp/score/python"))),
-        Target("go-server", servers.launch(go, Path("/tmp/score/go"))),
+
+    def launch(server: servers.Server, name: str, **words: int) -> Running:
+        return servers.wait_up(servers.launch(server, Path("/tmp/score") / name, **words))
+
+    behind = launch(go, "behind")
+    return [
+        Row("nginx", launch(FRONT, "nginx", node=behind.port), behind),
+        Row("python", launch(known["http-server"], "python")),
+        Row("go", launch(go, "go")),
     ]
-    for target in targets:
-        servers.wait_up(target.running)
-    return targets
 
 
-def kept(target: Target) -> list[Expected]:
-    """Requests over kept connections; those that read bodies get bodies and chunks in both directions."""
-    work = load.plans("kept-" + target.running.server.name, KEPT)
-    if target.prefix:
-        work = [load.Plan(path) for path in target.paths("kept", KEPT)]
-    return load.run(lambda: servers.connect(target.running), work, at_once=CONNECTIONS)
-
-
-def split(target: Target) -> list[Expected]:
+def split(caller: Caller) -> None:
     """Every byte of a request in a segment of its own."""
-    told = []
-    with servers.connect(target.running) as sock:
-        stream = sock.makefile("rb")
-        for path in target.paths("split", SPLIT):
-            for byte in request(path):
-                sock.sendall(bytes((byte,)))
-            told.append(response(stream, path))
-    return told
+    wire = caller.connect()
+    for number in range(SPLIT):
+        plan = caller.plan("POST", size=number, body=b"y" * number)
+        begun = wire.send(*(bytes((byte,)) for byte in request_bytes(plan)))
+        caller.note(plan, wire, begun, wire.response(plan.method))
+    wire.close()
 
 
-def pipelined(target: Target) -> list[Expected]:
-    """All requests at once, cut where a segment ends."""
-    paths = target.paths("pipelined", PIPELINED)
-    with servers.connect(target.running) as sock:
-        sock.sendall(b"".join(map(request, paths)))
-        stream = sock.makefile("rb")
-        return [response(stream, path) for path in paths]
+def stopped(caller: Caller) -> None:
+    """While nobody reads the ring."""
+    caller.ask_all([caller.plan(size=size) for size in (3, 40) * (STOPPED // 2)])
 
 
-def stopped(target: Target) -> list[Expected]:
-    """While nobody reads the ring: a span may be missing, a count may not."""
-    work = [load.Plan(path) for path in target.paths("stopped", STOPPED)]
-    made = load.run(lambda: servers.connect(target.running), work, at_once=CONNECTIONS)
-    return [replace(expected, optional=True) for expected in made]
+PLAYED: dict[str, Callable[[Caller], None]] = {
+    "keep-alive": shapes.keep_alive,
+    "splits": split,
+    "pipelined": shapes.pipelined,
+    "errors": shapes.errors,
+}
 
 
-def request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: score.test\r\nUser-Agent: {'x' * (len(path) % 7)}\r\n\r\n".encode()
-
-
-def response(stream: socket.SocketIO, path: str) -> Expected:
-    status = int(stream.readline().split()[1])
-    size = 0
-    while line := stream.readline().strip():
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            size = int(value)
-    read = len(stream.read(size))
-    assert read == size, f"{path}: {read} of {size} bytes came"
-    return Expected(path, status=status, response_size=size)
-
-
-Shape = Callable[[Target], list[Expected]]
-SHAPES: dict[str, Shape] = {"keep-alive": kept, "splits": split, "pipelined": pipelined}
-
-
-def drive(shape: str, play: Shape, targets: list[Target]) -> list[Expected]:
-    truth = [replace(told, server_port=target.running.port) for target in targets for told in play(target)]
-    say(f"{shape}: {len(truth)} requests")
-    return truth
-
-
-Counts = Counter[tuple[str, str, str]]  # by service, method and status
-
-
-def metrics(port: int) -> tuple[Counts, dict[str, int]]:
-    """Requests counted; losses by name."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    counts: Counts = Counter()
-    for labels, count in COUNT.findall(text):
-        of = dict(LABEL.findall(labels))
-        counts[of["job"], of["http_request_method"], of.get("http_response_status_code", "")] += int(float(count))
-    return counts, {name: int(float(lost)) for name, lost in LOST.findall(text) if float(lost)}
+def drive(shape: str, play: Callable[[Caller], None], rows: list[Row]) -> list[Made]:
+    made = []
+    for row in rows:
+        caller = row.caller(shape)
+        play(caller)
+        made += caller.made
+    say(f"{shape}: {len(made)} requests")
+    return made
 
 
 def check() -> dict[str, object]:
@@ -157,46 +111,50 @@ def check() -> dict[str, object]:
     return dict(json.loads(done.stdout)) if done.stdout else {"ok": False, "checks": [], "said": done.stderr}
 
 
+def settle(page: int, due: int) -> tuple[Counts, dict[str, int]]:
+    """What was counted and lost, once all is, or late."""
+    end = time.monotonic() + SETTLE_WITHIN
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        counts = counted(text)
+        if counts.total() >= due or time.monotonic() > end:
+            return counts, {name: int(count) for name, count in LOST.findall(text) if int(count)}
+        time.sleep(1)
+
+
 def score(folder: Path) -> dict[str, object]:
     found = check()
     say(f"autoinstr check: {'ok' if found['ok'] else 'FAILED'}")
-    targets = start(folder)
-    ports = ",".join(str(target.running.port) for target in targets)
-    exposed = servers.free_port()
-    agent = Agent(
-        *("--port", ports, "--ring-size", RING, "--prometheus-port", exposed), exports=("console", "prometheus")
-    ).wait_ready()
+    rows, page = start(folder), servers.free_port()
+    flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
+    agent = Agent(*flags, exports=("console", "prometheus")).wait_ready()
     say(f"agent ready after {agent.ready_after:.0f} s")
-    truth = [told for shape, play in SHAPES.items() for told in drive(shape, play, targets)]
-    agent.wait_for(lambda spans: len(spans) >= len(truth), SETTLE_WITHIN)  # the ring is empty; what lacks is said below
+    made = [one for shape, play in PLAYED.items() for one in drive(shape, play, rows)]
+    settle(page, len(made))
     os.kill(agent.pid, signal.SIGSTOP)
-    truth += drive("kill -STOP", stopped, targets)
+    late = drive("stopped", stopped, rows)
     os.kill(agent.pid, signal.SIGCONT)
-    services = {target.running.port: target.service for target in targets}
-    wanted = Counter((services[told.server_port], told.method, str(told.status)) for told in truth)
-    end = time.monotonic() + SETTLE_WITHIN
-    while (told := metrics(exposed))[0] != wanted and time.monotonic() < end:
-        time.sleep(1)
-    counts, losses = told
-    complaints = compare(truth, agent.stop())
-    complaints += [
-        f"counted {counts[kind]} of {wanted[kind]}: {' '.join(kind)}"
-        for kind in wanted | counts
-        if counts[kind] != wanted[kind]
-    ]
-    if not losses.get("ring_full"):
+    counts, lost = settle(page, len(made) + len(late))
+    # a span may be missing when the ring was full, a count may not
+    spared = [replace(one, expected=replace(one.expected, optional=True)) for one in late]
+    cell = compare(Cell("all", "server", "http", "all"), [*made, *spared], agent.stop(), counts)
+    complaints = [] if cell.right else cell.complaints
+    complaints += wrong_counts([one.expected for one in (*made, *late)], counts)
+    if not lost.get("ring_full"):
         complaints.append("the ring was meant to overflow, and did not")
-    for target in targets:
-        target.running.stop()
-    say(f"{len(truth)} requests, {len(complaints)} complaints, lost: {losses}")
+    for row in rows:
+        for running in (row.running, row.behind):
+            if running:
+                running.stop()
+    say(f"{cell.requests} requests, {'all right' if not complaints else 'WRONG'}, lost: {lost}")
     return {
         "release": platform.release(),
-        "machine": platform.machine(),
         "check": found,
-        "requests": len(truth),
-        "counted": sum(counts.values()),
+        "cell": cell.as_json(),
+        "counted": counts.total(),
         "complaints": complaints,
-        "losses": losses,
+        "lost": lost,
         "ready_after": agent.ready_after,
         "stderr": agent.stderr,
     }

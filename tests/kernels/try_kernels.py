@@ -147,15 +147,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     rows = [("kernel", "release", "architecture", "requests", "counted", "wrong", "lost", "missing", "seconds")]
     for outcome in outcomes:
         found = outcome.result
-        lost = ", ".join(f"{name} {count}" for name, count in found.get("losses", {}).items())
+        lost = ", ".join(f"{name} {count}" for name, count in found.get("lost", {}).items())
+        cell = found.get("cell", {})
+        wrong = sum(cell.get(name, 0) for name in ("missing", "duplicated", "invented", "wrong", "wrong_peer"))
         rows.append(
             (
                 outcome.kernel.name,
                 found.get("release", "-"),
                 outcome.kernel.machine,
-                str(found.get("requests", "-")),
+                str(cell.get("requests", "-")),
                 str(found.get("counted", "-")),
-                str(len(outcome.complaints)),
+                str(wrong) if found else "-",
                 lost or "-",
                 ", ".join(outcome.kernel.lacks) or "-",
                 f"{outcome.seconds:.0f}",
