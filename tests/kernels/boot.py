@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import CACHE, STABLE, Missing, Suite, install, run
+from debian import CACHE, KEYRING, STABLE, Missing, Suite, install, run
 from kernels import ARCHITECTURES, Architecture, Kernel
 from userland import Userland
 
@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_cryptoapi", "ext4", "overlay", "9p")
 MODULES += ("9pnet_virtio",)
 MEMORY = "3G"
+COMPILED = "compiled"  # below a run's folder: the agent's cache, kept between runs as on any machine
 DIRECTORIES = ("bin", "dev", "hot", "lower", "modules", "new", "proc", "sys", "upper")
 
 
@@ -44,7 +45,8 @@ class Fetched:
 def fetch(kernel: Kernel) -> Fetched:
     """From Debian, or from what was fetched before."""
     architecture = ARCHITECTURES[kernel.machine]
-    install({"depmod": "kmod", "mke2fs": "e2fsprogs", architecture.emulator: architecture.package})
+    keyring = {str(KEYRING): "debian-archive-keyring"}
+    install({"depmod": "kmod", "mke2fs": "e2fsprogs", architecture.emulator: architecture.package, **keyring})
     suite = Suite(kernel.suite, architecture.debian)
     package = suite.newest(kernel.package)
     folder = CACHE / "kernels" / package
@@ -127,6 +129,7 @@ def boot(fetched: Fetched, userland: Userland, folder: Path, command: str) -> Gu
         "ROOT": "/dev/vdb" if userland.root else "host",
         "HOT": " ".join(map(str, userland.folders)),
         "WORK": str(folder),
+        "COMPILED": str(folder / COMPILED),
         "COMMAND": command,
     }
     (folder / "initrd").write_bytes(initrd(fetched, settings))

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "kernels"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -25,10 +26,10 @@ class Missing(Exception):  # noqa: N818 - says what the machine or the network l
     """This machine or its network can't provide what is needed."""
 
 
-def run(*command: str | Path, **options: object) -> str:
+def run(*command: str | Path, **options: Any) -> str:
     """Its standard output. Missing, with its last words, if it fails."""
     try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
     except OSError as error:
         raise Missing(f"{command[0]}: {error.strerror}") from error
     if done.returncode:
@@ -47,9 +48,7 @@ def install(programs: dict[str, str]) -> None:
 
 
 def there(program: str) -> bool:
-    return (
-        bool(shutil.which(program, path="/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin")) or Path(program).is_file()
-    )
+    return bool(shutil.which(program, path=PATH)) or Path(program).is_file()
 
 
 def mirror() -> str:
@@ -72,7 +71,7 @@ class Suite:
             *("-o", "Dir::Etc::preferencesparts=/dev/null", "-o", f"Dir::State={self.folder}/state"),
             *("-o", f"Dir::State::status={self.folder}/status", "-o", f"Dir::Cache={self.folder}/cache"),
             *("-o", f"APT::Architecture={architecture}", "-o", f"APT::Architectures::={architecture}"),
-            *("-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"),
+            *("-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any"),
         ]
         if (self.folder / "updated").exists():
             return

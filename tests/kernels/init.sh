@@ -4,7 +4,7 @@
 # reads by the thousand comes from an image as well, since each look at a file over 9p takes a millisecond here.
 /bin/busybox --install -s /bin
 export PATH=/bin
-. /settings # ROOT, HOT, WORK, COMMAND
+. /settings # ROOT, HOT, WORK, COMPILED, COMMAND
 
 die() { echo "init: $*"; echo o >/proc/sysrq-trigger; sleep 60; }
 
@@ -27,6 +27,8 @@ for folder in $HOT; do
 done
 mkdir -p "/new$WORK" /new/proc /new/sys /new/dev
 mount -t 9p -o "$nine,cache=none" work "/new$WORK" || die "no place for results"
+mkdir -p /new/var/cache/autoinstr
+mount -o bind "/new$COMPILED" /new/var/cache/autoinstr
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts

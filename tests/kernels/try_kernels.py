@@ -9,9 +9,9 @@ the agent told anything but the truth on one of them. What was fetched stays in 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
-import shutil
 import sys
 import threading
 import time
@@ -66,7 +66,6 @@ def prepare(kernels: Sequence[Kernel]) -> tuple[dict[str, boot.Fetched], dict[st
     """All that has to be fetched or built, one after the other. Missing if that can't be."""
     if os.geteuid() != 0:
         raise Missing("needs root: the guest sees this machine's files as it does")
-    CACHE.mkdir(parents=True, exist_ok=True)
     install({"go": "golang-go", "nginx": "nginx-light"})
     fetched = {}
     for kernel in kernels:
@@ -84,8 +83,10 @@ def play(fetched: boot.Fetched, place: Userland) -> Outcome:
     """One kernel, from power-on to the result."""
     outcome = Outcome(fetched.kernel)
     folder = CACHE / "runs" / fetched.kernel.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    (folder / boot.COMPILED).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.is_file():
+            old.unlink()
     build_go(fetched.kernel, folder / "go-server")
     begun = time.monotonic()
     guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder}")
@@ -138,9 +139,12 @@ def judge(kernel: Kernel, check: dict[str, Any]) -> list[str]:
 
 def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE) -> list[Outcome]:
     """Missing if this machine or its network can't provide what is needed."""
-    fetched, places = prepare(kernels)
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda kernel: play(fetched[kernel.name], places[kernel.machine]), kernels))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a guest reads the images that another run would make anew
+        fetched, places = prepare(kernels)
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(lambda kernel: play(fetched[kernel.name], places[kernel.machine]), kernels))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
