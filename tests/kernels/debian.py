@@ -33,7 +33,7 @@ def run(*command: str | Path, **options: Any) -> str:
     except OSError as error:
         raise Missing(f"{command[0]}: {error.strerror}") from error
     if done.returncode:
-        raise Missing(f"{' '.join(map(str, command))} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise Missing(f"{command[0]} ... {command[-1]} failed: {(done.stdout + done.stderr)[-2000:].strip()}")
     return str(done.stdout)
 
 

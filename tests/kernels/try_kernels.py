@@ -64,8 +64,6 @@ def chosen(names: str) -> list[Kernel]:
 
 def prepare(kernels: Sequence[Kernel]) -> tuple[dict[str, boot.Fetched], dict[str, Userland]]:
     """All that has to be fetched or built, one after the other. Missing if that can't be."""
-    if os.geteuid() != 0:
-        raise Missing("needs root: the guest sees this machine's files as it does")
     install({"go": "golang-go", "nginx": "nginx-light"})
     fetched = {}
     for kernel in kernels:
@@ -139,6 +137,8 @@ def judge(kernel: Kernel, check: dict[str, Any]) -> list[str]:
 
 def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE) -> list[Outcome]:
     """Missing if this machine or its network can't provide what is needed."""
+    if os.geteuid() != 0:
+        raise Missing("needs root: the guest sees this machine's files as it does")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a guest reads the images that another run would make anew
