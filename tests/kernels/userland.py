@@ -76,7 +76,7 @@ def foreign_root(machine: str) -> Path:
         print(f"==> making a Debian root for {machine}", flush=True)
         root = CACHE / f"root-{machine}"
         shutil.rmtree(root, ignore_errors=True)
-        for name in ("bin", "lib", "sbin"):
+        for name in ("bin", "lib", "lib64", "sbin"):
             (root / "usr" / name).mkdir(parents=True)
             (root / name).symlink_to(f"usr/{name}")
         Suite(STABLE, architecture.debian).unpack(PACKAGES, root, with_dependencies=True)
