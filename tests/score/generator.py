@@ -28,7 +28,11 @@ Times = tuple[int, int]
 
 
 class UnableError(Exception):
-    """This server or client can't do what the shape is about; says why."""
+    """This server or client can't do what the shape is about; says why, and what was made all the same."""
+
+    def __init__(self, why: str, made: Sequence[Made] = ()) -> None:
+        super().__init__(why)
+        self.made = made
 
 
 class GoneError(Exception):

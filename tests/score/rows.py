@@ -159,7 +159,7 @@ class ServerRow:
         finally:
             end(process)
         if what == "unable":
-            raise UnableError(content[0])
+            raise UnableError(*content)
         return content
 
 

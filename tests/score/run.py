@@ -27,10 +27,10 @@ from generator import Made, UnableError  # noqa: E402
 from rows import BrokenError, ClientRow, ServerRow, all_rows  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from truth import path_of  # noqa: E402
-from watch import Watch  # noqa: E402
+from watch import TOLD_WITHIN, Watch  # noqa: E402
 
 Row = ServerRow | ClientRow
-SHORT_ROWS = ("nginx", "go", "uvicorn", "requests")
+SHORT_ROWS = ("nginx", "uvicorn", "requests")
 SHORT_SECONDS = 0.5
 
 
@@ -53,23 +53,32 @@ class Part:
                 watch.start()
             for shape in self._shapes:
                 self._play(watch, shape)
-        finally:
             watch.stop()
+        except AssertionError as error:  # the agent did not start, answer or end as it should: no cell of it is right
+            for name in self.cells:
+                self._break(name, error)
+        finally:
+            watch.kill()
         for name, cell in self.cells.items():
             yield compare(cell, self._made[name], self._told_of(watch, name), self._counts[name]) if cell.ran else cell
 
     def _id(self, shape: str) -> str:
-        return f"{self._row.name}.{self._row.kind[0]}.{shape}"
+        return f"{self._row.name}.{self._row.kind[0]}.{self._row.transport}.{shape}"
+
+    def _break(self, shape: str, error: Exception) -> None:
+        print(error, file=sys.stderr)
+        cell = self.cells[shape]
+        cell.reason, cell.broken = str(error).strip().splitlines()[-1], True
 
     def _play(self, watch: Watch, shape: Shape) -> None:
-        cell, begun = self.cells[shape.name], time.monotonic()
+        cell, begun, made = self.cells[shape.name], time.monotonic(), []
         try:
             made = self._row.play(shape, self._id(shape.name), self._seconds, watch.start)
         except UnableError as error:
-            cell.reason, made = str(error), []
-        except (BrokenError, AssertionError) as error:
-            cell.reason, cell.broken, made = str(error).strip().splitlines()[-1], True, []
-            print(error, file=sys.stderr)
+            cell.reason, made = str(error), list(error.made)
+        except BrokenError as error:
+            self._break(shape.name, error)
+            time.sleep(TOLD_WITHIN)  # whatever it made is not to be taken for the next cell's
         self._made[shape.name] = made
         if watch.running:
             self._counts[shape.name], lost = watch.settle(made)

@@ -19,6 +19,7 @@ from otlp_receiver import OtlpReceiver, attributes
 from truth import CLIENT, SERVER, path_of
 
 TOLD_WITHIN = 6.0
+LOOKS_EVERY = 1.0  # the agent does, at low rates, and a bit: by then it has told also what may or may not be told
 COUNT = re.compile(r"^http_(server|client)_request_duration_seconds_count\{(.*?)\} (\S+)", re.MULTILINE)
 LOST = re.compile(r'^autoinstr_lost_total\{loss="(.*?)"\} (\d+)', re.MULTILINE)
 LABELS = {name: re.compile(rf'{name}="(.*?)"') for name in ("http_request_method", "http_response_status_code")}
@@ -58,20 +59,24 @@ class Watch:
 
     def stop(self) -> None:
         """AssertionError: the agent did not end as it should."""
-        try:
-            if self._agent:
-                self._agent.stop()
-                self._take_spans()
-        finally:
-            if self._agent:
-                self._agent.kill()
-            self._backend.stop()
+        if self._agent:
+            self._agent.stop()
+            self._take_spans()
+
+    def kill(self) -> None:
+        """Whatever is left."""
+        if self._agent:
+            self._agent.kill()
+        self._backend.stop()
 
     def _text(self) -> str:
-        ended = self._agent.process.poll()
-        assert ended is None, f"the agent ended with status {ended}: {self._agent.stderr}"
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/metrics", timeout=10) as response:
-            return str(response.read().decode())
+        """AssertionError: the agent does not answer."""
+        assert self._agent
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/metrics", timeout=10) as response:
+                return str(response.read().decode())
+        except OSError as error:
+            raise AssertionError(f"{self._agent.stderr}\nno metrics from the agent: {error}") from error
 
     def _take_spans(self) -> None:
         messages = self._backend.traces
@@ -84,9 +89,14 @@ class Watch:
             self._read += 1
 
     def settle(self, made: Collection[Made]) -> tuple[Counts, Counter[str]]:
-        """Wait until all that must be told is, or that it is late. What was counted and lost since the last time."""
+        """Wait until all that must be told is, or that it is late. What was counted and lost since the last time.
+
+        AssertionError: the agent does not answer.
+        """
         due = [(one.expected.kind, one.expected.path) for one in made if not one.expected.optional]
         end = time.monotonic() + TOLD_WITHIN
+        if len(due) < len(made):
+            time.sleep(LOOKS_EVERY)
         while True:
             counts = counted(text := self._text()) - self._last
             self._take_spans()

@@ -3,8 +3,8 @@ echo up
 read -r _
 failed=0
 while read -r method url bytes kind; do
-    # microseconds since its start: when it was about to send, and when it was done
-    set -- -s -S -o /dev/null -w '%{time_pretransfer} %{time_total}'
+    # seconds since its start: when it was connected, and when it was done
+    set -- -s -S -o /dev/null -w '%{time_connect} %{time_total}'
     if [ "$method" = HEAD ]; then set -- "$@" -I; else set -- "$@" -X "$method"; fi
     if [ "$bytes" != 0 ]; then
         [ "$kind" = chunked ] && set -- "$@" -H "Transfer-Encoding: chunked"

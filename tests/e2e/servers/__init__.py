@@ -80,6 +80,7 @@ def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
 GUNICORN = (
     *("{bin}/gunicorn", "--chdir", "{here}", "--access-logfile", "{folder}/access.log"),
     *("--access-logformat", "%(m)s %(U)s %(s)s", "--log-level", "warning", "--no-control-socket"),
+    *("--keep-alive", "30"),  # longer than an agent takes to start
 )
 
 

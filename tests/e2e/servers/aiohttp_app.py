@@ -28,6 +28,6 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return response
 
 
-app = web.Application()
+app = web.Application(client_max_size=1 << 30)
 app.router.add_route("*", "/{rest:.*}", answer)
 web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
