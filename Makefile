@@ -5,9 +5,11 @@ PYTHON := .venv/bin/python
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 # more arguments for the command: make test ARGS="-k http1 -x"
 ARGS ?=
+# of `make kernels`: some of those in tests/kernels/kernels.py; all without it
+KERNELS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench wheel clean
+.PHONY: help install demo test score lint bench kernels wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
 bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: and what became worse)
 	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
 	@$(if $(COMPARE),$(PYTHON) tests/bench/compare.py $(COMPARE) bench.json)
+
+kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64, emulated (KERNELS=5.10,7 picks)
+	@$(ROOT) $(PYTHON) tests/kernels/try_kernels.py --kernels "$(KERNELS)" $(ARGS)
 
 wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
 	@$(PYTHON) -m build --outdir dist .

@@ -11,7 +11,7 @@ import os
 import platform
 import struct
 
-_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+from autoinstr.bpf_call import SYSCALL
 
 _MAP_CREATE = 0
 _PROG_LOAD = 5
@@ -25,7 +25,7 @@ _EMPTY_PROGRAM = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 def _bpf(command: int, attributes: bytes) -> int:
     """A new file descriptor."""
-    number = _SYSCALL.get(platform.machine())
+    number = SYSCALL.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"bpf(2) on {platform.machine()} is not known to autoinstr")
     library = ctypes.CDLL(None, use_errno=True)

@@ -14,10 +14,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoinstr.cli import bpf_trial
 from autoinstr.errors import AutoinstrError
+
+if TYPE_CHECKING:
+    from autoinstr.attach.btf import Btf
 
 KERNEL = (5, 10)
 TRACEPOINTS = (
@@ -155,6 +160,54 @@ def check_btf() -> Finding:
         True,
         "where the kernel keeps addresses and states of sockets is not known",
         "use a kernel with CONFIG_DEBUG_INFO_BTF (all large distributions since 2021); in a container mount /sys",
+    )
+
+
+@cache
+def kernel_types() -> Btf | None:
+    """The kernel's BTF; None if it can't be had, which `check_btf` tells."""
+    from autoinstr.attach.btf import VMLINUX, Btf  # noqa: PLC0415 - its package imports numpy
+
+    try:
+        return Btf(VMLINUX.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def kernel_has(struct: str, member: str = "") -> bool:
+    """Does the kernel know this structure, with this member? No if that can't be told."""
+    types = kernel_types()
+    try:
+        found = types and (types.offset(struct, member) if member else types.size(struct))
+    except KeyError:
+        return False
+    return found is not None
+
+
+def check_skipped_runs() -> Finding:
+    """Linux 5.12: how often a program was not run, since one of its own was being run there."""
+    if kernel_has("bpf_prog_info", "recursion_misses"):
+        return Finding("skipped runs", "ok", "runs of eBPF programs that the kernel skips are counted")
+    return Finding(
+        "skipped runs",
+        "missing",
+        "this kernel does not count runs of eBPF programs that it skips",
+        cost="autoinstr.lost has no probe_missed; nothing goes missing, since kernels before 6.2 skip none of ours",
+        remedy="use Linux 5.12 or newer",
+    )
+
+
+def check_map_memory() -> Finding:
+    """Linux 5.11: memory of maps belongs to the control group, before that to what a user may lock."""
+    if not kernel_has("bpf_map_memory"):
+        return Finding("map memory", "ok", "eBPF maps count for the control group")
+    return Finding(
+        "map memory",
+        "missing",
+        "eBPF maps count as locked memory (RLIMIT_MEMLOCK), not for the control group",
+        cost="`run` lifts that limit, which takes root or CAP_SYS_RESOURCE; a control group's memory limit does not"
+        " see the maps",
+        remedy="use Linux 5.11 or newer; without CAP_SYS_RESOURCE set `ulimit -l 65536` before",
     )
 
 
@@ -310,6 +363,8 @@ QUESTIONS: tuple[Callable[[], Finding], ...] = (
     check_lockdown,
     check_pid_namespace,
     check_other_processes,
+    check_skipped_runs,
+    check_map_memory,
     check_uprobes,
     check_cgroup,
     check_unprivileged,

@@ -226,6 +226,15 @@ class TestCheck:
         assert host.check_lockdown("none [integrity] confidentiality").state == "ok"
         assert host.check_lockdown("none integrity [confidentiality]").fatal
 
+    def test_what_an_old_kernel_lacks_is_named_with_its_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(host, "kernel_has", lambda struct, *_: struct == "bpf_map_memory")  # Linux 5.10
+        for found in (host.check_skipped_runs(), host.check_map_memory()):
+            assert found.state == "missing"
+            assert not found.fatal
+            assert found.cost
+        monkeypatch.setattr(host, "kernel_has", lambda struct, *_: struct == "bpf_prog_info")  # Linux 5.12
+        assert host.check_skipped_runs().state == host.check_map_memory().state == "ok"
+
     def test_bcc_missing_says_how_to_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         failed = subprocess.CompletedProcess([], 1, "", "Traceback\nModuleNotFoundError: No module named 'bcc'")
         monkeypatch.setattr(host, "_python", lambda *_: failed)

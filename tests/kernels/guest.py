@@ -1,0 +1,165 @@
+"""A short score, inside the guest: real servers, requests of a known truth, and what the agent told of them.
+
+In: the folder of the run, with Go's server in it. Out: `result.json` there, and on standard output a line a step.
+Every span is held against the truth one to one; the counts of the metrics too, also of the time in which the agent was
+stopped and its ring overflowed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score")]
+
+import servers  # noqa: E402 - found by the line above
+import shapes  # noqa: E402
+from agent import PROGRAM, Agent  # noqa: E402
+from cells import Cell  # noqa: E402
+from comparison import compare, wrong_counts  # noqa: E402
+from generator import Caller, Made, Place, request_bytes  # noqa: E402
+from servers import FRONT, SERVERS, Running  # noqa: E402
+from watch import LOST, Counts, counted  # noqa: E402
+
+SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
+RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
+SETTLE_WITHIN = 60.0
+
+_begun = time.monotonic()
+
+
+def say(text: str) -> None:
+    print(f"{time.monotonic() - _begun:5.0f} s  {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A watched server. nginx is a client as well: what it does not answer by itself, it asks of one behind it."""
+
+    name: str
+    running: Running
+    behind: Running | None = None
+
+    def caller(self, shape: str) -> Caller:
+        behind = self.behind.port if self.behind else None
+        place = Place("http", self.running.address, self.running.port, own="/b/3/", behind=behind)
+        return Caller(place, f"{self.name}.{shape}", 0.0, Pipe()[0])  # nobody is there to take orders
+
+
+def start(folder: Path) -> list[Row]:
+    """Each in its own folder; Go's is compiled outside, since here that would take minutes."""
+    known = {server.name: server for server in SERVERS}
+    go = replace(known["go"], command=(str(folder / "go-server"), "{port}"), build=(), needs=())
+
+    def launch(server: servers.Server, name: str, **words: int) -> Running:
+        return servers.wait_up(servers.launch(server, Path("/tmp/score") / name, **words))
+
+    behind = launch(go, "behind")
+    return [
+        Row("nginx", launch(FRONT, "nginx", node=behind.port), behind),
+        Row("python", launch(known["http-server"], "python")),
+        Row("go", launch(go, "go")),
+    ]
+
+
+def split(caller: Caller) -> None:
+    """Every byte of a request in a segment of its own."""
+    wire = caller.connect()
+    for number in range(SPLIT):
+        plan = caller.plan("POST", size=number, body=b"y" * number)
+        begun = wire.send(*(bytes((byte,)) for byte in request_bytes(plan)))
+        caller.note(plan, wire, begun, wire.response(plan.method))
+    wire.close()
+
+
+def stopped(caller: Caller) -> None:
+    """While nobody reads the ring."""
+    caller.ask_all([caller.plan(size=size) for size in (3, 40) * (STOPPED // 2)])
+
+
+PLAYED: dict[str, Callable[[Caller], None]] = {
+    "keep-alive": shapes.keep_alive,
+    "splits": split,
+    "pipelined": shapes.pipelined,
+    "errors": shapes.errors,
+}
+
+
+def drive(shape: str, play: Callable[[Caller], None], rows: list[Row]) -> list[Made]:
+    made = []
+    for row in rows:
+        caller = row.caller(shape)
+        play(caller)
+        made += caller.made
+    say(f"{shape}: {len(made)} requests")
+    return made
+
+
+def check() -> dict[str, object]:
+    done = subprocess.run([PROGRAM, "check", "--json"], capture_output=True, text=True, check=False)
+    return dict(json.loads(done.stdout)) if done.stdout else {"ok": False, "checks": [], "said": done.stderr}
+
+
+def settle(page: int, due: int) -> tuple[Counts, dict[str, int]]:
+    """What was counted and lost, once all is, or late."""
+    end = time.monotonic() + SETTLE_WITHIN
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        counts = counted(text)
+        if counts.total() >= due or time.monotonic() > end:
+            return counts, {name: int(count) for name, count in LOST.findall(text) if int(count)}
+        time.sleep(1)
+
+
+def score(folder: Path) -> dict[str, object]:
+    found = check()
+    say(f"autoinstr check: {'ok' if found['ok'] else 'FAILED'}")
+    rows, page = start(folder), servers.free_port()
+    flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
+    agent = Agent(*flags, exports=("console", "prometheus")).wait_ready()
+    say(f"agent ready after {agent.ready_after:.0f} s")
+    made = [one for shape, play in PLAYED.items() for one in drive(shape, play, rows)]
+    settle(page, len(made))
+    os.kill(agent.pid, signal.SIGSTOP)
+    late = drive("stopped", stopped, rows)
+    os.kill(agent.pid, signal.SIGCONT)
+    counts, lost = settle(page, len(made) + len(late))
+    # a span may be missing when the ring was full, a count may not
+    spared = [replace(one, expected=replace(one.expected, optional=True)) for one in late]
+    cell = compare(Cell("all", "server", "http", "all"), [*made, *spared], agent.stop(), counts)
+    complaints = [] if cell.right else cell.complaints
+    complaints += wrong_counts([one.expected for one in (*made, *late)], counts)
+    if not lost.get("ring_full"):
+        complaints.append("the ring was meant to overflow, and did not")
+    for row in rows:
+        for running in (row.running, row.behind):
+            if running:
+                running.stop()
+    say(f"{cell.requests} requests, {'all right' if not complaints else 'WRONG'}, lost: {lost}")
+    return {
+        "release": platform.release(),
+        "check": found,
+        "cell": cell.as_json(),
+        "counted": counts.total(),
+        "complaints": complaints,
+        "lost": lost,
+        "ready_after": agent.ready_after,
+        "stderr": agent.stderr,
+    }
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    (place / "result.json").write_text(json.dumps(score(place), indent=1))
