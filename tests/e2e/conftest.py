@@ -15,7 +15,13 @@ from puppet import Puppet
 HERE = Path(__file__).resolve().parent
 # Other tests of this folder say themselves what they need of the machine.
 NEED_KERNEL = (
-    *("test_bench", "test_servers", "test_clients", "test_torture", "test_lifecycle", "test_exact", "test_score"),
+    "test_bench",
+    "test_clients",
+    "test_exact",
+    "test_lifecycle",
+    "test_score",
+    "test_servers",
+    "test_torture",
 )
 
 
