@@ -41,7 +41,7 @@ struct control {
 	__u32 pid_level;  /* depth of the agent's PID namespace */
 	__u64 pid_namespace;
 	__u32 agent; /* pid of the agent in its own namespace */
-	__u32 unused;
+	__u32 wake_every; /* exchanges after which the reader is woken */
 };
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
 
@@ -51,7 +51,7 @@ struct counters {
 };
 BPF_F_TABLE("array", u32, struct counters, counters, 1, BPF_F_MMAPABLE);
 
-BPF_RINGBUF_OUTPUT(exchanges, EXCHANGE_RING_PAGES);
+BPF_RINGBUF_OUTPUT(exchanges, 1); /* the loader gives it its size */
 BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 
 /* A connection: a socket, or the plaintext of a TLS session. The `slot` is the oldest request that has no complete response yet. */

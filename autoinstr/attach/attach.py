@@ -60,13 +60,13 @@ def bring_in(
     """Maps and programs in the kernel, the quickest that its verifier takes."""
     image = make_image(limits, duration_bounds, size_bounds, cast=True)
     try:
-        attached = load(image)
+        attached = load(image, limits)
     except AutoinstrError as error:
         plain = make_image(limits, duration_bounds, size_bounds, cast=False)
         if plain == image:
             raise
         log.debug("trying again without casts: %s", error)
-        image, attached = plain, load(plain)
+        image, attached = plain, load(plain, limits)
     begin_function_programs(image, attached)
     return attached
 

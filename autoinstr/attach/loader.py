@@ -15,7 +15,9 @@ import threading
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
+from autoinstr.attach.limits import Limits
 from autoinstr.bpf_call import BpfCommand, bpf
+from autoinstr.capture.abi import EXCHANGE
 from autoinstr.errors import AutoinstrError
 
 # program -> raw tracepoint; the system calls last, when all is in place
@@ -41,6 +43,7 @@ ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
 LOG_LINES = 15  # of the verifier's last words
 ROLES = (0, 2, 3)
+CONTROL = struct.Struct("<20xI")  # struct control in bpf/maps.h: what is known before anything runs
 
 
 @dataclass(slots=True)
@@ -55,8 +58,9 @@ class Attached:
 
     def by_probe(self) -> list[list[int]]:
         """Descriptors of the programs that are attached, a list a probe: its copies."""
-        names = ([probe + suffix for suffix in COPIES] for probe in PROBES)
-        return [[self.programs[name] for name in copies if name in self.programs] for copies in names]
+        names = [*([probe + suffix for suffix in COPIES] for probe in PROBES), *([name] for name in FUNCTION_PROBES)]
+        found = ([self.programs[name] for name in copies if name in self.programs] for copies in names)
+        return [programs for programs in found if programs]
 
     def function_program(self, name: str) -> int:
         """Descriptor of a program for functions; they are loaded while the agent starts. AutoinstrError if refused."""
@@ -88,7 +92,7 @@ def programs(copies: int) -> tuple[str, ...]:
     return (*STEPS, *FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
-def load(image: Image) -> Attached:
+def load(image: Image, limits: Limits) -> Attached:
     """Create maps and load programs; nothing is attached yet. AutoinstrError if the kernel refuses."""
     # Linux before 5.11 counts maps as locked memory
     with contextlib.suppress(ValueError, OSError):
@@ -96,12 +100,14 @@ def load(image: Image) -> Attached:
     attached = Attached()
     try:
         for one in image.maps:
-            attached.maps[one.name] = create_map(one)
+            size = limits.exchange_ring if one.name == "exchanges" else one.max_entries
+            attached.maps[one.name] = create_map(one, size)
         for program in image.programs:
             if program.name not in FUNCTION_PROBES:
                 attached.programs[program.name] = load_program(program, attached.maps, RAW_TRACEPOINT)
         for index, name in enumerate(STEPS):
             update(attached.maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
+        update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
         for role in ROLES:
             # where exchanges go that find the aggregate full, too
@@ -148,9 +154,9 @@ def attach_probes(attached: Attached) -> None:
         raise
 
 
-def create_map(one: Map) -> int:
+def create_map(one: Map, entries: int) -> int:
     """Its descriptor."""
-    sizes = (one.type, one.key_size, one.value_size, one.max_entries, one.flags)
+    sizes = (one.type, one.key_size, one.value_size, entries, one.flags)
     attributes = struct.pack("<IIIII8x16s", *sizes, one.name[:15].encode())
     try:
         return bpf(BpfCommand.MAP_CREATE, attributes)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from autoinstr.attach.image import KFUNC
 from autoinstr.attach.limits import PAGE, Limits
-from autoinstr.capture.abi import EXCHANGE
 
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 
@@ -57,14 +56,12 @@ def flags(
     """
     values = {
         **offsets,
-        "EXCHANGE_RING_PAGES": limits.exchange_ring // PAGE,
         "PROCESS_RING_PAGES": limits.process_ring // PAGE,
         "MAX_CONNECTIONS": limits.connections,
         "MAX_PIPELINED": limits.pipelined,
         "MAX_AGGREGATES": limits.aggregates,
         "MAX_TLS_THREADS": limits.tls_threads,
         "MAX_TLS_WORKS": limits.tls_works,
-        "WAKE_EVERY": limits.wake_every(EXCHANGE.itemsize),
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,
         "PROBE_COPIES": copies,

@@ -74,10 +74,11 @@ static __always_inline void send_exchange(struct exchange *x)
 {
 	__u32 zero = 0;
 	struct pace *p = pace.lookup(&zero);
+	struct control *c = control.lookup(&zero);
 	/* Wake the reader once in a third of the ring; it looks by itself now and then. Rough counting will do. */
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (p && ++p->sent >= WAKE_EVERY) {
+	if (p && c && ++p->sent >= c->wake_every) {
 		p->sent = 0;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
