@@ -41,7 +41,7 @@ def event(kind: ProcessKind, pid: int, parent: int = 0, *, port: int = 0, filena
     record = np.zeros(1, PROCESS)
     record["kind"], record["pid"], record["parent"], record["port"] = kind, pid, parent, port
     record["time"] = time.monotonic_ns()
-    record["filename"] = filename.encode()
+    record["filename"] = filename.encode() + b"\0of an earlier event"  # the ring's memory is used again and again
     data = args.replace(" ", "\0").encode() + b"\0"
     record["args"][0, : len(data)] = np.frombuffer(data, np.uint8)
     record["args_size"] = len(data)
@@ -230,6 +230,19 @@ class TestEvents:
         assert (target.service.name, target.command) == ("curl", ("curl", "http://x/"))
         assert discovery.on_process(event(ProcessKind.EXIT, gone)).removed == [gone]
         assert index(discovery, gone) == [0]
+
+    def test_exec_of_a_process_that_is_about_to_be_gone(self) -> None:
+        """A zombie has no executable any more, but still a state."""
+        discovery = make(Selection((Selector("--exe */true", exe=("*/true",)),)))
+        process = subprocess.Popen(["/bin/true"])
+        try:
+            wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"Z")
+            (target,) = discovery.on_process(
+                event(ProcessKind.EXEC, process.pid, filename="/bin/true", args="/bin/true")
+            ).added
+            assert target.service.name == "true"
+        finally:
+            process.wait()
 
     def test_fork_and_exit(self, spawn: Spawner) -> None:
         process, (port,) = spawn.script("shop.py", LISTEN)
