@@ -15,9 +15,18 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """The function that does the work of two others, where the file's code shows that there is one."""
+
+    symbols: tuple[str, str]
+    function: Function
+
+
+@dataclass(frozen=True, slots=True)
 class Library:
     """A library, wherever its functions are: a shared file of that name, or linked into an executable."""
 
     name: str
     functions: tuple[Function, ...]
-    shared: tuple[str, ...]  # how its shared files are called, as globs: for finding it before any process has it
+    inner: tuple[Inner, ...] = ()  # takes the place of the two, if a probe is cheaper there
+    shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it

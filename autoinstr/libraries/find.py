@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from autoinstr.elf import function_offsets
+from autoinstr.elf import cheaper_callee, function_offsets
 from autoinstr.libraries.base import Function, Library
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
@@ -54,8 +54,13 @@ def find(path: str, libraries: Iterable[Library]) -> Found | None:
         for library in libraries:
             offsets = function_offsets(descriptor, [function.symbol for function in library.functions])
             if offsets:
-                found = ((function, offsets.get(function.symbol)) for function in library.functions)
-                return Found(library, tuple((function, at) for function, at in found if at is not None))
+                found = [
+                    (function, offsets[function.symbol]) for function in library.functions if function.symbol in offsets
+                ]
+                for inner in library.inner:
+                    if (at := cheaper_callee(descriptor, *inner.symbols)) is not None:
+                        found = [one for one in found if one[0].symbol not in inner.symbols] + [(inner.function, at)]
+                return Found(library, tuple(found))
         return None
     finally:
         os.close(descriptor)

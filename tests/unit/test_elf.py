@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoinstr.elf import function_offsets
+from autoinstr.elf import cheaper_callee, function_offsets
 
 SOURCE = """
 int first(int x) { return x + 1; }
@@ -86,6 +87,50 @@ def test_anything_may_be_in_the_file(library: Path, at: int, noise: bytes) -> No
     path = library.with_name("broken")
     path.write_bytes(data)
     assert isinstance(offsets(path, "first", "calls"), dict)
+
+
+WRAPPERS = """
+.globl one, other, pushes, lonely
+inner: push %rbx
+    pop %rbx
+    ret
+helper: sub $8, %rsp
+    add $8, %rsp
+    ret
+one: sub $24, %rsp
+    call inner
+    call helper
+    add $24, %rsp
+    ret
+other: sub $8, %rsp
+    call inner
+    add $8, %rsp
+    ret
+lonely: sub $8, %rsp
+    call helper
+    add $8, %rsp
+    ret
+pushes: push %rbp
+    call inner
+    pop %rbp
+    ret
+"""
+
+
+@needs_gcc
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of x86-64")
+def test_the_function_that_two_have_in_common(tmp_path: Path) -> None:
+    names = ("inner", "helper", "one", "other", "lonely", "pushes")
+    types = "".join(f".type {name}, @function\n.size {name}, 32\n" for name in names)
+    (tmp_path / "a.s").write_text(WRAPPERS + types)
+    subprocess.run(["gcc", "-shared", "-o", tmp_path / "a.so", tmp_path / "a.s"], check=True)
+    inner = offsets(tmp_path / "a.so", "inner")["inner"]
+    descriptor = os.open(tmp_path / "a.so", os.O_RDONLY)
+    assert cheaper_callee(descriptor, "one", "other") == inner
+    assert cheaper_callee(descriptor, "one", "lonely") is None, "what they share is as dear as they are"
+    assert cheaper_callee(descriptor, "one", "pushes") is None, "one of the two is cheap itself"
+    assert cheaper_callee(descriptor, "one", "none") is None
+    os.close(descriptor)
 
 
 def test_what_is_no_elf_file(tmp_path: Path) -> None:
