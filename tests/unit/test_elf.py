@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -120,9 +121,8 @@ pushes: push %rbp
 @needs_gcc
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="of x86-64")
 def test_the_function_that_two_have_in_common(tmp_path: Path) -> None:
-    names = ("inner", "helper", "one", "other", "lonely", "pushes")
-    types = "".join(f".type {name}, @function\n.size {name}, 32\n" for name in names)
-    (tmp_path / "a.s").write_text(WRAPPERS + types)
+    source = re.sub(r"(\w+):((?:.*\n)+?    ret\n)", r".type \1, @function\n\1:\2.size \1, . - \1\n", WRAPPERS)
+    (tmp_path / "a.s").write_text(source)
     subprocess.run(["gcc", "-shared", "-o", tmp_path / "a.so", tmp_path / "a.s"], check=True)
     inner = offsets(tmp_path / "a.so", "inner")["inner"]
     descriptor = os.open(tmp_path / "a.so", os.O_RDONLY)
