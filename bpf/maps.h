@@ -170,7 +170,7 @@ struct work_owners {
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
-enum { STEP_LOOK, STEP_CHUNKS, STEP_FINISH, STEPS };
+enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FINISH, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
 

@@ -22,7 +22,7 @@
 #define NOWHERE ~0ULL
 #define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
 #ifndef SCAN_TURNS
-#define SCAN_TURNS (WINDOW / REACH + 32)
+#define SCAN_TURNS 24
 #endif
 
 enum http1_phase {

@@ -598,11 +598,11 @@ static __always_inline enum outcome look(struct connection *c, struct work *w)
 }
 
 /* Acts on what a look has found; returns whether to look again. */
-static __always_inline int act(struct connection *c, struct work *w, enum outcome outcome)
+static __always_inline int act(void *ctx, struct connection *c, struct work *w, enum outcome outcome)
 {
 	if (outcome == OUTCOME_LOST) {
-		lose_track(c, w, &c->framers[w->side & 1]);
-		return w->position < w->size;
+		steps.call(ctx, STEP_LOST);
+		return 0;
 	}
 	if (outcome == OUTCOME_ENDED) {
 		if (w->side == SIDE_REQUEST)
@@ -633,6 +633,18 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 		c->ignored = 1;
 }
 
+/* What was looked at is no HTTP/1, or no longer; returns whether to look again behind it. */
+static __always_inline int go_on_lost(struct connection *c, struct work *w)
+{
+	lose_track(c, w, &c->framers[w->side & 1]);
+	if (w->position >= w->size)
+		return 0;
+	if (++w->steps < MAX_STEPS)
+		return 1;
+	cut_short(c, w);
+	return 0;
+}
+
 /* Is what comes next the size line of a chunk, or the rest of its data? */
 static __always_inline int before_chunk(struct connection *c, struct work *w)
 {
@@ -654,7 +666,7 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
-		if (!act(c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
+		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
 			return;
 	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {

@@ -257,6 +257,22 @@ int chunks(void *ctx)
 	return 0;
 }
 
+/* Tail call: what is there is no HTTP/1, or no longer. A program of its own, since it is rare, and has many ways to end. */
+int lost(void *ctx)
+{
+	struct work *w = work_at_hand();
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->sock);
+	if (!c)
+		return 0;
+	if (go_on_lost(c, w))
+		steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
 /* Tail call: the connection has ended, or its incoming side. */
 int finish(void *ctx)
 {

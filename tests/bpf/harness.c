@@ -195,6 +195,10 @@ static void look_until_done(struct work *w)
 		while (skip_chunks(&connection, w) && ++w->steps < MAX_STEPS)
 			calls++;
 		break;
+	case 1 + STEP_LOST:
+		if (!go_on_lost(&connection, w))
+			return;
+		break;
 	}
 	if (calls++ < 34)
 		look_at_call(NULL, &connection, w);
