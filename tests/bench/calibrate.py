@@ -65,7 +65,7 @@ def measure(folder: Path) -> Part:
     bpf = BPF(text=TEXT)
     bpf.load_func(b"empty_function", BPF.KPROBE)
     empty = bpf.load_func(b"empty_tracepoint", BPF.RAW_TRACEPOINT)
-    at = {"name": str(program).encode(), "sym": b"nothing"}
+    at, at_push = ({"name": str(program).encode(), "sym": symbol} for symbol in (b"nothing", b"push"))
     probes = (
         Probe(
             "tracepoint_ns",
@@ -82,6 +82,14 @@ def measure(folder: Path) -> Part:
             1,
             lambda: bpf.attach_uprobe(**at, fn_name=b"empty_function"),
             lambda: bpf.detach_uprobe(**at),
+        ),
+        Probe(
+            "uprobe_push_ns",
+            "pushes",
+            FUNCTIONS,
+            1,
+            lambda: bpf.attach_uprobe(**at_push, fn_name=b"empty_function"),
+            lambda: bpf.detach_uprobe(**at_push),
         ),
         Probe(
             "uretprobe_ns",

@@ -60,7 +60,8 @@ FIGURES = (
     Figure("idle_percent", "idle, % of a core", "{:.2f}"),
     # one hit of a probe
     Figure("tracepoint_ns", "raw tracepoint, ns", "{:,.0f}"),
-    Figure("uprobe_ns", "uprobe, ns", "{:,.0f}"),
+    Figure("uprobe_push_ns", "uprobe on a push, ns", "{:,.0f}"),
+    Figure("uprobe_ns", "uprobe elsewhere, ns", "{:,.0f}"),
     Figure("uretprobe_ns", "uretprobe, ns", "{:,.0f}"),
     Figure("statistics_ns", "bpf_stats, of an empty program, ns", "{:,.0f}"),
 )

@@ -1,6 +1,7 @@
 // Does what probes are put on, many times, and tells how long it took.
 //
-// Usage: hits. In: lines `calls N` (system calls) or `functions N`. Out: for each the nanoseconds that it took.
+// Usage: hits. In: lines `calls N` (system calls), `functions N`, or `pushes N` (functions that begin with a push, which
+// the kernel can emulate). Out: for each the nanoseconds that it took.
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -11,6 +12,18 @@ __attribute__((noinline)) void nothing(void)
 {
 	__asm__ volatile("" ::: "memory");
 }
+
+#ifdef __x86_64__
+__attribute__((naked, noinline)) void push(void)
+{
+	__asm__("push %rbx\n\tpop %rbx\n\tret");
+}
+#else
+__attribute__((noinline)) void push(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+#endif
 
 static long long now(void)
 {
@@ -30,6 +43,9 @@ int main(void)
 		if (!strcmp(what, "calls"))
 			while (count--)
 				syscall(SYS_getppid);
+		else if (!strcmp(what, "pushes"))
+			while (count--)
+				push();
 		else
 			while (count--)
 				nothing();

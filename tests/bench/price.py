@@ -28,7 +28,7 @@ ALONE, AUTOINSTR, IN_PROCESS = "alone", "autoinstr", "in_process"
 # both agents tell metrics and every span
 SAMPLER = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
 WARMING_UP = COUNTING_HITS = 1  # second
-HIT_OF = {17: "tracepoint_ns", 2: "uprobe_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
+HIT_OF = {17: "tracepoint_ns", 2: "uprobe_push_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
 APPS = Path(apps.__file__).resolve().parent
 SCRIPTS = Path(sys.executable).parent
 
