@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import load
 import pytest
 import servers
 from agent import Agent
 from load import Connection, Plan
-from servers import FRONT_TLS, SERVERS, Running, Server
-from truth import CLIENT, Expected, compare, path_of
+from servers import SERVERS, Running, Server
+from truth import Expected, compare, path_of
 
 StartAgent = Callable[..., Agent]
 AT_ONCE = 64  # connections

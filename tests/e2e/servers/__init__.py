@@ -31,7 +31,9 @@ START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 @dataclass(frozen=True)
 class Server:
-    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}`, `{port}`, `{certificate}` and `{key}` are filled in."""
+    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}` and `{port}` are filled in; for https `{certificate}`
+    and `{key}`, too.
+    """
 
     name: str
     command: Sequence[str]
