@@ -128,8 +128,11 @@ static __always_inline void meet_session(struct connection *c, __u64 sk, const s
 			s->error = -ret;
 	}
 	if (t && t->depth) {
-		__u64 key = t->calls[(t->depth - 1) & (TLS_DEPTH - 1)].key;
+		struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
+		__u64 key = within->key;
 
+		if (ret > 0 && incoming == (within->kind == TLS_READ))
+			within->passed = bpf_ktime_get_ns();
 		if (c->other == key)
 			return;
 		if (!c->secret)
