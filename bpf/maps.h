@@ -77,6 +77,7 @@ struct connection {
 	__u8 guessed_by; /* whether those bytes came in */
 	__u8 session;    /* plaintext of a TLS session */
 	__u8 secret;     /* TLS records were seen on this socket */
+	__u8 late;       /* a TLS session that was there before our probes */
 	__u16 error; /* errno of the socket */
 	__u16 misses;
 	__u32 entered; /* bytes of the current write that were looked at on its entry */
@@ -181,13 +182,15 @@ struct tls_call {
 	__u64 buffer;
 	__u64 moved; /* address of the size_t that tells how much was moved; 0: the return value does */
 	__u64 stack;
+	__u64 entered; /* time */
+	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
 };
 /* A thread that uses a TLS library; least recently used ones go first. A session may lie within another one. */
 #define TLS_DEPTH 2
 struct tls_thread {
-	__u64 last; /* the socket it last read from outside of such a call, if no session of it is known */
+	__u64 last; /* the socket it has read TLS from outside of such a call, if no session of it is known */
 	__u32 depth;
 	__u32 unused;
 	struct tls_call calls[TLS_DEPTH];

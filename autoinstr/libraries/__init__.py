@@ -7,7 +7,8 @@ from autoinstr.libraries.base import Function, Library
 from autoinstr.libraries.find import File, Found, find, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.openssl import OPENSSL
+from autoinstr.libraries.unread import Unread
 
 LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS)
 
-__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "find", "mapped_files"]
+__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "Unread", "find", "mapped_files"]

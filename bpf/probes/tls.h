@@ -20,7 +20,7 @@ static __always_inline struct tls_thread *this_thread(__u32 tid)
 
 static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
 {
-	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid(), zero = 0;
+	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid();
 	__u64 stack = STACK_ON_ENTRY(ctx);
 	__u8 *target = target_of(pid);
 
@@ -30,8 +30,7 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 		*target |= TARGET_TLS;
 
 	struct tls_thread *t = this_thread(tid);
-	struct connection *blank = blank_connection.lookup(&zero);
-	if (!t || !blank)
+	if (!t)
 		return 0;
 	/* calls that never returned: an exception went past them */
 	if (t->depth == 2 && t->calls[1].stack <= stack)
@@ -49,17 +48,15 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 	call->buffer = ARGUMENT(2, ctx);
 	call->moved = moved;
 	call->stack = stack;
+	call->entered = bpf_ktime_get_ns();
+	call->passed = 0;
 	call->kind = kind;
 	call->known = s != NULL;
 	t->depth++;
-	if (s)
-		return 0;
-	connections.update(&key, blank);
-	s = connections.lookup(&key);
 	if (!s)
-		return 0;
-	s->session = 1;
-	s->slot.protocol = PROTOCOL_HTTP1;
+		s = new_session(key);
+	if (s && kind != TLS_WRITE)
+		join_last(t, s, key, call->known);
 	return 0;
 }
 
@@ -133,15 +130,30 @@ int tls_return(struct pt_regs *ctx)
 			return 0;
 		n = moved;
 	}
-	if (n > 0 || (call->kind == TLS_HANDSHAKE && call->known))
-		join_last(t, s, key);
-	if (n <= 0 || call->kind == TLS_HANDSHAKE || s->ignored)
+	if (call->kind == TLS_HANDSHAKE)
+		return 0;
+	if (n <= 0) {
+		/* a response that ends with the connection ended with the last read that had nothing more */
+		if (call->kind == TLS_READ && s->role == ROLE_CLIENT)
+			s->closed = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (!call->known) {
+		s->late = 1; /* its handshake was before our time */
+		s->fresh = 0;
+	}
+	if (s->ignored)
 		return 0;
 
 	struct work *w = session_work(s, key, tid);
 	if (!w)
 		return 0;
 	use_connection(w, s, key, current_pid(), 0, call->kind == TLS_READ);
+	/* the other end may have had the bytes long before the library returns; a request begins before it is sent */
+	if (call->kind == TLS_WRITE && s->role == ROLE_CLIENT)
+		w->time = call->entered;
+	else if (call->passed)
+		w->time = call->passed;
 	w->size = n;
 	use_buffer(w, call->buffer);
 	tls_steps.call(ctx, STEP_LOOK);
@@ -161,7 +173,7 @@ int tls_free(struct pt_regs *ctx)
 		struct connection *c = connections.lookup(&s->other);
 
 		if (c && c->other == key)
-			c->other = 0;
+			c->other = SESSION_OVER;
 	}
 
 	struct work *w = session_work(s, key, tid);
