@@ -37,11 +37,11 @@ class Steady:
     p99_us: float
 
 
-def wrk(port: int, seconds: int, folder: Path, script: str = OWN_PATHS) -> Saturation:
+def wrk(port: int, seconds: int, folder: Path, script: str = OWN_PATHS, scheme: str = "http") -> Saturation:
     """As many requests as go over `CONNECTIONS` connections."""
     (folder / "wrk.lua").write_text(script)
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(folder / "wrk.lua")]
-    done = subprocess.run([*command, f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}"], check=True, capture_output=True, text=True)
     count, rate = re.search(r"(\d+) requests in", done.stdout), re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     assert count and rate, done.stdout
     errors = re.findall(r"Non-2xx or 3xx responses: (\d+)|(?:connect|read|write|timeout) (\d+)", done.stdout)

@@ -72,14 +72,16 @@ class Price:
         """Requests, and the figures of a load as fast as it goes."""
         pids = meter.family(running.pid)
         before = meter.running_seconds(pids)
-        load = generators.wrk(running.port, seconds, self.place.folder)
+        load = generators.wrk(running.port, seconds, self.place.folder, scheme=self.app.server.transport)
         used = meter.running_seconds(pids) - before
         self.answered[running.folder.name] += load.requests
         self.expect(load.failed == 0, f"{load.failed} of {load.requests} requests failed")
         return load.requests, {"rate": load.rate, "app_us": used / load.requests * 1e6}
 
     def keep_up(self, running: Running) -> tuple[int, Figures]:
-        """The same for a load of a fixed rate."""
+        """The same for a load of a fixed rate, which there is no generator for over TLS."""
+        if self.app.server.transport == "https":
+            return 0, {}
         load = generators.steady(self.place.steady, running.port, self.rate, self.place.seconds)
         self.answered[running.folder.name] += load.requests
         self.expect(load.failed == 0, f"{load.failed} of {load.requests} requests at a fixed rate failed")
@@ -184,7 +186,9 @@ def measure(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
         for one in rounds:
             one[IN_PROCESS]["exported_bytes"] = exported
     return {
-        "title": f"{app.title}; latency at {price.rate:,.0f} requests/s",
+        "title": f"{app.title}; latency at {price.rate:,.0f} requests/s"
+        if app.server.transport == "http"
+        else app.title,
         "lacking_in_process": lacking_inside,
         "wrong": price.wrong,
         "variants": {

@@ -111,8 +111,8 @@ def at_rest(parts: Parts) -> str:
             f" {value(agent, 'pss_bytes')} MB (Pss).",
             f"eBPF maps: {value(agent, 'map_bytes')} MiB. One hit of a probe that does nothing, on this machine:"
             f" {value(hit, 'tracepoint_ns')} ns of a raw tracepoint,",
-            f"which is all that plaintext takes, {value(hit, 'uprobe_push_ns')} ns of a uprobe on an instruction that the",
-            f"kernel can emulate, as it mostly is for TLS, and {value(hit, 'uprobe_ns')} ns of a uprobe elsewhere.",
+            f"which is all that plaintext takes, {value(hit, 'uprobe_push_ns')} ns of a uprobe on an instruction that",
+            f"the kernel can emulate, as it mostly is for TLS, and {value(hit, 'uprobe_ns')} ns of a uprobe elsewhere.",
         )
     )
 

@@ -7,11 +7,11 @@ Each answers `GET /item/<number>` with a small body of known length. `{scripts}`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import in_process
 from in_process import InProcess
-from servers import Server
+from servers import NGINX_TLS, Server
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class App:
 GUNICORN = ("{scripts}/gunicorn", "--chdir", "{apps}", "--log-level", "warning", "--no-control-socket", "-w", "2")
 UVICORN = ("{scripts}/uvicorn", "--app-dir", "{apps}", "--log-level", "warning", "--no-access-log")
 
-APPS = (
+PLAIN = (
     App(
         "nginx",
         "nginx, one worker",
@@ -36,6 +36,7 @@ APPS = (
             ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_load.conf"),
             needs=("nginx",),
             files=("nginx_load.conf",),
+            words={"tls": ""},
         ),
     ),
     App(
@@ -63,4 +64,23 @@ APPS = (
         Server("fastapi", (*UVICORN, "--port", "{port}", "fastapi_app:app")),
         in_process.python,
     ),
+)
+
+
+def over_tls(name: str, *options: str, **words: str) -> App:
+    """The application of that name behind TLS, by options or words of its configuration."""
+    app = next(app for app in PLAIN if app.name == name)
+    server = replace(
+        app.server, name=f"{name}-tls", command=(*app.server.command, *options), words=words, transport="https"
+    )
+    return App(f"{name}-tls", f"{app.title}, TLS", server)
+
+
+APPS = (
+    *PLAIN,
+    over_tls("nginx", tls=NGINX_TLS),
+    over_tls("node", "{certificate}", "{key}"),
+    over_tls("go", "{certificate}", "{key}"),
+    # with threads it keeps connections: else every request were a handshake
+    over_tls("flask", "--threads", "4", "--certfile", "{certificate}", "--keyfile", "{key}"),
 )

@@ -1,4 +1,4 @@
-// Go's net/http: a small answer in JSON.
+// Go's net/http: a small answer in JSON. With a certificate and its key as further arguments: https.
 package main
 
 import (
@@ -16,5 +16,8 @@ func item(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	http.HandleFunc("GET /item/{number}", item)
+	if len(os.Args) > 2 {
+		panic(http.ListenAndServeTLS("127.0.0.1:"+os.Args[1], os.Args[2], os.Args[3], nil))
+	}
 	panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], nil))
 }
