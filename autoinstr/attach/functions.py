@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
 log = logging.getLogger(__name__)
 
 LINGER = 120.0  # seconds without a target, after which a file's probes go
+CLOSERS = 32  # threads
 MAX_FILES = 4096  # files that are remembered to hold nothing of interest
 FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
 
@@ -35,10 +37,13 @@ class Probed:
 
 
 class Functions:
-    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name."""
+    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name. `tell`: is
+    called with each process that has such a file.
+    """
 
-    def __init__(self, programs: Callable[[str], int]) -> None:
+    def __init__(self, programs: Callable[[str], int], tell: Callable[[int], None]) -> None:
         self._programs = programs
+        self._tell = tell
         self._probed: dict[tuple[str, int], Probed] = {}
         self._plain: dict[tuple[str, int], float] = {}  # files of no interest, or that can't be probed
 
@@ -46,10 +51,11 @@ class Functions:
         """See to it that what this process has mapped is probed."""
         now = time.monotonic()
         for file in mapped_files(pid, maps):
-            if (probed := self._probed.get(file.key)) is not None:
-                probed.used = now
-            elif file.key not in self._plain:
+            if file.key not in self._plain:
                 self._consider(file, now)
+            if (probed := self._probed.get(file.key)) is not None:
+                probed.used = max(now, probed.used)
+                self._tell(pid)
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
@@ -68,9 +74,10 @@ class Functions:
             self._detach(self._probed.pop(key))
 
     def close(self) -> None:
-        """Detach all."""
-        for probed in self._probed.values():
-            self._detach(probed)
+        """Detach all: at once, since each waits for the kernel."""
+        events = [event for probed in self._probed.values() for event in probed.events]
+        with ThreadPoolExecutor(CLOSERS) as pool:
+            list(pool.map(os.close, events))
         self._probed.clear()
 
     def _consider(self, file: File, now: float) -> None:
@@ -78,7 +85,7 @@ class Functions:
             return
         for path in file.opened:
             try:
-                found = find(path, LIBRARIES)
+                found = find(path, LIBRARIES, file.key)
                 if found is None:
                     break
                 self._probed[file.key] = self._attach(path, file, found, now)

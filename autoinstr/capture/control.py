@@ -15,6 +15,7 @@ from autoinstr.capture.abi import COUNTERS, Counter
 
 WATCHED = 1
 KEPT = 2 | 4 | 16 | 32  # flags that the kernel side sets by itself
+TLS = 16
 MAPPED = 32
 SELF = 128
 
@@ -47,6 +48,11 @@ class Control:
         """What the process has mapped is about to be looked at: what it maps from now on is to be told."""
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0xFF & ~MAPPED)
+
+    def uses_tls(self, pid: int) -> None:
+        """The process has a TLS library that is probed: its sessions are to be joined with sockets."""
+        if 0 < pid < MAX_PIDS:
+            self._flags(pid, TLS, 0xFF)
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from autoinstr.elf import cheaper_callee, function_offsets
 from autoinstr.libraries.base import Function, Library
+
+MAX_FILES = 4096  # remembered
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
 
@@ -47,8 +50,19 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
-def find(path: str, libraries: Iterable[Library]) -> Found | None:
-    """The library whose functions this file has; OSError if it can't be read."""
+_known: OrderedDict[tuple[str, int], Found | None] = OrderedDict()
+
+
+def find(path: str, libraries: Iterable[Library], key: tuple[str, int]) -> Found | None:
+    """The library whose functions this file has; OSError if it can't be read. Remembered, as the file's `key` says."""
+    if key not in _known:
+        _known[key] = _find(path, libraries)
+        if len(_known) > MAX_FILES:
+            _known.popitem(last=False)
+    return _known[key]
+
+
+def _find(path: str, libraries: Iterable[Library]) -> Found | None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         for library in libraries:

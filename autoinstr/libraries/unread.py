@@ -46,7 +46,7 @@ class Unread:
         base = file.path.removesuffix(" (deleted)").rpartition("/")[2]
         for path in file.opened:
             try:
-                if find(path, self._libraries):
+                if find(path, self._libraries, file.key):
                     return ""
                 if _NAMED.match(base):
                     return base
