@@ -29,7 +29,6 @@ class Probed:
     """A file with probes on it."""
 
     name: str
-    found: Found
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
 
@@ -79,7 +78,7 @@ class Functions:
         for path in file.opened:
             try:
                 found = find(path, LIBRARIES)
-                if found is None:
+                if not found:
                     break
                 self._probed[file.key] = self._attach(path, file, found, now)
                 return
@@ -88,27 +87,23 @@ class Functions:
             except PermissionError as error:
                 if path == file.opened[-1]:
                     log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error.strerror)
-            except (OSError, AutoinstrError) as error:
+            except (OSError, ValueError, AutoinstrError) as error:
                 log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error)
                 break
         if len(self._plain) >= MAX_FILES:
             self._plain.clear()
         self._plain[file.key] = now
 
-    def _attach(self, path: str, file: File, found: Found, now: float) -> Probed:
-        probed = Probed(file.path, found, used=now)
+    def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
+        probed = Probed(file.path, used=now)
         try:
-            for function, offset in found.offsets:
-                # the return first: a call that is only seen to end is nothing
-                if function.on_return:
-                    program = self._programs(function.on_return)
-                    probed.events.append(attach_uprobe(path, offset, program, on_return=True))
-                program = self._programs(function.program)
-                probed.events.append(attach_uprobe(path, offset, program, on_return=False))
+            for place in (place for library in found for place in library.places):
+                program = self._programs(place.program)
+                probed.events.append(attach_uprobe(path, place.offset, program, on_return=place.on_return))
         except BaseException:
             self._detach(probed)
             raise
-        log.info("%s: %s is probed", file.path, found.library.name)
+        log.info("%s: %s is probed", file.path, " and ".join(one.library.name for one in found))
         return probed
 
     @staticmethod

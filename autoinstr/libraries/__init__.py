@@ -3,11 +3,12 @@
 In: what a process has mapped. Out: where in which file the functions are that the kernel side wants to see.
 """
 
-from autoinstr.libraries.base import Function, Library
+from autoinstr.libraries.base import Function, Library, Place
 from autoinstr.libraries.find import File, Found, find, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
+from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.openssl import OPENSSL
 
-LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS)
+LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS)
 
-__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "find", "mapped_files"]
+__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "Place", "find", "mapped_files"]

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from autoinstr.elf import function_offsets
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """An exported function. Programs are those of `bpf/probes/`, by name."""
+    """A function. Programs are those of `bpf/probes/`, by name; empty: there is nothing to look at."""
 
     symbol: str
     program: str  # on entry
-    on_return: str = ""  # empty: its return is not looked at
+    on_return: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file which program is to be attached."""
+
+    offset: int
+    program: str
+    on_return: bool = False  # where the function that begins there returns to
+
+
+def exported(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
+    """Places of functions that are in a table of symbols."""
+    offsets = function_offsets(descriptor, [function.symbol for function in functions])
+    places = []
+    for function in functions:
+        if (at := offsets.get(function.symbol)) is not None:
+            if function.on_return:  # first: a call that is only seen to end is nothing
+                places.append(Place(at, function.on_return, on_return=True))
+            places.append(Place(at, function.program))
+    return places
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +44,6 @@ class Library:
 
     name: str
     functions: tuple[Function, ...]
-    shared: tuple[str, ...]  # how its shared files are called, as globs: for finding it before any process has it
+    shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it
+    # where its functions are in a file; none: it is not there. OSError or ValueError: it is, but can't be probed
+    places: Callable[[int, tuple[Function, ...]], list[Place]] = exported

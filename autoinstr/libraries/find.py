@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from autoinstr.elf import function_offsets
-from autoinstr.libraries.base import Function, Library
+from autoinstr.libraries.base import Library, Place
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
 
@@ -31,7 +30,7 @@ class Found:
     """A library in a file."""
 
     library: Library
-    offsets: tuple[tuple[Function, int], ...]  # in the file
+    places: tuple[Place, ...]
 
 
 def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
@@ -47,15 +46,11 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
-def find(path: str, libraries: Iterable[Library]) -> Found | None:
-    """The library whose functions this file has; OSError if it can't be read."""
+def find(path: str, libraries: Iterable[Library]) -> list[Found]:
+    """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        for library in libraries:
-            offsets = function_offsets(descriptor, [function.symbol for function in library.functions])
-            if offsets:
-                found = ((function, offsets.get(function.symbol)) for function in library.functions)
-                return Found(library, tuple((function, at) for function, at in found if at is not None))
-        return None
+        found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
+        return [one for one in found if one.places]
     finally:
         os.close(descriptor)

@@ -56,7 +56,9 @@ def go_functions(descriptor: int, segments: list[Segment], names: list[str]) -> 
         places = _places(descriptor, table, names)
         if not places:
             continue
-        pairs = np.dtype([("at", "<u8" if table.absolute else "<u4"), ("description", "<u8" if table.absolute else "<u4")])
+        pairs = np.dtype(
+            [("at", "<u8" if table.absolute else "<u4"), ("description", "<u8" if table.absolute else "<u4")]
+        )
         listed = np.frombuffer(
             os.pread(descriptor, pairs.itemsize * table.count + 8, table.offset + table.functions), pairs, table.count
         )
@@ -134,7 +136,9 @@ def _places(descriptor: int, table: _Table, names: list[str]) -> dict[int, str]:
     return found
 
 
-def _described(descriptor: int, table: _Table, descriptions: np.ndarray, places: dict[int, str]) -> Iterator[tuple[int, str]]:
+def _described(
+    descriptor: int, table: _Table, descriptions: np.ndarray, places: dict[int, str]
+) -> Iterator[tuple[int, str]]:
     """Which function has which of the names: a description holds its address, then its name's place."""
     field = 8 if table.absolute else 4
     wanted = np.array(sorted(places), np.uint32)

@@ -21,11 +21,34 @@ static __always_inline __u64 session_key(__u32 pid, __u64 session)
 	return (__u64)pid << 42 | (session >> 5 & ((1ULL << 42) - 1));
 }
 
+/* A session that nothing is known of. */
+static __always_inline struct connection *begin_session(__u64 key)
+{
+	__u32 zero = 0;
+	struct connection *blank = blank_connection.lookup(&zero), *s;
+
+	if (!blank)
+		return NULL;
+	connections.update(&key, blank);
+	s = connections.lookup(&key);
+	if (!s)
+		return NULL;
+	s->session = 1;
+	s->slot.protocol = PROTOCOL_HTTP1;
+	return s;
+}
+
 /* The session belongs to this socket. */
 static __always_inline void join_session(__u64 key, __u64 sk, struct connection *c)
 {
 	struct connection *s = connections.lookup(&key);
 
+	if (s && s->other && s->other != sk) {
+		/* another one, at the address of one whose socket the kernel still has */
+		if (s->requests != s->responses)
+			count(COUNT_LOST_SYNC);
+		s = begin_session(key);
+	}
 	if (!s)
 		return;
 	c->other = key;
@@ -44,10 +67,49 @@ static __always_inline void join_session(__u64 key, __u64 sk, struct connection 
 	__builtin_memcpy(s->slot.remote, c->slot.remote, sizeof(s->slot.remote));
 }
 
+/* A goroutine's place in `tls_threads`. No thread's id is that large. */
+static __always_inline __u64 thread_of_goroutine(__u32 pid, __u64 goroutine)
+{
+	return session_key(pid, goroutine);
+}
+
+/* How far a stack pointer is from the end of the goroutine's stack: the same after the stack was moved. */
+static __always_inline __u64 stack_of_goroutine(__u64 goroutine, __u64 pointer)
+{
+	__u64 end = 0;
+
+	/* struct g begins with struct stack {lo, hi}: assembly of Go depends on it, too */
+	bpf_probe_read_user(&end, sizeof(end), (void *)(goroutine + 8));
+	return pointer - end;
+}
+
+/* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
+static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers)
+{
+	const struct pt_regs *regs = registers;
+	__u64 goroutine = 0, stack = 0;
+
+	bpf_probe_read_kernel(&goroutine, sizeof(goroutine), &GOROUTINE(regs));
+
+	__u64 id = thread_of_goroutine(pid, goroutine);
+	struct tls_thread *t = tls_threads.lookup(&id);
+	if (!t || !t->depth)
+		return;
+
+	struct tls_call *call = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
+	__u64 key = call->key;
+	if (c->other == key)
+		return;
+	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
+	if (stack_of_goroutine(goroutine, stack) < call->stack)
+		join_session(key, sk, c);
+}
+
 /* The current task, which uses TLS, has moved bytes over a socket. */
 static __always_inline void meet_session(struct connection *c, __u64 sk, __u32 incoming, long ret)
 {
-	__u32 tid = bpf_get_current_pid_tgid(), zero = 0;
+	__u64 tid = (__u32)bpf_get_current_pid_tgid();
+	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
 	if (t && t->depth) {

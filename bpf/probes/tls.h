@@ -7,7 +7,7 @@
 #ifndef AUTOINSTR_PROBES_TLS_H
 #define AUTOINSTR_PROBES_TLS_H
 
-static __always_inline struct tls_thread *this_thread(__u32 tid)
+static __always_inline struct tls_thread *this_thread(__u64 tid)
 {
 	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
@@ -18,48 +18,58 @@ static __always_inline struct tls_thread *this_thread(__u32 tid)
 	return tls_threads.lookup(&tid);
 }
 
-static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
+/*
+ * A function is called, by this thread with its stack there. Returns the session, which may be new; NULL: the call is not
+ * followed.
+ */
+static __always_inline struct connection *enter_session(__u64 tid, __u64 key, const struct tls_call *entered)
 {
-	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid(), zero = 0;
-	__u64 stack = STACK_ON_ENTRY(ctx);
+	struct tls_thread *t = this_thread(tid);
+
+	if (!t)
+		return NULL;
+	/* calls that never returned: an exception went past them */
+	if (t->depth == 2 && t->calls[1].stack <= entered->stack)
+		t->depth = 1;
+	if (t->depth == 1 && t->calls[0].stack <= entered->stack)
+		t->depth = 0;
+	if (t->depth >= TLS_DEPTH)
+		return NULL;
+
+	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	struct connection *s = connections.lookup(&key);
+
+	*call = *entered;
+	call->known = s != NULL;
+	t->depth++;
+	return s ? s : begin_session(key);
+}
+
+/* The process is a target, which uses TLS from now on. */
+static __always_inline int is_tls_target(__u32 pid, __u8 flag)
+{
 	__u8 *target = target_of(pid);
 
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return 0;
-	if (!(*target & TARGET_TLS))
-		*target |= TARGET_TLS;
+	if (!(*target & flag))
+		*target |= flag;
+	return 1;
+}
 
-	struct tls_thread *t = this_thread(tid);
-	struct connection *blank = blank_connection.lookup(&zero);
-	if (!t || !blank)
-		return 0;
-	/* calls that never returned: an exception went past them */
-	if (t->depth == 2 && t->calls[1].stack <= stack)
-		t->depth = 1;
-	if (t->depth == 1 && t->calls[0].stack <= stack)
-		t->depth = 0;
-	if (t->depth >= TLS_DEPTH)
-		return 0;
+static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
+{
+	__u32 pid = current_pid();
+	struct tls_call call = {};
 
-	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
-	__u64 key = session_key(pid, ARGUMENT(1, ctx));
-	struct connection *s = connections.lookup(&key);
-
-	call->key = key;
-	call->buffer = ARGUMENT(2, ctx);
-	call->moved = moved;
-	call->stack = stack;
-	call->kind = kind;
-	call->known = s != NULL;
-	t->depth++;
-	if (s)
+	if (!is_tls_target(pid, TARGET_TLS))
 		return 0;
-	connections.update(&key, blank);
-	s = connections.lookup(&key);
-	if (!s)
-		return 0;
-	s->session = 1;
-	s->slot.protocol = PROTOCOL_HTTP1;
+	call.key = session_key(pid, ARGUMENT(1, ctx));
+	call.buffer = ARGUMENT(2, ctx);
+	call.moved = moved;
+	call.stack = STACK_ON_ENTRY(ctx);
+	call.kind = kind;
+	enter_session((__u32)bpf_get_current_pid_tgid(), call.key, &call);
 	return 0;
 }
 
@@ -107,26 +117,35 @@ static __always_inline struct work *session_work(struct connection *s, __u64 key
 	return w;
 }
 
-/* Any of these functions returns. */
-int tls_return(struct pt_regs *ctx)
+/* A function returns to here: which call of it was that? NULL: its entry was not seen. */
+static __always_inline struct tls_call *leave_session(struct tls_thread *t, __u64 stack)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
-	struct tls_thread *t = tls_threads.lookup(&tid);
-	__u64 stack = STACK_ON_RETURN(ctx), moved = 0;
-	__s64 n = (__s32)RETURNED(ctx);
-
 	if (!t)
-		return 0;
+		return NULL;
 	if (t->depth == 2 && t->calls[1].stack != stack)
 		t->depth = 1;
 	if (!t->depth || t->depth > TLS_DEPTH)
-		return 0;
+		return NULL;
 	t->depth--;
 
 	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	return call->stack == stack ? call : NULL;
+}
+
+/* Any of these functions returns. */
+int tls_return(struct pt_regs *ctx)
+{
+	__u64 tid = (__u32)bpf_get_current_pid_tgid(), moved = 0;
+	struct tls_thread *t = tls_threads.lookup(&tid);
+	__s64 n = (__s32)RETURNED(ctx);
+
+	struct tls_call *call = leave_session(t, STACK_ON_RETURN(ctx));
+	if (!call)
+		return 0;
+
 	__u64 key = call->key;
 	struct connection *s = connections.lookup(&key);
-	if (call->stack != stack || !s)
+	if (!s)
 		return 0;
 	if (call->moved) {
 		if (n == 1 && bpf_probe_read_user(&moved, sizeof(moved), (void *)call->moved))
