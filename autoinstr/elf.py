@@ -71,6 +71,18 @@ def read_binary(descriptor: int) -> Binary:
         return Binary()
 
 
+def read_section(descriptor: int, name: str, limit: int) -> bytes:
+    """The first bytes of a section; empty if there is none."""
+    try:
+        head = os.pread(descriptor, 64, 0)
+        if len(head) < 64 or head[:6] != b"\x7fELF\2\1":
+            return b""
+        offset, size = _sections(descriptor, head).get(name, (0, 0))
+        return os.pread(descriptor, min(size, limit), offset)
+    except (OSError, struct.error, ValueError, OverflowError, IndexError):
+        return b""
+
+
 def function_offsets(descriptor: int, names: Iterable[str]) -> dict[str, int]:
     """Offset in the file of the first instruction of each of these functions that it defines."""
     try:

@@ -78,6 +78,7 @@ struct connection {
 	__u8 guessed_by; /* whether those bytes came in */
 	__u8 session;    /* plaintext of a TLS session */
 	__u8 secret;     /* TLS records were seen on this socket */
+	__u8 late;       /* a TLS session that was there before our probes */
 	__u16 error; /* errno of the socket */
 	__u16 misses;
 	__u32 entered; /* bytes of the current write that were looked at on its entry */
@@ -191,7 +192,7 @@ struct tls_call {
  */
 #define TLS_DEPTH 2
 struct tls_thread {
-	__u64 last; /* the socket it last read from outside of such a call, if no session of it is known */
+	__u64 last; /* the socket it has read TLS from outside of such a call, if no session of it is known */
 	__u32 depth;
 	__u32 unused;
 	struct tls_call calls[TLS_DEPTH];

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from autoinstr.discover.process import Process
 from autoinstr.elf import Binary, read_binary
+from autoinstr.libraries import LIBRARIES, Unread, mapped_files
 
 MAX_BINARIES = 1024  # executables remembered: more than a busy host runs at a time
 
@@ -42,7 +43,6 @@ _LIBRARIES = re.compile(
     rb"|libnghttp2|libnghttp3|libcurl|libgrpc|libpython|libjvm|libcoreclr|libnode|libruby|libphp|libperl"
     rb"|System\.Security\.Cryptography\.Native\.OpenSsl)[^/\n]*?\.so[^/\n]*?)(?: \(deleted\))?\n"
 )
-_TLS = re.compile(r"(libssl|libgnutls|libmbedtls|libwolfssl|libs2n|libboringssl|librustls)")
 # Linked into the executable itself, where no shared library shows it.
 _STATIC = {
     "node": ("openssl (static)", "nghttp2 (static)"),
@@ -50,7 +50,7 @@ _STATIC = {
     "deno": ("rustls (static)",),
     "envoy": ("boringssl (static)", "nghttp2 (static)"),
 }
-_BUILT_IN_TLS = {"go": "crypto/tls", "java": "JSSE"}
+_BUILT_IN_TLS = {"java": "JSSE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,17 @@ class Runtimes:
 
     def __init__(self) -> None:
         self._binaries: OrderedDict[tuple[int, int, int], Binary] = OrderedDict()
+        self._unread = Unread(LIBRARIES)
 
     def look(self, process: Process) -> Runtime:
         """Everything, with the process's mappings and descriptors as they are now."""
         binary = self.binary(process)
         language = _language(process, binary)
         libraries = find_libraries(process)
-        return Runtime(language, libraries, tuple(_unseen(process, binary, language, libraries)), binary.go_path)
+        tls = [name for file in mapped_files(process.pid, process.maps) if (name := self._unread.tls_in(file))]
+        if language in _BUILT_IN_TLS:
+            tls.append(_BUILT_IN_TLS[language])
+        return Runtime(language, libraries, tuple(_unseen(process, binary, tls)), binary.go_path)
 
     def binary(self, process: Process) -> Binary:
         """The headers of its executable, by way of /proc: right for deleted files and other mount namespaces too."""
@@ -122,16 +126,14 @@ def _language(process: Process, binary: Binary) -> str:
     return "cpp" if binary.bits else "unknown"
 
 
-def _unseen(process: Process, binary: Binary, language: str, libraries: tuple[str, ...]) -> list[str]:
-    """What the capture can't see of it, each with the reason and what follows."""
+def _unseen(process: Process, binary: Binary, tls: list[str]) -> list[str]:
+    """What the capture can't see of it, each with the reason and what follows. `tls`: libraries that can't be read."""
     reasons: list[str] = []
     if any(link == "anon_inode:[io_uring]" for link in process.descriptors()):
         reasons.append("io_uring: it has a ring open; what it sends or receives through that is not seen")
     if binary.bits == 32:
         reasons.append("32-bit: system calls of 32-bit programs are not seen")
-    tls = [name for name in libraries if _TLS.match(name) or "ssl (static)" in name or "rustls" in name]
-    if not tls and language in _BUILT_IN_TLS:
-        tls = [_BUILT_IN_TLS[language]]
     if tls:
-        reasons.append(f"tls: {tls[0]} is there; its TLS connections are not captured in this version, plaintext is")
+        names = ", ".join(sorted(set(tls)))
+        reasons.append(f"tls: {names} has no functions that are known; TLS connections by it are not seen")
     return reasons

@@ -8,7 +8,8 @@ from autoinstr.libraries.find import File, Found, find, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.openssl import OPENSSL
+from autoinstr.libraries.unread import Unread
 
 LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS)
 
-__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "Place", "find", "mapped_files"]
+__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "Place", "Unread", "find", "mapped_files"]

@@ -43,7 +43,9 @@ class GoCode:
         else:
             reader = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
             reader.skipdata = True  # constants stand behind the code
-        self._lines = [(at, name, text) for at, _, name, text in reader.disasm_lite(code, address)]
+        self._lines: list[tuple[int, str, str]] = [
+            (at, name, text) for at, _, name, text in reader.disasm_lite(code, address)
+        ]
 
     def entry(self) -> int | None:
         """The instruction behind the check of the stack: arguments are where they were at the first one.

@@ -1,7 +1,7 @@
 """Where the functions of a Go program are, stripped or not: its own function table, which stack traces are made from.
 
 In: a descriptor of an ELF file, names. Out: addresses. The table (`pclntab` in Go's src/runtime/symtab.go) is found by
-its first bytes, since linkers put it into sections of many names; the address of the code that it is relative to by what
+its first bytes, since linkers put it into sections of many names; the address that its distances count from by what
 refers to it (`moduledata`). The file may be anything, hostile too. Must never hold more than a part of it in memory.
 """
 
@@ -11,8 +11,10 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoinstr.elf import Segment
 
@@ -105,7 +107,7 @@ def _occurrences(descriptor: int, segments: list[Segment], pattern: bytes) -> It
 
 
 def _code(descriptor: int, segments: list[Segment], table: _Table, first: int) -> int | None:
-    """Address that the table's distances count from: moduledata has the table's, its names' and the first function's."""
+    """Address that distances count from: moduledata has the table's, its names' and the first function's."""
     pattern = struct.pack("<QQ", table.address, table.address + table.names)
     for _, offset in _occurrences(descriptor, segments, pattern):
         (begin,) = struct.unpack("<Q", os.pread(descriptor, _POINTER, offset + _MINPC))
@@ -137,7 +139,7 @@ def _places(descriptor: int, table: _Table, names: list[str]) -> dict[int, str]:
 
 
 def _described(
-    descriptor: int, table: _Table, descriptions: np.ndarray, places: dict[int, str]
+    descriptor: int, table: _Table, descriptions: NDArray[Any], places: dict[int, str]
 ) -> Iterator[tuple[int, str]]:
     """Which function has which of the names: a description holds its address, then its name's place."""
     field = 8 if table.absolute else 4

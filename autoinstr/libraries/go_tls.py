@@ -1,7 +1,7 @@
 """Go's crypto/tls, in programs built by Go 1.17 and newer (amd64) or 1.18 and newer (arm64), stripped ones too.
 
-Before that, Go passed arguments on the stack. What is read is known from where Read keeps its arguments; that it does so
-is looked up in its instructions, and where it does not, the library can't be probed.
+Before that, Go passed arguments on the stack. What was read is known from where Read keeps its arguments; its
+instructions tell whether it does, and where it does not, the library can't be probed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
     """Places behind the check of the stack, and on return instructions."""
     if read_binary(descriptor).language != "go":
         return []
-    from autoinstr.libraries.go_code import AARCH64, GoCode  # a disassembler takes memory, and most need none
+    from autoinstr.libraries.go_code import AARCH64, GoCode  # noqa: PLC0415 - megabytes, seldom needed
 
     head = os.pread(descriptor, 64, 0)
     (machine,) = struct.unpack_from("<H", head, 18)
@@ -37,9 +37,9 @@ def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
         code = GoCode(os.pread(descriptor, min(where.end - where.begin, MAX_CODE), offset), where.begin, machine)
         entry = code.entry()
         if entry is None or (machine == AARCH64 and where.before_118):
-            raise ValueError("it was built by a Go older than 1.17")
+            raise ValueError("crypto/tls of a Go older than 1.17")
         if function.symbol == READ and not code.keeps_arguments():
-            raise ValueError("this Go keeps the arguments of Read elsewhere")
+            raise ValueError("crypto/tls of a Go that keeps the arguments of Read elsewhere")
         places += [Place(at - where.begin + offset, function.on_return) for at in code.returns()]
         if function.program:
             places.append(Place(entry - where.begin + offset, function.program))

@@ -29,6 +29,16 @@
 #define PROXY_V2 0x510a0d000a0d0a0dULL /* CR LF CR LF NUL CR LF Q */
 #define METHOD_CONNECT 0x4e4e4f43 /* "CONN" */
 
+/* What a system call does with bytes. */
+enum transfer {
+	TRANSFER_NONE,
+	TRANSFER_BUFFER,   /* (fd, buffer, size) */
+	TRANSFER_VECTOR,   /* (fd, iovec, entries) */
+	TRANSFER_MESSAGE,  /* (fd, msghdr) */
+	TRANSFER_MESSAGES, /* (fd, mmsghdr, entries) */
+	TRANSFER_OPAQUE,   /* from or to a file or pipe */
+};
+
 struct user_vector {
 	__u64 base;
 	__u64 size;

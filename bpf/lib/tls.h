@@ -4,28 +4,36 @@
  *
  * A session's plaintext is a connection of its own, known by the library's handle; its socket, which carries ciphertext,
  * is found so:
- * - by the system calls within a call of the library, where the library does its own I/O. This is certain;
- * - else, where the program moves the bytes itself (memory BIOs: Node, asyncio): by what the thread read before. A session
- *   that could go on (a handshake that was waiting, plaintext that was read) did so with the bytes that the thread read
- *   last, from a socket that carries TLS and has no session yet.
+ * - by the system calls within a call of the library, where the library does its own I/O. This is certain, if what they
+ *   move is TLS: a callback may ask somebody else in the middle of a handshake;
+ * - else, where the program moves the bytes itself (memory BIOs: Node, asyncio): by what the thread read before. Whoever
+ *   has read ciphertext hands it to its session at once, so the next session that goes on is that of the socket that was
+ *   read. Where two sockets were read before any session went on, nothing is concluded; there will be another read.
  */
 #ifndef AUTOINSTR_TLS_H
 #define AUTOINSTR_TLS_H
+
+/* `other` of a socket whose session is over, and `last` of a thread that has read from several; no key is that small. */
+#define SESSION_OVER 1
+#define SOCKETS_SEVERAL 1
 
 /*
  * A session's place in `connections`: its address, without bits in which no two sessions differ, and its process. No
  * struct sock is there: addresses of the kernel begin with ones, and no pid does.
  */
+#define SESSION_BITS 42
+#define SESSION_MASK ((1ULL << SESSION_BITS) - 1)
+
 static __always_inline __u64 session_key(__u32 pid, __u64 session)
 {
-	return (__u64)pid << 42 | (session >> 5 & ((1ULL << 42) - 1));
+	return (__u64)pid << SESSION_BITS | (session >> 5 & SESSION_MASK);
 }
 
-/* A session that nothing is known of. */
-static __always_inline struct connection *begin_session(__u64 key)
+/* A session of which nothing is known yet. */
+static __always_inline struct connection *new_session(__u64 key)
 {
 	__u32 zero = 0;
-	struct connection *blank = blank_connection.lookup(&zero), *s;
+	struct connection *s, *blank = blank_connection.lookup(&zero);
 
 	if (!blank)
 		return NULL;
@@ -38,25 +46,40 @@ static __always_inline struct connection *begin_session(__u64 key)
 	return s;
 }
 
+/* Does its socket know of it? */
+static __always_inline int is_joined(const struct connection *s, __u64 key)
+{
+	__u64 sk = s->other;
+	struct connection *c = sk ? connections.lookup(&sk) : NULL;
+
+	return c && c->other == key;
+}
+
 /* The session belongs to this socket. */
 static __always_inline void join_session(__u64 key, __u64 sk, struct connection *c)
 {
-	struct connection *s = connections.lookup(&key);
+	__u64 before = c->other;
+	struct connection *s = connections.lookup(&key), *parents = before ? connections.lookup(&before) : NULL;
 
-	if (s && s->other && s->other != sk) {
-		/* another one, at the address of one whose socket the kernel still has */
-		if (s->requests != s->responses)
-			count(COUNT_LOST_SYNC);
-		s = begin_session(key);
+	if (!s)
+		return;
+	if (parents && parents->other == sk && ((before ^ key) & SESSION_MASK) == 0) {
+		/* the same one, in a child that goes on with it */
+		connections.update(&key, parents);
+		connections.delete(&before);
+		s = connections.lookup(&key);
+	} else if ((s->other && s->other != sk) || (c->fresh && s->role && s->role != c->role)) {
+		/* another one at the address of one whose end was not seen; or its role was guessed, and wrongly */
+		s = new_session(key);
 	}
 	if (!s)
 		return;
 	c->other = key;
 	c->ignored = 1;
 	s->other = sk;
-	if (s->role == ROLE_UNKNOWN) {
+	if (c->fresh) { /* else its role is a guess, from ciphertext */
 		s->role = c->role;
-		s->fresh = c->fresh;
+		s->fresh = !s->late;
 	}
 	s->slot.role = s->role;
 	s->slot.connection = c->slot.connection;
@@ -65,6 +88,52 @@ static __always_inline void join_session(__u64 key, __u64 sk, struct connection 
 	s->slot.remote_port = c->slot.remote_port;
 	__builtin_memcpy(s->slot.local, c->slot.local, sizeof(s->slot.local));
 	__builtin_memcpy(s->slot.remote, c->slot.remote, sizeof(s->slot.remote));
+}
+
+/* Notes whether what a call has moved begins with a TLS record. */
+static __always_inline void note_record(struct connection *c, const struct syscall *call, enum transfer transfer, long ret)
+{
+	__u64 base = call->args[1], word = 0;
+	struct user_vector v;
+
+	if (ret < 2)
+		return;
+	if (transfer == TRANSFER_MESSAGE) {
+		if (bpf_probe_read_user(&v, sizeof(v), (void *)(base + 16)))
+			return;
+		base = v.base;
+	}
+	if (transfer == TRANSFER_MESSAGE || transfer == TRANSFER_VECTOR) {
+		if (bpf_probe_read_user(&v, sizeof(v), (void *)base))
+			return;
+		base = v.base;
+	} else if (transfer != TRANSFER_BUFFER) {
+		return;
+	}
+	if (!bpf_probe_read_user(&word, 2, (void *)base) && is_tls_record(word))
+		c->secret = 1;
+}
+
+/* The socket of a session failed. */
+static __always_inline void fail_session(const struct connection *c, long ret)
+{
+	__u64 key = c->other;
+	struct connection *s = key ? connections.lookup(&key) : NULL;
+
+	if (s)
+		s->error = -ret;
+}
+
+/* In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. */
+static __always_inline void join_call(const struct tls_call *entered, struct connection *c, __u64 sk,
+				      const struct syscall *call, enum transfer transfer, long ret)
+{
+	if (c->other == entered->key)
+		return;
+	if (!c->secret)
+		note_record(c, call, transfer, ret);
+	if (c->secret)
+		join_session(entered->key, sk, c);
 }
 
 /* A goroutine's place in `tls_threads`. No thread's id is that large. */
@@ -84,7 +153,8 @@ static __always_inline __u64 stack_of_goroutine(__u64 goroutine, __u64 pointer)
 }
 
 /* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
-static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers)
+static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers,
+						      const struct syscall *call, enum transfer transfer, long ret)
 {
 	const struct pt_regs *regs = registers;
 	__u64 goroutine = 0, stack = 0;
@@ -96,30 +166,35 @@ static __always_inline void meet_session_of_goroutine(struct connection *c, __u6
 	if (!t || !t->depth)
 		return;
 
-	struct tls_call *call = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
-	__u64 key = call->key;
-	if (c->other == key)
-		return;
+	struct tls_call *entered = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
 	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
-	if (stack_of_goroutine(goroutine, stack) < call->stack)
-		join_session(key, sk, c);
+	/* else what was entered has never returned: a panic went past it */
+	if (stack_of_goroutine(goroutine, stack) < entered->stack)
+		join_call(entered, c, sk, call, transfer, ret);
 }
 
 /* The current task, which uses TLS, has moved bytes over a socket. */
-static __always_inline void meet_session(struct connection *c, __u64 sk, __u32 incoming, long ret)
+static __always_inline void meet_session(struct connection *c, __u64 sk, const struct syscall *call,
+					 enum transfer transfer, __u32 incoming, long ret)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid();
 	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
 	if (t && t->depth) {
-		__u64 key = t->calls[(t->depth - 1) & (TLS_DEPTH - 1)].key;
-
-		if (c->other != key)
-			join_session(key, sk, c);
+		join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, ret);
 		return;
 	}
-	if (c->other || !incoming || ret <= 0 || (c->requests && !c->secret))
+	if (!incoming || ret <= 0)
+		return;
+	if (c->other) {
+		if (t && t->last)
+			t->last = 0;
+		return;
+	}
+	if (!c->secret && !c->requests)
+		note_record(c, call, transfer, ret);
+	if (!c->secret)
 		return;
 	if (!t) {
 		struct tls_thread *blank = blank_tls_thread.lookup(&zero);
@@ -131,21 +206,24 @@ static __always_inline void meet_session(struct connection *c, __u64 sk, __u32 i
 		if (!t)
 			return;
 	}
-	t->last = sk;
+	t->last = t->last && t->last != sk ? SOCKETS_SEVERAL : sk;
 }
 
-/* The session went on: with what the thread has read last, if its library did not read by itself. */
-static __always_inline void join_last(struct tls_thread *t, struct connection *s, __u64 key)
+/* A session goes on: with what the thread has read last, if its library did not read by itself. */
+static __always_inline void join_last(struct tls_thread *t, struct connection *s, __u64 key, int known)
 {
 	__u64 sk = t->last;
 
-	if (s->other || !sk)
+	if (!sk)
 		return;
+	t->last = 0;
 
 	struct connection *c = connections.lookup(&sk);
-	if (c && c->secret && !c->other)
-		join_session(key, sk, c);
-	t->last = 0;
+	if (!c || c->other || is_joined(s, key))
+		return;
+	if (!known && c->role == ROLE_CLIENT)
+		return; /* a client speaks first: nothing was read for a new one yet */
+	join_session(key, sk, c);
 }
 
 #endif

@@ -13,10 +13,12 @@
 
 static __always_inline struct connection *enter_go(struct pt_regs *ctx, __u32 pid, struct tls_call *call)
 {
+	struct tls_thread *t = this_thread(thread_of_goroutine(pid, GOROUTINE(ctx)));
+
 	call->key = session_key(pid, GO_ARGUMENT_1(ctx));
 	call->buffer = GO_ARGUMENT_2(ctx);
 	call->stack = stack_of_goroutine(GOROUTINE(ctx), ctx->sp);
-	return enter_session(thread_of_goroutine(pid, GOROUTINE(ctx)), call->key, call);
+	return t ? enter_session(t, call) : NULL;
 }
 
 /* func (c *Conn) clientHandshake(ctx context.Context) error, and serverHandshake */
@@ -41,6 +43,8 @@ int go_write(struct pt_regs *ctx)
 		return 0;
 
 	struct connection *s = enter_go(ctx, pid, &call);
+	if (s && !call.known)
+		s->late = 1;
 	if (!s || s->ignored || s->role == ROLE_SERVER || !size)
 		return 0;
 
@@ -102,15 +106,24 @@ int go_read_return(struct pt_regs *ctx)
 		__u64 session, buffer;
 	} at;
 
-	if (n <= 0 || !is_tls_target(pid, TARGET_GO))
+	if (!is_tls_target(pid, TARGET_GO))
 		return 0;
 	if (bpf_probe_read_user(&at, sizeof(at), (void *)(ctx->sp + GO_HOME)))
 		return 0;
 
 	__u64 key = session_key(pid, at.session);
 	struct connection *s = connections.lookup(&key);
-	if (!s)
-		s = begin_session(key);
+	if (n <= 0) {
+		/* a response that ends with the connection ended with the last read that had nothing more */
+		if (s && s->role == ROLE_CLIENT)
+			s->closed = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (!s) {
+		s = new_session(key);
+		if (s)
+			s->late = 1; /* its handshake was before our time */
+	}
 	if (!s || s->ignored)
 		return 0;
 

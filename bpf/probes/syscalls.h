@@ -26,16 +26,6 @@
 /* Of a write, what is looked at on entry: enough for the head of a request, too little to be accepted only in part. */
 #define ENTRY_SIZE 16384
 
-/* What a system call does with bytes. */
-enum transfer {
-	TRANSFER_NONE,
-	TRANSFER_BUFFER,   /* (fd, buffer, size) */
-	TRANSFER_VECTOR,   /* (fd, iovec, entries) */
-	TRANSFER_MESSAGE,  /* (fd, msghdr) */
-	TRANSFER_MESSAGES, /* (fd, mmsghdr, entries) */
-	TRANSFER_OPAQUE,   /* from or to a file or pipe */
-};
-
 /* Sorts a system call: direction, buffers, descriptor. */
 static __always_inline enum transfer sort_call(const struct syscall *call, __u32 *fd, __u32 *incoming)
 {
@@ -342,10 +332,12 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (!c)
 			return 0;
 	}
+	if (*target & (TARGET_TLS | TARGET_GO) && ret < 0)
+		fail_session(c, ret);
 	if (*target & TARGET_TLS)
-		meet_session(c, sk, incoming, ret);
+		meet_session(c, sk, &call, transfer, incoming, ret);
 	if (*target & TARGET_GO)
-		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0]);
+		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, ret);
 	if (c->ignored)
 		return 0;
 

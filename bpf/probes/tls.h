@@ -18,33 +18,6 @@ static __always_inline struct tls_thread *this_thread(__u64 tid)
 	return tls_threads.lookup(&tid);
 }
 
-/*
- * A function is called, by this thread with its stack there. Returns the session, which may be new; NULL: the call is not
- * followed.
- */
-static __always_inline struct connection *enter_session(__u64 tid, __u64 key, const struct tls_call *entered)
-{
-	struct tls_thread *t = this_thread(tid);
-
-	if (!t)
-		return NULL;
-	/* calls that never returned: an exception went past them */
-	if (t->depth == 2 && t->calls[1].stack <= entered->stack)
-		t->depth = 1;
-	if (t->depth == 1 && t->calls[0].stack <= entered->stack)
-		t->depth = 0;
-	if (t->depth >= TLS_DEPTH)
-		return NULL;
-
-	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
-	struct connection *s = connections.lookup(&key);
-
-	*call = *entered;
-	call->known = s != NULL;
-	t->depth++;
-	return s ? s : begin_session(key);
-}
-
 /* The process is a target, which uses TLS from now on. */
 static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 {
@@ -57,6 +30,41 @@ static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 	return 1;
 }
 
+/* A function is called. Returns the session, which may be new; NULL: the call is not followed. */
+static __always_inline struct connection *enter_session(struct tls_thread *t, struct tls_call *entered)
+{
+	/* calls that never returned: an exception went past them */
+	if (t->depth == 2 && t->calls[1].stack <= entered->stack)
+		t->depth = 1;
+	if (t->depth == 1 && t->calls[0].stack <= entered->stack)
+		t->depth = 0;
+	if (t->depth >= TLS_DEPTH)
+		return NULL;
+
+	__u64 key = entered->key;
+	struct connection *s = connections.lookup(&key);
+
+	entered->known = s != NULL;
+	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
+	t->depth++;
+	return s ? s : new_session(key);
+}
+
+/* A function returns: which call of it was that? NULL: its entry was not seen. */
+static __always_inline struct tls_call *leave_session(struct tls_thread *t, __u64 stack)
+{
+	if (!t)
+		return NULL;
+	if (t->depth == 2 && t->calls[1].stack != stack)
+		t->depth = 1;
+	if (!t->depth || t->depth > TLS_DEPTH)
+		return NULL;
+	t->depth--;
+
+	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	return call->stack == stack ? call : NULL;
+}
+
 static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
 {
 	__u32 pid = current_pid();
@@ -64,12 +72,19 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 
 	if (!is_tls_target(pid, TARGET_TLS))
 		return 0;
+
+	struct tls_thread *t = this_thread((__u32)bpf_get_current_pid_tgid());
+	if (!t)
+		return 0;
 	call.key = session_key(pid, ARGUMENT(1, ctx));
 	call.buffer = ARGUMENT(2, ctx);
 	call.moved = moved;
 	call.stack = STACK_ON_ENTRY(ctx);
 	call.kind = kind;
-	enter_session((__u32)bpf_get_current_pid_tgid(), call.key, &call);
+
+	struct connection *s = enter_session(t, &call);
+	if (s && kind != TLS_WRITE)
+		join_last(t, s, call.key, call.known);
 	return 0;
 }
 
@@ -117,29 +132,14 @@ static __always_inline struct work *session_work(struct connection *s, __u64 key
 	return w;
 }
 
-/* A function returns to here: which call of it was that? NULL: its entry was not seen. */
-static __always_inline struct tls_call *leave_session(struct tls_thread *t, __u64 stack)
-{
-	if (!t)
-		return NULL;
-	if (t->depth == 2 && t->calls[1].stack != stack)
-		t->depth = 1;
-	if (!t->depth || t->depth > TLS_DEPTH)
-		return NULL;
-	t->depth--;
-
-	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
-	return call->stack == stack ? call : NULL;
-}
-
 /* Any of these functions returns. */
 int tls_return(struct pt_regs *ctx)
 {
-	__u64 tid = (__u32)bpf_get_current_pid_tgid(), moved = 0;
-	struct tls_thread *t = tls_threads.lookup(&tid);
+	__u32 tid = bpf_get_current_pid_tgid();
+	__u64 thread = tid, moved = 0;
+	struct tls_call *call = leave_session(tls_threads.lookup(&thread), STACK_ON_RETURN(ctx));
 	__s64 n = (__s32)RETURNED(ctx);
 
-	struct tls_call *call = leave_session(t, STACK_ON_RETURN(ctx));
 	if (!call)
 		return 0;
 
@@ -152,9 +152,19 @@ int tls_return(struct pt_regs *ctx)
 			return 0;
 		n = moved;
 	}
-	if (n > 0 || (call->kind == TLS_HANDSHAKE && call->known))
-		join_last(t, s, key);
-	if (n <= 0 || call->kind == TLS_HANDSHAKE || s->ignored)
+	if (call->kind == TLS_HANDSHAKE)
+		return 0;
+	if (n <= 0) {
+		/* a response that ends with the connection ended with the last read that had nothing more */
+		if (call->kind == TLS_READ && s->role == ROLE_CLIENT)
+			s->closed = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (!call->known) {
+		s->late = 1; /* its handshake was before our time */
+		s->fresh = 0;
+	}
+	if (s->ignored)
 		return 0;
 
 	struct work *w = session_work(s, key, tid);
@@ -180,7 +190,7 @@ int tls_free(struct pt_regs *ctx)
 		struct connection *c = connections.lookup(&s->other);
 
 		if (c && c->other == key)
-			c->other = 0;
+			c->other = SESSION_OVER;
 	}
 
 	struct work *w = session_work(s, key, tid);

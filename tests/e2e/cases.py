@@ -172,14 +172,27 @@ def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+Writer = Callable[[Talk], None]
 CASES: dict[str, Talk] = {}
+_WRITERS: dict[str, Writer] = {}
 
 
-def case(**options: Any) -> Callable[[Callable[[Talk], None]], Callable[[Talk], None]]:
-    def register(write: Callable[[Talk], None]) -> Callable[[Talk], None]:
-        talk = Talk(write.__name__, Options(**options))
-        write(talk)
-        CASES[talk.name] = talk
+def add(name: str, options: Options, write: Writer) -> None:
+    _WRITERS[name] = write
+    CASES[name] = Talk(name, options)
+    write(CASES[name])
+
+
+def again(name: str, suffix: str, options: Options) -> Talk:
+    """The same case with other options, under a name of its own."""
+    talk = Talk(name + suffix, options)
+    _WRITERS[name](talk)
+    return talk
+
+
+def case(**options: Any) -> Callable[[Writer], Writer]:
+    def register(write: Writer) -> Writer:
+        add(write.__name__, Options(**options), write)
         return write
 
     return register
@@ -190,9 +203,7 @@ def cases(values: Collection[Any]) -> Callable[[Callable[[Talk, Any], None]], Ca
 
     def register(write: Callable[[Talk, Any], None]) -> Callable[[Talk, Any], None]:
         for value in values:
-            talk = Talk(f"{write.__name__}_{value}".replace("-", "_"), Options())
-            write(talk, value)
-            CASES[talk.name] = talk
+            add(f"{write.__name__}_{value}".replace("-", "_"), Options(), lambda t, value=value: write(t, value))
         return write
 
     return register
@@ -811,13 +822,6 @@ def http_2_preface(t: Talk) -> None:
     t.server(b"\x00\x00\x05\x01\x05\x00\x00\x00\x01" + noise(5))
 
 
-@case(handler=deeds.over_tls, client=deeds.visit_over_tls)
-def tls(t: Talk) -> None:
-    for n in range(4):
-        t.client(request(f"/invented/tls/{n}", "POST", b"secret"))
-        t.server(response(200, b"secret"))
-
-
 @case()
 def redis(t: Talk) -> None:
     for command in (b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n", b"GET key\r\n", b"POST / \r\n", b"PING\r\n"):
@@ -1134,8 +1138,7 @@ for _name, _options in {
     "dup2_over_another": {"handler": deeds.over_another},
     "thread_each": {"handler": deeds.thread_each},
 }.items():
-    CASES[_name] = Talk(_name, Options(**_options))
-    several(CASES[_name])
+    add(_name, Options(**_options), several)
 
 
 @case(handler=deeds.handed_to_child)

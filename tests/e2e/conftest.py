@@ -21,7 +21,9 @@ NEED_KERNEL = (
     "test_lifecycle",
     "test_score",
     "test_servers",
+    "test_tls",
     "test_torture",
+    "test_torture_tls",
 )
 
 

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -316,7 +317,7 @@ class ResetUnnoticed(Reset):
         assert poll.poll(TIMEOUT * 1000), "no reset came"
         try:
             sock.sendall(self.data)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             sock.close()
             return
         raise AssertionError("could write on a connection that was reset")

@@ -9,13 +9,12 @@ import os
 import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
+from certificates import Certificates
 from conversation import CLIENT, SERVER, Handler, Step, Turn, blocking, duplicate, play
 
 
@@ -174,22 +173,24 @@ def thread_each(sock: socket.socket, steps: Sequence[Step]) -> None:
                 raise errors[0]
 
 
-def over_tls(sock: socket.socket, steps: Sequence[Step]) -> None:
-    folder = Path(tempfile.mkdtemp())
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=puppet"]
-    subprocess.run(
-        ["openssl", "req", "-x509", *kind, "-keyout", key, "-out", certificate], check=True, capture_output=True
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with context.wrap_socket(sock, server_side=True) as secret:
-        play(secret, SERVER, steps)
+# TLS: the connection goes on as an encrypted one, in any of the ways above that leave the socket to Python
 
 
-def visit_over_tls(sock: socket.socket, steps: Sequence[Step]) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with context.wrap_socket(sock) as secret:
+def over_tls(
+    handler: Handler, version: ssl.TLSVersion, files: Certificates, sock: socket.socket, steps: Sequence[Step]
+) -> None:
+    """The server's side; it asks for the client's certificate, too."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.authority)
+    context.load_cert_chain(files.certificate, files.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = context.minimum_version = version
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # an end is told as it is without TLS: by no more bytes
+    handler(context.wrap_socket(sock, server_side=True), steps)
+
+
+def visit_over_tls(files: Certificates, sock: socket.socket, steps: Sequence[Step]) -> None:
+    context = ssl.create_default_context(cafile=files.authority)
+    context.load_cert_chain(files.certificate, files.key)
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    with context.wrap_socket(sock, server_hostname="puppet.test") as secret:
         play(secret, CLIENT, steps)

@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from certificates import certificates, client_context
 
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
@@ -29,14 +31,17 @@ START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 @dataclass(frozen=True)
 class Server:
-    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}` and `{port}` are filled in."""
+    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}` and `{port}` are filled in; for https `{certificate}`
+    and `{key}`, too.
+    """
 
     name: str
     command: Sequence[str]
     needs: Sequence[str] = ()  # programs without which it is skipped
     build: Sequence[str] = ()
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
-    transport: str = "http"  # unix: listens at {folder}/socket
+    words: Mapping[str, str] = field(default_factory=dict)  # more of them
+    transport: str = "http"  # https; unix: listens at {folder}/socket
     row: str = ""  # the name of the server that this one is but for its transport
     forks: int = 0  # signal that makes it fork another worker
     chunked_up: bool = True
@@ -90,7 +95,7 @@ def gunicorn(name: str, *options: str, **traits: Any) -> Server:
     return Server(name, (*GUNICORN, "-b", bind, *options, "wsgi:app"), log=access_log, forks=signal.SIGTTIN, **traits)
 
 
-SERVERS = (
+PLAIN_SERVERS = (
     Server("http-server", ("{python}", "{here}/threading_http.py", "{port}")),
     gunicorn("gunicorn-sync", "-w", "2"),
     gunicorn("gunicorn-threads", "-w", "2", "--threads", "4"),
@@ -118,6 +123,25 @@ SERVERS = (
         build=("rustc", "-O", "-o", "{folder}/rust-server", "{here}/std_http.rs"),
     ),
 )
+
+
+def over_tls(name: str, *options: str) -> Server:
+    """The server of that name, with options that make it speak TLS."""
+    server = next(server for server in PLAIN_SERVERS if server.name == name)
+    return replace(
+        server, name=f"{name}-tls", command=(*server.command, *options), transport="https", row=server.row or name
+    )
+
+
+SERVERS = (
+    *PLAIN_SERVERS,
+    over_tls("http-server", "{certificate}", "{key}"),
+    over_tls("gunicorn-sync", "--certfile", "{certificate}", "--keyfile", "{key}"),
+    over_tls("gunicorn-gevent", "--certfile", "{certificate}", "--keyfile", "{key}"),
+    over_tls("uvicorn", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}"),
+    over_tls("aiohttp", "{certificate}", "{key}"),
+    over_tls("node", "{certificate}", "{key}"),
+)
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
 NGINX = Server(
     "nginx",
@@ -132,8 +156,11 @@ FRONT = Server(
     ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_front.conf"),
     needs=("nginx", "node"),
     files=("nginx_front.conf",),
+    words={"tls": ""},
     forks=signal.SIGHUP,
 )
+NGINX_TLS = "ssl; ssl_certificate {certificate}; ssl_certificate_key {key}"
+FRONT_TLS = replace(FRONT, name="nginx-tls", transport="https", row="nginx", words={"tls": NGINX_TLS})
 
 
 def missing(server: Server) -> list[str]:
@@ -155,7 +182,10 @@ def launch(
     """
     port = port or free_port()
     python = Path(sys.executable)
-    known = {**words, "here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
+    own = {"here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
+    known: dict[str, object] = {**server.words, **words, **own}
+    if server.transport == "https":
+        known |= certificates()._asdict()
 
     def fill(text: str) -> str:
         for word, value in known.items():
@@ -192,8 +222,16 @@ def connect_unix(address: Address, timeout: float) -> socket.socket:
     return sock
 
 
+def connect_tls(address: Address, timeout: float) -> socket.socket:
+    return client_context().wrap_socket(connect_tcp(address, timeout), server_hostname=str(address[0]))
+
+
 # How to reach a server, by its transport.
-TRANSPORTS: dict[str, Callable[[Address, float], socket.socket]] = {"http": connect_tcp, "unix": connect_unix}
+TRANSPORTS: dict[str, Callable[[Address, float], socket.socket]] = {
+    "http": connect_tcp,
+    "unix": connect_unix,
+    "https": connect_tls,
+}
 
 
 def connect(running: Running, timeout: float = 20.0) -> socket.socket:

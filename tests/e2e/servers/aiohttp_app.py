@@ -1,8 +1,9 @@
-"""aiohttp's server."""
+"""aiohttp's server. Arguments: port; for TLS also certificate and key."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 
@@ -30,4 +31,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 app = web.Application(client_max_size=1 << 30)
 app.router.add_route("*", "/{rest:.*}", answer)
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
+context = None
+if sys.argv[2:]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[2:])
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), ssl_context=context, print=None, access_log=None)

@@ -1,5 +1,9 @@
-// Node's http module.
+// Node's http module. Arguments: port; for TLS also certificate and key.
+const fs = require("node:fs");
 const http = require("node:http");
+const https = require("node:https");
+
+const [port, cert, key] = process.argv.slice(2);
 
 function answer(request, response, begun) {
   const parts = request.url.split("?")[0].slice(1).split("/");
@@ -18,12 +22,16 @@ function answer(request, response, begun) {
   }
 }
 
-const server = http.createServer((request, response) => {
+function serve(request, response) {
   const begun = process.hrtime.bigint();
   const reply = () => answer(request, response, begun);
   const delay = Number((request.url.match(/\/d\/(\d+)/) || [])[1] || 0);
   request.resume();
   request.on("end", () => (delay ? setTimeout(reply, delay) : reply()));
-});
+}
+
+const server = cert
+  ? https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, serve)
+  : http.createServer(serve);
 server.keepAliveTimeout = 60000;
-server.listen(Number(process.argv[2]), "127.0.0.1");
+server.listen(Number(port), "127.0.0.1");

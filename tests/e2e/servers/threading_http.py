@@ -1,7 +1,9 @@
-"""Python's own http.server, a thread for each connection."""
+"""Python's own http.server, a thread for each connection. Arguments: port; for TLS also certificate and key."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,5 +52,22 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-ThreadingHTTPServer.request_queue_size = 64
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64
+    daemon_threads = True
+    context: ssl.SSLContext | None = None
+
+    def finish_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """In the connection's thread, which also shakes hands."""
+        if self.context:
+            request = self.context.wrap_socket(request, server_side=True)
+        super().finish_request(request, client_address)
+
+    def handle_error(self, *_: object) -> None:
+        """Callers that leave are part of the tests."""
+
+
+if sys.argv[2:]:
+    Server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    Server.context.load_cert_chain(*sys.argv[2:])
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -1,0 +1,56 @@
+"""An authority of the tests' own, and what it has certified: for servers on the loopback interface, and for clients.
+
+Out: files, made once a process and removed with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import ssl
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+NAMES = ("127.0.0.1", "::1", "localhost", "puppet.test", "score.test")
+
+
+class Certificates(NamedTuple):
+    authority: Path
+    certificate: Path  # for servers and clients alike
+    key: Path
+
+
+@cache
+def certificates() -> Certificates:
+    import trustme  # noqa: PLC0415 - the kernels' guests do without
+
+    folder = Path(tempfile.mkdtemp(prefix="certificates-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = Certificates(*(folder / name for name in ("authority.pem", "certificate.pem", "key.pem")))
+    authority = trustme.CA()
+    issued = authority.issue_cert(*NAMES)
+    authority.cert_pem.write_to_path(made.authority)
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(made.certificate, append=True)
+    issued.private_key_pem.write_to_path(made.key)
+    return made
+
+
+def trusting() -> dict[str, str]:
+    """What to put into the environment of a client so that it trusts them."""
+    names = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+    return dict.fromkeys(names, str(certificates().authority))
+
+
+@cache
+def client_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificates().authority))
+
+
+@cache
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates().certificate, certificates().key)
+    return context
