@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoinstr.attach.uprobes import attach_uprobe
+from autoinstr.attach.uprobes import attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
 
@@ -97,9 +98,11 @@ class Functions:
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
         probed = Probed(file.path, used=now)
         try:
+            places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):
-                program = self._programs(place.program)
-                probed.events.append(attach_uprobe(path, place.offset, program, on_return=place.on_return))
+                places[place.program, place.on_return].append(place.offset)
+            for (name, on_return), offsets in places.items():
+                probed.events += attach_uprobes(path, offsets, self._programs(name), on_return=on_return)
         except BaseException:
             self._detach(probed)
             raise

@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
+from autoinstr.attach.uprobes import UPROBE_MULTI
 from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.errors import AutoinstrError
 
@@ -169,7 +170,7 @@ def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
 
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         attributes = struct.pack(
-            "<IIQQIIQII16s",
+            "<IIQQIIQII16sII",
             kind,
             len(code) // 8,
             ctypes.addressof(instructions),
@@ -180,6 +181,8 @@ def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
             0,
             0,
             program.name[:15].encode(),
+            0,
+            UPROBE_MULTI if kind == KPROBE else 0,
         )
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(BlockingIOError):

@@ -32,7 +32,7 @@ def exported(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
     places = []
     for function in functions:
         if (at := offsets.get(function.symbol)) is not None:
-            if function.on_return:  # first: a call that is only seen to end is nothing
+            if function.on_return:
                 places.append(Place(at, function.on_return, on_return=True))
             places.append(Place(at, function.program))
     return places
@@ -45,5 +45,6 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it
-    # where its functions are in a file; none: it is not there. OSError or ValueError: it is, but can't be probed
+    # where its functions are in a file, returns first, since a call that is only seen to end is nothing. None: it is not
+    # there; OSError or ValueError: it is, but can't be probed
     places: Callable[[int, tuple[Function, ...]], list[Place]] = exported
