@@ -45,6 +45,6 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it
-    # where its functions are in a file, returns first, since a call that is only seen to end is nothing. None: it is not
+    # where its functions are in a file, returns first: a call that is only seen to end is nothing. None: it is not
     # there; OSError or ValueError: it is, but can't be probed
     places: Callable[[int, tuple[Function, ...]], list[Place]] = exported
