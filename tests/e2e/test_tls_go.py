@@ -43,8 +43,8 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
-        def run(*flags: str) -> Running:
-            build = ("go", "build", *flags, *GO.build[2:])
+        def run(*flags: str, source: str = "go_server.go") -> Running:
+            build = ("go", "build", *flags, "-o", "{folder}/go-server", f"{{here}}/{source}")
             running = servers.launch(replace(GO, build=build), tmp_path / "server")
             stack.callback(running.stop)
             return servers.wait_up(running)
@@ -144,6 +144,15 @@ def test_pipelined_on_an_older_connection(agent: StartAgent, start: Callable[...
     ]
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+def test_stacks_that_move(agent: StartAgent, start: Callable[..., Running]) -> None:
+    running = start(source="go_moving.go")
+    started = agent("--pid", running.pid)
+    plans = [Plan(f"/moving-{number}/{'x' * (number % 1500)}") for number in range(3001)]
+    truth = load.run(lambda: servers.connect(running), plans, at_once=16)
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])
 
 
 def test_large_bodies_and_a_slow_reader(agent: StartAgent, start: Callable[..., Running]) -> None:
