@@ -183,6 +183,8 @@ struct tls_call {
 	__u64 buffer;
 	__u64 moved; /* address of the size_t that tells how much was moved; 0: the return value does */
 	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
+	__u64 entered; /* time */
+	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
 };

@@ -32,7 +32,7 @@ PROBES: dict[str, str] = {
 STEPS = ("step", "chunks", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
-# by uprobes, as autoinstr/libraries/ says
+# by uprobes, as libraries/ says
 FUNCTION_PROBES = (
     *("tls_handshake", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
     *("go_handshake", "go_write", "go_return", "go_read_return"),

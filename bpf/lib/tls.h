@@ -125,15 +125,17 @@ static __always_inline void fail_session(const struct connection *c, long ret)
 }
 
 /* In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. */
-static __always_inline void join_call(const struct tls_call *entered, struct connection *c, __u64 sk,
-				      const struct syscall *call, enum transfer transfer, long ret)
+static __always_inline void join_call(struct tls_call *within, struct connection *c, __u64 sk, const struct syscall *call,
+				      enum transfer transfer, __u32 incoming, long ret)
 {
-	if (c->other == entered->key)
+	if (ret > 0 && incoming == (within->kind == TLS_READ))
+		within->passed = bpf_ktime_get_ns();
+	if (c->other == within->key)
 		return;
 	if (!c->secret)
 		note_record(c, call, transfer, ret);
 	if (c->secret)
-		join_session(entered->key, sk, c);
+		join_session(within->key, sk, c);
 }
 
 /* A goroutine's place in `tls_threads`. No thread's id is that large. */
@@ -154,7 +156,8 @@ static __always_inline __u64 stack_of_goroutine(__u64 goroutine, __u64 pointer)
 
 /* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
 static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers,
-						      const struct syscall *call, enum transfer transfer, long ret)
+						      const struct syscall *call, enum transfer transfer, __u32 incoming,
+						      long ret)
 {
 	const struct pt_regs *regs = registers;
 	__u64 goroutine = 0, stack = 0;
@@ -166,11 +169,11 @@ static __always_inline void meet_session_of_goroutine(struct connection *c, __u6
 	if (!t || !t->depth)
 		return;
 
-	struct tls_call *entered = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
+	struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
 	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
 	/* else what was entered has never returned: a panic went past it */
-	if (stack_of_goroutine(goroutine, stack) < entered->stack)
-		join_call(entered, c, sk, call, transfer, ret);
+	if (stack_of_goroutine(goroutine, stack) < within->stack)
+		join_call(within, c, sk, call, transfer, incoming, ret);
 }
 
 /* The current task, which uses TLS, has moved bytes over a socket. */
@@ -182,7 +185,7 @@ static __always_inline void meet_session(struct connection *c, __u64 sk, const s
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
 	if (t && t->depth) {
-		join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, ret);
+		join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, incoming, ret);
 		return;
 	}
 	if (!incoming || ret <= 0)

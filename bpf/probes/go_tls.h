@@ -72,7 +72,7 @@ int go_return(struct pt_regs *ctx)
 	if (!call)
 		return 0;
 
-	__u64 key = call->key, buffer = call->buffer;
+	__u64 key = call->key, buffer = call->buffer, passed = call->passed;
 	__u32 kind = call->kind;
 	if (!t->depth)
 		tls_threads.delete(&id);
@@ -90,6 +90,8 @@ int go_return(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 0);
+	if (passed)
+		w->time = passed;
 	w->size = n;
 	use_buffer(w, buffer);
 	if (!s->entered || pass_entered(s, w))

@@ -337,7 +337,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	if (*target & TARGET_TLS)
 		meet_session(c, sk, &call, transfer, incoming, ret);
 	if (*target & TARGET_GO)
-		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, ret);
+		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
 	if (c->ignored)
 		return 0;
 

@@ -80,6 +80,7 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 	call.buffer = ARGUMENT(2, ctx);
 	call.moved = moved;
 	call.stack = STACK_ON_ENTRY(ctx);
+	call.entered = bpf_ktime_get_ns();
 	call.kind = kind;
 
 	struct connection *s = enter_session(t, &call);
@@ -171,6 +172,11 @@ int tls_return(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, key, current_pid(), 0, call->kind == TLS_READ);
+	/* the other end may have had the bytes long before the library returns; a request begins before it is sent */
+	if (call->kind == TLS_WRITE && s->role == ROLE_CLIENT)
+		w->time = call->entered;
+	else if (call->passed)
+		w->time = call->passed;
 	w->size = n;
 	use_buffer(w, call->buffer);
 	tls_steps.call(ctx, STEP_LOOK);

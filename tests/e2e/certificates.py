@@ -1,11 +1,12 @@
 """An authority of the tests' own, and what it has certified: for servers on the loopback interface, and for clients.
 
-Out: files, made once a process and removed with it.
+Out: files, made once by the first process that asks, shared with those that it starts, and removed with it.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import ssl
 import tempfile
@@ -13,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+SHARED = "TEST_CERTIFICATES"  # in the environment: their folder
+FILES = ("authority.pem", "certificate.pem", "key.pem")
 NAMES = ("127.0.0.1", "::1", "localhost", "puppet.test", "score.test")
 
 
@@ -24,11 +27,14 @@ class Certificates(NamedTuple):
 
 @cache
 def certificates() -> Certificates:
+    if folder := os.environ.get(SHARED):
+        return Certificates(*(Path(folder, name) for name in FILES))
+
     import trustme  # noqa: PLC0415 - the kernels' guests do without
 
-    folder = Path(tempfile.mkdtemp(prefix="certificates-"))
+    os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="certificates-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = Certificates(*(folder / name for name in ("authority.pem", "certificate.pem", "key.pem")))
+    made = Certificates(*(Path(folder, name) for name in FILES))
     authority = trustme.CA()
     issued = authority.issue_cert(*NAMES)
     authority.cert_pem.write_to_path(made.authority)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -9,19 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import load
 import pytest
 import servers
 from agent import Agent
+from certificates import certificates, client_context, trusting
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
-from truth import Expected, compare, path_of
+from truth import CLIENT, Expected, compare
 
 StartAgent = Callable[..., Agent]
 AT_ONCE = 64  # connections
 ROUNDS = 5  # requests on each
 ALONE = ("gunicorn-sync-tls",)  # serves one connection at a time
+SOON_OVER = 100
+PROBED_WITHIN = 1.0  # seconds after a library was mapped
+SHORT_LIVED = {"curl": ("-sS", "-o", "/dev/null"), "wget": ("-q", "-O", "/dev/null", "--ca-certificate={authority}")}
 BLOCKING = ("http-server-tls",)  # its threads wait within the library
 SHARED = [server for server in SERVERS if server.transport == "https" and server.name not in ALONE]
+
+
+def server_named(name: str) -> Server:
+    return next(server for server in SERVERS if server.name == name)
 
 
 @pytest.fixture
@@ -63,10 +77,6 @@ def shuffled(running: Running, connections: list[Connection], name: str) -> list
     return truth
 
 
-def told_of(spans: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [span for span in spans if f"/{name}-" in path_of(span)]
-
-
 def open_all(running: Running) -> list[Connection]:
     connections = [Connection(lambda: servers.connect(running), "127.0.0.1") for _ in range(AT_ONCE)]
     with ThreadPoolExecutor(16) as pool:
@@ -94,3 +104,101 @@ def test_each_request_is_told_on_its_own_connection(
     complaints = compare(truth, spans)
     assert not complaints, "\n".join(complaints[:20])
     assert {span["attributes"]["url.scheme"] for span in spans} == {"https"}
+
+
+def plain(path: str, running: Running, **fields: Any) -> Expected:
+    return Expected(path, response_size=3, server_port=running.port, **fields)
+
+
+@pytest.mark.parametrize("program", SHORT_LIVED)
+def test_programs_that_are_soon_over(
+    agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path, program: str
+) -> None:
+    """One after the other; a copy under a name of its own, so that nobody else's are counted."""
+    if not (original := shutil.which(program)):
+        pytest.skip(f"needs {program}")
+    copy = tmp_path / f"{program}-{os.getpid()}"
+    shutil.copy(original, copy)
+    options = [option.format(**certificates()._asdict()) for option in SHORT_LIVED[program]]
+    running = start(server_named("http-server-tls"))
+    started = agent("--exe", f"*/{copy.name}")
+    truth = []
+    for number in range(SOON_OVER):
+        path = f"/s/200/d/0/b/3/c/0/{program}-{number}"
+        url = f"https://127.0.0.1:{running.port}{path}"
+        subprocess.run([copy, *options, url], check=True, timeout=20, env={**os.environ, **trusting()})
+        truth.append(plain(path, running, kind=CLIENT, server_address="127.0.0.1", peer_port=running.port))
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])
+
+
+LATE = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+connection, _ = listener.accept()
+import ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[2:])
+connection.sendall(b"!")
+connection = context.wrap_socket(connection, server_side=True)
+while connection.recv(10000):
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+"""
+
+
+def test_library_that_is_loaded_later(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """TLS comes into the process, and at once onto a connection that was there before: seen from when it is probed."""
+    server = Server("late", ("{python}", "-c", LATE, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--port", running.port)
+    truth = []
+    with socket.create_connection(running.address) as sock:
+        assert sock.recv(1) == b"!"
+        begun = time.monotonic()
+        with client_context().wrap_socket(sock, server_hostname="127.0.0.1") as secret:
+            for number in range(200):
+                early = time.monotonic() - begun < PROBED_WITHIN
+                path = f"/late-{number}"
+                truth.append(plain(path, running, peer_port=secret.getsockname()[1], optional=early))
+                secret.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert secret.recv(1000)
+                time.sleep(0.01)
+    spans = started.stop()
+    complaints = compare(truth, spans)
+    assert not complaints, "\n".join(complaints)
+    assert any(not one.optional for one in truth)
+
+
+def test_processes_that_start_later(agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path) -> None:
+    """Started after the agent, with workers that are forked before and while they are asked."""
+    started = agent("--cmd", f"*{tmp_path}/*")
+    running = start(server_named("gunicorn-sync-tls"))
+    work = [Plan(f"/s/200/d/0/b/3/c/0/forked-{number}") for number in range(120)]
+    truth = []
+    for part in (work[:40], work[40:80], work[80:]):
+        truth += load.run(lambda: servers.connect(running), part)
+        running.process.send_signal(running.server.forks)
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])
+
+
+def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """TLS 1.3 changes its keys between two requests (RFC 8446, 4.6.3): `K` tells s_client to."""
+    running = start(server_named("http-server-tls"))
+    started = agent("--port", running.port)
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", "-tls1_3", "-quiet", "-no_ign_eof"]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdin
+    for number in range(3):
+        client.stdin.write(f"GET /s/200/d/0/b/3/c/0/key-{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.stdin.flush()
+        assert started.wait_for_path(f"/s/200/d/0/b/3/c/0/key-{number}")
+        client.stdin.write(b"K\n")
+        client.stdin.flush()
+        time.sleep(0.1)
+    _, said = client.communicate(timeout=10)
+    assert said.count(b"KEYUPDATE") == 3, said
+    truth = [plain(f"/s/200/d/0/b/3/c/0/key-{number}", running) for number in range(3)]
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from certificates import server_context
 from generator import Made, Times
 from truth import CLIENT, Expected
 
@@ -25,8 +26,9 @@ CUT = ("ECONNRESET", "EPIPE", "truncated")
 class Peer:
     """Serves from its beginning on; records what it did."""
 
-    def __init__(self, order: Callable[[str], None]) -> None:
+    def __init__(self, order: Callable[[str], None], transport: str = "http") -> None:
         self.order = order
+        self._tls = transport == "https"
         self.records: list[Made] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
@@ -41,6 +43,8 @@ class Peer:
     def _serve(self, sock: socket.socket) -> None:
         buffer = bytearray()
         try:
+            if self._tls:
+                sock = server_context().wrap_socket(sock, server_side=True)
             while self._exchange(sock, buffer):
                 pass
         except (OSError, EOFError):

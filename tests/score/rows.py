@@ -20,10 +20,11 @@ from typing import Any
 
 import clients
 import servers
+from certificates import certificates
 from clients import CLIENTS, Client
 from generator import Caller, Made, Place, UnableError
 from peer import Peer
-from servers import FRONT, SERVERS, Running, Server
+from servers import FRONT, FRONT_TLS, SERVERS, Running, Server
 from shapes import SHAPES, Ask, Shape
 
 SPAWN = multiprocessing.get_context("spawn")  # whoever starts these has threads
@@ -48,7 +49,7 @@ def play_server(orders: Connection, shape: str, place: Place, cell: str, seconds
         orders.send(("broken", traceback.format_exc()))
 
 
-def play_peer(orders: Connection) -> None:
+def play_peer(orders: Connection, transport: str) -> None:
     """In a process of its own: serves until it is told that the clients have ended."""
     said: Queue[str] = Queue()
 
@@ -57,7 +58,7 @@ def play_peer(orders: Connection) -> None:
         said.get()
 
     try:
-        peer = Peer(order)
+        peer = Peer(order, transport)
         orders.send(("port", peer.port))
         while (word := orders.recv()) != ENDED:
             said.put(word)
@@ -104,7 +105,7 @@ class ServerRow:
         return f"needs {', '.join(lacking)}" if lacking else ""
 
     def start(self) -> None:
-        if self.server is FRONT:
+        if self.server in (FRONT, FRONT_TLS):
             node = next(server for server in SERVERS if server.name == "node")
             self.behind = servers.wait_up(servers.launch(node, self.folder / "node"))
         self._launch()
@@ -167,8 +168,8 @@ class ServerRow:
 class ClientRow:
     client: Client
     folder: Path
+    transport: str = "http"
     kind = "client"
-    transport = "http"
 
     @property
     def name(self) -> str:
@@ -193,15 +194,16 @@ class ClientRow:
 
     def play(self, shape: Shape, cell: str, seconds: float, start_agent: Callable[[], None]) -> list[Made]:
         here, there = SPAWN.Pipe()
-        process = SPAWN.Process(target=play_peer, args=(there,), daemon=True)
+        process = SPAWN.Process(target=play_peer, args=(there, self.transport), daemon=True)
         process.start()
         there.close()
         running: list[clients.Running] = []
         try:
             _, port = attend(here, lambda _: None)
+            base = f"{self.transport}://127.0.0.1:{port}"
             asked = shape.client()
             for n in range(shape.at_once):
-                lines = self._lines(asked, cell, port, n)
+                lines = self._lines(asked, cell, base, n)
                 running.append(clients.Running(self.client, self.folder / f"{cell}-{n}", lines))
             for one in running:
                 one.wait_up()
@@ -215,15 +217,15 @@ class ClientRow:
             end(process)
             for one in running:
                 one.kill()
-        urls = {url.removeprefix(f"http://127.0.0.1:{port}"): ns for url, ns in took.items()}
+        urls = {url.removeprefix(base): ns for url, ns in took.items()}
         if len(urls) != len(asked) * shape.at_once:
             raise BrokenError(f"{self.name} made {len(urls)} of {len(asked) * shape.at_once} requests")
         return list(with_own_times(made, urls))
 
-    def _lines(self, asked: list[Ask], cell: str, port: int, process: int) -> str:
+    def _lines(self, asked: list[Ask], cell: str, base: str, process: int) -> str:
         def line(number: int, ask: Ask) -> str:
             how = "chunked" if ask.chunked and self.client.chunked else "length"
-            return f"{ask.method} http://127.0.0.1:{port}/{ask.wish}/{cell}-{process}.{number} {ask.up} {how}\n"
+            return f"{ask.method} {base}/{ask.wish}/{cell}-{process}.{number} {ask.up} {how}\n"
 
         return "".join(line(number, ask) for number, ask in enumerate(asked))
 
@@ -250,5 +252,7 @@ def end(process: Any) -> None:
 
 
 def all_rows(folder: Path) -> list[ServerRow | ClientRow]:
-    own = [ServerRow(server, folder / f"server-{server.name}") for server in (FRONT, *SERVERS)]
-    return [*own, *(ClientRow(client, folder / f"client-{client.name}") for client in CLIENTS)]
+    certificates()  # made here, for whoever is started from here
+    own = [ServerRow(server, folder / f"server-{server.name}") for server in (FRONT, FRONT_TLS, *SERVERS)]
+    transports = [(client, name) for client in CLIENTS for name in ("http", "https") if name == "http" or client.https]
+    return [*own, *(ClientRow(client, folder / f"client-{client.name}-{name}", name) for client, name in transports)]

@@ -8,12 +8,15 @@ clock. A request that fails does not keep it from the next one, but it ends with
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from certificates import trusting
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,20 +31,24 @@ class Client:
     build: Sequence[str] = ()
     by_exe: str = ""  # watched by its executable: its own children make the requests
     chunked: bool = True  # can send a body without saying its length
+    https: bool = True  # its TLS library can be read
 
 
 CLIENTS = (
     Client("curl", ("sh", "{here}/curl.sh", "{requests}"), needs=("curl",), by_exe="*/curl"),
+    Client("wget", ("sh", "{here}/wget.sh", "{requests}"), needs=("wget",), by_exe="*/wget", chunked=False),
     Client("requests", ("{python}", "{here}/with_requests.py", "{requests}")),
     Client("aiohttp", ("{python}", "{here}/with_aiohttp.py", "{requests}")),
+    Client("httpx", ("{python}", "{here}/with_httpx.py", "{requests}")),
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
     Client(
         "go",
         ("{folder}/go-client", "{requests}"),
         needs=("go",),
         build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
+        https=False,
     ),
-    Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac")),
+    Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac"), https=False),
 )
 
 
@@ -65,6 +72,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=(folder / "errors").open("w"),
             text=True,
+            env={**os.environ, **(trusting() if client.https else {})},
         )
         self._errors = folder / "errors"
 
