@@ -26,7 +26,10 @@ def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
     head = os.pread(descriptor, 64, 0)
     (machine,) = struct.unpack_from("<H", head, 18)
     segments = segments_of(descriptor, head)
-    found = go_functions(descriptor, segments, [function.symbol for function in functions])
+    try:
+        found = go_functions(descriptor, segments, [function.symbol for function in functions])
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError("a Go program with a damaged table of functions") from error
     places = []
     for function in functions:
         if (where := found.get(function.symbol)) is None:
