@@ -26,6 +26,7 @@ class BpfCommand(IntEnum):
     PROG_LOAD = 5
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
+    LINK_CREATE = 28
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -37,6 +37,15 @@ _GO_SENTINEL = 16  # bytes around the module information
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the file that is loaded to an address."""
+
+    offset: int
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Binary:
     """What is known of an executable."""
 
@@ -150,19 +159,33 @@ def _addresses(table: bytes, places: dict[str, set[int]]) -> dict[str, tuple[int
     return found
 
 
-def _in_file(descriptor: int, head: bytes, addresses: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Addresses as offsets, past an instruction that a probe would only make slower."""
+def segments_of(descriptor: int, head: bytes) -> list[Segment]:
+    """What is loaded of the file."""
     (table,) = struct.unpack_from("<Q", head, 32)
     entry, count = struct.unpack_from("<HH", head, 54)
     if entry != 56:
-        return {}
-    segments = list(struct.iter_unpack("<IIQQQQQQ", os.pread(descriptor, entry * min(count, MAX_SECTIONS), table)))
+        return []
+    headers = struct.iter_unpack("<IIQQQQQQ", os.pread(descriptor, entry * min(count, MAX_SECTIONS), table))
+    return [Segment(offset, start, size) for kind, _, offset, start, _, size, _, _ in headers if kind == _LOAD]
+
+
+def in_file(segments: Iterable[Segment], address: int) -> int | None:
+    """Offset of what is loaded to the address."""
+    for segment in segments:
+        if segment.address <= address < segment.address + segment.size:
+            return address - segment.address + segment.offset
+    return None
+
+
+def _in_file(descriptor: int, head: bytes, addresses: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Addresses as offsets, past an instruction that a probe would only make slower."""
+    segments = segments_of(descriptor, head)
     found = {}
     for name, (address, length) in addresses.items():
-        for kind, _, offset, start, _, size, _, _ in segments:
-            if kind == _LOAD and start <= address < start + size:
-                at = _past_mark(descriptor, address - start + offset)
-                found[name] = at, length - (at - (address - start + offset))
+        start = in_file(segments, address)
+        if start is not None:
+            at = _past_mark(descriptor, start)
+            found[name] = at, length - (at - start)
     return found
 
 

@@ -13,3 +13,4 @@
 #include "lib/tls.h"
 #include "probes/syscalls.h"
 #include "probes/tls.h"
+#include "probes/go_tls.h"

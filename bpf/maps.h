@@ -20,6 +20,7 @@ BPF_F_TABLE("array", u32, struct pid_block, targets, PID_LIMIT / PID_BLOCK, BPF_
 #define TARGET_PROVISIONAL 8 /* watched until user space has looked at its new program */
 #define TARGET_TLS 16         /* has called a TLS library: its sessions are to be joined with sockets */
 #define TARGET_MAPPED 32      /* user space has been told of newly mapped code, and has not looked yet */
+#define TARGET_GO 64          /* has called Go's crypto/tls: the same, by goroutine */
 #define TARGET_SELF 128      /* the agent */
 
 /* One bit a TCP port: who listens there is a target at once. Written by user space through mmap. */
@@ -181,13 +182,16 @@ struct tls_call {
 	__u64 key; /* session_key() */
 	__u64 buffer;
 	__u64 moved; /* address of the size_t that tells how much was moved; 0: the return value does */
-	__u64 stack;
+	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
 	__u64 entered; /* time */
 	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
 };
-/* A thread that uses a TLS library; least recently used ones go first. A session may lie within another one. */
+/*
+ * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go
+ * first. A session may lie within another one.
+ */
 #define TLS_DEPTH 2
 struct tls_thread {
 	__u64 last; /* the socket it has read TLS from outside of such a call, if no session of it is known */
@@ -195,7 +199,7 @@ struct tls_thread {
 	__u32 unused;
 	struct tls_call calls[TLS_DEPTH];
 };
-BPF_TABLE("lru_hash", u32, struct tls_thread, tls_threads, MAX_TLS_THREADS);
+BPF_TABLE("lru_hash", u64, struct tls_thread, tls_threads, MAX_TLS_THREADS);
 BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
 
 /* As `works`, by thread: in the middle of such a program one task may always take the place of another (Linux 6). */

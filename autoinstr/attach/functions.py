@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoinstr.attach.uprobes import attach_uprobe
+from autoinstr.attach.uprobes import attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
 
@@ -31,7 +32,6 @@ class Probed:
     """A file with probes on it."""
 
     name: str
-    found: Found
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
 
@@ -86,7 +86,7 @@ class Functions:
         for path in file.opened:
             try:
                 found = find(path, LIBRARIES, file.key)
-                if found is None:
+                if not found:
                     break
                 self._probed[file.key] = self._attach(path, file, found, now)
                 return
@@ -95,27 +95,25 @@ class Functions:
             except PermissionError as error:
                 if path == file.opened[-1]:
                     log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error.strerror)
-            except (OSError, AutoinstrError) as error:
+            except (OSError, ValueError, AutoinstrError) as error:
                 log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error)
                 break
         if len(self._plain) >= MAX_FILES:
             self._plain.clear()
         self._plain[file.key] = now
 
-    def _attach(self, path: str, file: File, found: Found, now: float) -> Probed:
-        probed = Probed(file.path, found, used=now)
+    def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
+        probed = Probed(file.path, used=now)
         try:
-            for function, offset in found.offsets:
-                # the return first: a call that is only seen to end is nothing
-                if function.on_return:
-                    program = self._programs(function.on_return)
-                    probed.events.append(attach_uprobe(path, offset, program, on_return=True))
-                program = self._programs(function.program)
-                probed.events.append(attach_uprobe(path, offset, program, on_return=False))
+            places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
+            for place in (place for library in found for place in library.places):
+                places[place.program, place.on_return].append(place.offset)
+            for (name, on_return), offsets in places.items():
+                probed.events += attach_uprobes(path, offsets, self._programs(name), on_return=on_return)
         except BaseException:
             self._detach(probed)
             raise
-        log.info("%s: %s is probed", file.path, found.library.name)
+        log.info("%s: %s is probed", file.path, " and ".join(one.library.name for one in found))
         return probed
 
     @staticmethod

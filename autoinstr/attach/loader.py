@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
+from autoinstr.attach.uprobes import UPROBE_MULTI
 from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.capture.abi import EXCHANGE
 from autoinstr.errors import AutoinstrError
@@ -36,6 +37,7 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 # by uprobes, as libraries/ says
 FUNCTION_PROBES = (
     *("tls_handshake", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
+    *("go_handshake", "go_write", "go_return", "go_read_return"),
 )
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
@@ -174,7 +176,7 @@ def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
 
     def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
         attributes = struct.pack(
-            "<IIQQIIQII16s",
+            "<IIQQIIQII16sII",
             kind,
             len(code) // 8,
             ctypes.addressof(instructions),
@@ -185,6 +187,8 @@ def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
             0,
             0,
             program.name[:15].encode(),
+            0,
+            UPROBE_MULTI if kind == KPROBE else 0,
         )
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(BlockingIOError):

@@ -1,7 +1,10 @@
-"""A program on a function of a file: uprobes, by perf_event_open(2).
+"""A program on functions of a file: uprobes.
 
-In: a file, an offset in it, a program. Out: a descriptor; closing it detaches. The probe is on the file, so it is there
+In: a file, offsets in it, a program. Out: descriptors; closing them detaches. The probe is on the file, so it is there
 in every process that has it mapped, now and later, children and workers too; in others than targets it ends at once.
+
+Linux 6.6 and newer take many offsets at once. Before that each is an event of perf_event_open(2), and each of them lets
+whoever closes it wait for a tenth of a second.
 """
 
 from __future__ import annotations
@@ -12,12 +15,17 @@ import os
 import platform
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+
+from autoinstr.bpf_call import BpfCommand, bpf
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 SET_PROGRAM = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 CLOSE_ON_EXEC = 8  # PERF_FLAG_FD_CLOEXEC
+UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; older kernels do not look at what a program is loaded for
+MULTI_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
 ATTRIBUTES = 112  # PERF_ATTR_SIZE_VER5: enough for every kernel from 4.4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -30,8 +38,35 @@ def pmu() -> tuple[int, int]:
     return kind, int(found[1]) if found else 0
 
 
-def attach_uprobe(path: str, offset: int, program: int, *, on_return: bool) -> int:
-    """Descriptor of the event; OSError if the kernel refuses."""
+def attach_uprobes(path: str, offsets: Sequence[int], program: int, *, on_return: bool) -> list[int]:
+    """Descriptors; OSError if the kernel refuses."""
+    try:
+        return [attach_at_once(path, offsets, program, on_return=on_return)]
+    except OSError:
+        pass  # not known to this kernel; if it is something else, we will hear of it again
+    events: list[int] = []
+    try:
+        for offset in offsets:
+            events.append(attach_event(path, offset, program, on_return=on_return))
+    except BaseException:
+        for event in events:
+            os.close(event)
+        raise
+    return events
+
+
+def attach_at_once(path: str, offsets: Sequence[int], program: int, *, on_return: bool) -> int:
+    """Descriptor of the link."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    places = (ctypes.c_uint64 * len(offsets))(*offsets)
+    addresses = (ctypes.addressof(name), ctypes.addressof(places), 0, 0)
+    flags = MULTI_RETURN if on_return else 0
+    head = struct.pack("<IIII", program, 0, UPROBE_MULTI, 0)
+    return bpf(BpfCommand.LINK_CREATE, head + struct.pack("<QQQQIII", *addresses, len(offsets), flags, 0))
+
+
+def attach_event(path: str, offset: int, program: int, *, on_return: bool) -> int:
+    """Descriptor of the event."""
     kind, bit = pmu()
     name = ctypes.create_string_buffer(os.fsencode(path))
     attributes = bytearray(ATTRIBUTES)

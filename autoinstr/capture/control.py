@@ -14,7 +14,7 @@ import numpy as np
 from autoinstr.capture.abi import COUNTERS, Counter
 
 WATCHED = 1
-KEPT = 2 | 4 | 16 | 32  # flags that the kernel side sets by itself
+KEPT = 2 | 4 | 16 | 32 | 64  # flags that the kernel side sets by itself
 TLS = 16
 MAPPED = 32
 SELF = 128

@@ -50,7 +50,7 @@ _STATIC = {
     "deno": ("rustls (static)",),
     "envoy": ("boringssl (static)", "nghttp2 (static)"),
 }
-_BUILT_IN_TLS = {"go": "crypto/tls", "java": "JSSE"}
+_BUILT_IN_TLS = {"java": "JSSE"}
 
 
 @dataclass(frozen=True, slots=True)

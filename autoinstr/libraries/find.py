@@ -12,8 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from autoinstr.elf import cheaper_callee, function_offsets
-from autoinstr.libraries.base import Function, Library
+from autoinstr.libraries.base import Library, Place
 
 MAX_FILES = 4096  # remembered
 
@@ -34,7 +33,7 @@ class Found:
     """A library in a file."""
 
     library: Library
-    offsets: tuple[tuple[Function, int], ...]  # in the file
+    places: tuple[Place, ...]
 
 
 def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
@@ -50,11 +49,14 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
-_known: OrderedDict[tuple[str, int], Found | None] = OrderedDict()
+_known: OrderedDict[tuple[str, int], list[Found]] = OrderedDict()
 
 
-def find(path: str, libraries: Iterable[Library], key: tuple[str, int]) -> Found | None:
-    """The library whose functions this file has; OSError if it can't be read. Remembered, as the file's `key` says."""
+def find(path: str, libraries: Iterable[Library], key: tuple[str, int]) -> list[Found]:
+    """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed.
+
+    Remembered, as the file's `key` says.
+    """
     if key not in _known:
         _known[key] = _find(path, libraries)
         if len(_known) > MAX_FILES:
@@ -62,19 +64,10 @@ def find(path: str, libraries: Iterable[Library], key: tuple[str, int]) -> Found
     return _known[key]
 
 
-def _find(path: str, libraries: Iterable[Library]) -> Found | None:
+def _find(path: str, libraries: Iterable[Library]) -> list[Found]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        for library in libraries:
-            offsets = function_offsets(descriptor, [function.symbol for function in library.functions])
-            if offsets:
-                found = [
-                    (function, offsets[function.symbol]) for function in library.functions if function.symbol in offsets
-                ]
-                for inner in library.inner:
-                    if (at := cheaper_callee(descriptor, *inner.symbols)) is not None:
-                        found = [one for one in found if one[0].symbol not in inner.symbols] + [(inner.function, at)]
-                return Found(library, tuple(found))
-        return None
+        found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
+        return [one for one in found if one.places]
     finally:
         os.close(descriptor)

@@ -3,8 +3,14 @@
 SSL_accept and SSL_connect end in SSL_do_handshake; SSL_peek moves nothing.
 """
 
-from autoinstr.libraries.base import Function, Inner, Library
+from functools import partial
 
+from autoinstr.libraries.base import Function, Inner, Library, exported
+
+INNER = (
+    Inner(("SSL_read", "SSL_read_ex"), Function("ssl_read_internal", "tls_read_ex", "tls_return")),
+    Inner(("SSL_write", "SSL_write_ex"), Function("ssl_write_internal", "tls_write_ex", "tls_return")),
+)
 OPENSSL = Library(
     name="openssl",
     functions=(
@@ -15,9 +21,6 @@ OPENSSL = Library(
         Function("SSL_write_ex", "tls_write_ex", "tls_return"),
         Function("SSL_free", "tls_free"),
     ),
-    inner=(
-        Inner(("SSL_read", "SSL_read_ex"), Function("ssl_read_internal", "tls_read_ex", "tls_return")),
-        Inner(("SSL_write", "SSL_write_ex"), Function("ssl_write_internal", "tls_write_ex", "tls_return")),
-    ),
     shared=("libssl.so.*",),
+    places=partial(exported, inner=INNER),
 )

@@ -52,6 +52,8 @@ class Unread:
                     return base
                 library = marked(path)
                 return f"{library} in {base}" if library else ""
+            except ValueError as error:
+                return str(error)
             except OSError:
                 continue  # the mapping is gone, or the path leads elsewhere
         return base if _NAMED.match(base) else ""

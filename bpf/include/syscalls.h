@@ -62,6 +62,23 @@
 #define STACK_ON_RETURN(registers) ((registers)->sp - 8) /* the return address is popped */
 #endif
 
+/*
+ * Go's calling convention (ABIInternal): arguments and results in registers, the goroutine in one, too. GO_HOME: where the
+ * caller has left room for the arguments, from the stack pointer on return.
+ */
+#ifdef __aarch64__
+#define GOROUTINE(registers) ((registers)->regs[28])
+#define GO_ARGUMENT_1(registers) ((registers)->regs[0])
+#define GO_ARGUMENT_2(registers) ((registers)->regs[1])
+#define GO_ARGUMENT_3(registers) ((registers)->regs[2])
+#else
+#define GOROUTINE(registers) ((registers)->r14)
+#define GO_ARGUMENT_1(registers) ((registers)->ax)
+#define GO_ARGUMENT_2(registers) ((registers)->bx)
+#define GO_ARGUMENT_3(registers) ((registers)->cx)
+#endif
+#define GO_HOME 8
+
 /* A system call, from the registers of the task that makes it. They still hold the arguments when it returns. */
 struct syscall {
 	__u64 nr;

@@ -207,6 +207,8 @@ static __always_inline void end_request(struct connection *c, struct work *w)
 	http1_reset(f);
 }
 
+#define REQUEST_TIMES_SIZE (__builtin_offsetof(struct exchange, protocol) - __builtin_offsetof(struct exchange, request_start))
+
 /* Puts the oldest unanswered request into the slot; returns whether it is there. */
 static __always_inline int front_request(struct connection *c, __u64 sock)
 {
@@ -220,7 +222,10 @@ static __always_inline int front_request(struct connection *c, __u64 sock)
 
 	if (!p)
 		return 0;
-	bpf_probe_read_kernel(&c->slot, sizeof(c->slot), &p->exchange);
+	/* but for what belongs to the connection: a session's may have become known since */
+	bpf_probe_read_kernel(&c->slot.request_start, REQUEST_TIMES_SIZE, &p->exchange.request_start);
+	bpf_probe_read_kernel(&c->slot.fd, sizeof(c->slot) - __builtin_offsetof(struct exchange, fd), &p->exchange.fd);
+	c->slot.flags = p->exchange.flags;
 	pipelined.delete(&key);
 	if (c->requests == sequence + 1)
 		c->piped = PIPED_NO;

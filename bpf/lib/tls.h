@@ -114,31 +114,78 @@ static __always_inline void note_record(struct connection *c, const struct sysca
 		c->secret = 1;
 }
 
+/* The socket of a session failed. */
+static __always_inline void fail_session(const struct connection *c, long ret)
+{
+	__u64 key = c->other;
+	struct connection *s = key ? connections.lookup(&key) : NULL;
+
+	if (s)
+		s->error = -ret;
+}
+
+/* In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. */
+static __always_inline void join_call(struct tls_call *within, struct connection *c, __u64 sk, const struct syscall *call,
+				      enum transfer transfer, __u32 incoming, long ret)
+{
+	if (ret > 0 && incoming == (within->kind == TLS_READ))
+		within->passed = bpf_ktime_get_ns();
+	if (c->other == within->key)
+		return;
+	if (!c->secret)
+		note_record(c, call, transfer, ret);
+	if (c->secret)
+		join_session(within->key, sk, c);
+}
+
+/* A goroutine's place in `tls_threads`. No thread's id is that large. */
+static __always_inline __u64 thread_of_goroutine(__u32 pid, __u64 goroutine)
+{
+	return session_key(pid, goroutine);
+}
+
+/* How far a stack pointer is from the end of the goroutine's stack: the same after the stack was moved. */
+static __always_inline __u64 stack_of_goroutine(__u64 goroutine, __u64 pointer)
+{
+	__u64 end = 0;
+
+	/* struct g begins with struct stack {lo, hi}: assembly of Go depends on it, too */
+	bpf_probe_read_user(&end, sizeof(end), (void *)(goroutine + 8));
+	return pointer - end;
+}
+
+/* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
+static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers,
+						      const struct syscall *call, enum transfer transfer, __u32 incoming,
+						      long ret)
+{
+	const struct pt_regs *regs = registers;
+	__u64 goroutine = 0, stack = 0;
+
+	bpf_probe_read_kernel(&goroutine, sizeof(goroutine), &GOROUTINE(regs));
+
+	__u64 id = thread_of_goroutine(pid, goroutine);
+	struct tls_thread *t = tls_threads.lookup(&id);
+	if (!t || !t->depth)
+		return;
+
+	struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
+	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
+	/* else what was entered has never returned: a panic went past it */
+	if (stack_of_goroutine(goroutine, stack) < within->stack)
+		join_call(within, c, sk, call, transfer, incoming, ret);
+}
+
 /* The current task, which uses TLS, has moved bytes over a socket. */
 static __always_inline void meet_session(struct connection *c, __u64 sk, const struct syscall *call,
 					 enum transfer transfer, __u32 incoming, long ret)
 {
-	__u32 tid = bpf_get_current_pid_tgid(), zero = 0;
+	__u64 tid = (__u32)bpf_get_current_pid_tgid();
+	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
-	if (ret < 0 && c->other) {
-		struct connection *s = connections.lookup(&c->other);
-
-		if (s)
-			s->error = -ret;
-	}
 	if (t && t->depth) {
-		struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
-		__u64 key = within->key;
-
-		if (ret > 0 && incoming == (within->kind == TLS_READ))
-			within->passed = bpf_ktime_get_ns();
-		if (c->other == key)
-			return;
-		if (!c->secret)
-			note_record(c, call, transfer, ret);
-		if (c->secret)
-			join_session(key, sk, c);
+		join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, incoming, ret);
 		return;
 	}
 	if (!incoming || ret <= 0)

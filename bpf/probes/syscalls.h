@@ -128,6 +128,16 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->time = bpf_ktime_get_ns();
 }
 
+/* Of this write, something was looked at on its entry: what is left? Returns whether there is anything to look at. */
+static __always_inline int pass_entered(struct connection *c, struct work *w)
+{
+	if (w->size < c->entered)
+		return undo_entry(c);
+	w->position = c->entered;
+	c->entered = 0;
+	return w->position != w->size;
+}
+
 /* accept and connect: a connection from its first byte on. */
 static __always_inline void new_connection(const struct syscall *call, __u8 *target, long ret)
 {
@@ -338,8 +348,12 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (!c)
 			return 0;
 	}
+	if (*target & (TARGET_TLS | TARGET_GO) && ret < 0)
+		fail_session(c, ret);
 	if (*target & TARGET_TLS)
 		meet_session(c, sk, &call, transfer, incoming, ret);
+	if (*target & TARGET_GO)
+		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
 	if (c->ignored)
 		return 0;
 
@@ -360,16 +374,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (!use_call(w, &call, transfer, ret))
 		return 0;
-	if (!incoming && c->entered) {
-		if (ret >= c->entered) {
-			w->position = c->entered;
-			c->entered = 0;
-			if (w->position == w->size)
-				return 0;
-		} else if (!undo_entry(c)) {
-			return 0;
-		}
-	}
+	if (!incoming && c->entered && !pass_entered(c, w))
+		return 0;
 	steps.call(ctx, STEP_LOOK);
 	return 0;
 }

@@ -7,7 +7,7 @@
 #ifndef AUTOINSTR_PROBES_TLS_H
 #define AUTOINSTR_PROBES_TLS_H
 
-static __always_inline struct tls_thread *this_thread(__u32 tid)
+static __always_inline struct tls_thread *this_thread(__u64 tid)
 {
 	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
@@ -18,45 +18,74 @@ static __always_inline struct tls_thread *this_thread(__u32 tid)
 	return tls_threads.lookup(&tid);
 }
 
-static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
+/* The process is a target, which uses TLS from now on. */
+static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 {
-	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid();
-	__u64 stack = STACK_ON_ENTRY(ctx);
 	__u8 *target = target_of(pid);
 
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return 0;
-	if (!(*target & TARGET_TLS))
-		*target |= TARGET_TLS;
+	if (!(*target & flag))
+		*target |= flag;
+	return 1;
+}
 
-	struct tls_thread *t = this_thread(tid);
-	if (!t)
-		return 0;
+/* A function is called. Returns the session, which may be new; NULL: the call is not followed. */
+static __always_inline struct connection *enter_session(struct tls_thread *t, struct tls_call *entered)
+{
 	/* calls that never returned: an exception went past them */
-	if (t->depth == 2 && t->calls[1].stack <= stack)
+	if (t->depth == 2 && t->calls[1].stack <= entered->stack)
 		t->depth = 1;
-	if (t->depth == 1 && t->calls[0].stack <= stack)
+	if (t->depth == 1 && t->calls[0].stack <= entered->stack)
 		t->depth = 0;
 	if (t->depth >= TLS_DEPTH)
-		return 0;
+		return NULL;
 
-	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
-	__u64 key = session_key(pid, ARGUMENT(1, ctx));
+	__u64 key = entered->key;
 	struct connection *s = connections.lookup(&key);
 
-	call->key = key;
-	call->buffer = ARGUMENT(2, ctx);
-	call->moved = moved;
-	call->stack = stack;
-	call->entered = bpf_ktime_get_ns();
-	call->passed = 0;
-	call->kind = kind;
-	call->known = s != NULL;
+	entered->known = s != NULL;
+	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
 	t->depth++;
-	if (!s)
-		s = new_session(key);
+	return s ? s : new_session(key);
+}
+
+/* A function returns: which call of it was that? NULL: its entry was not seen. */
+static __always_inline struct tls_call *leave_session(struct tls_thread *t, __u64 stack)
+{
+	if (!t)
+		return NULL;
+	if (t->depth == 2 && t->calls[1].stack != stack)
+		t->depth = 1;
+	if (!t->depth || t->depth > TLS_DEPTH)
+		return NULL;
+	t->depth--;
+
+	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
+	return call->stack == stack ? call : NULL;
+}
+
+static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
+{
+	__u32 pid = current_pid();
+	struct tls_call call = {};
+
+	if (!is_tls_target(pid, TARGET_TLS))
+		return 0;
+
+	struct tls_thread *t = this_thread((__u32)bpf_get_current_pid_tgid());
+	if (!t)
+		return 0;
+	call.key = session_key(pid, ARGUMENT(1, ctx));
+	call.buffer = ARGUMENT(2, ctx);
+	call.moved = moved;
+	call.stack = STACK_ON_ENTRY(ctx);
+	call.entered = bpf_ktime_get_ns();
+	call.kind = kind;
+
+	struct connection *s = enter_session(t, &call);
 	if (s && kind != TLS_WRITE)
-		join_last(t, s, key, call->known);
+		join_last(t, s, call.key, call.known);
 	return 0;
 }
 
@@ -119,22 +148,16 @@ static __always_inline int lose_call(void)
 int tls_return(struct pt_regs *ctx)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
-	struct tls_thread *t = tls_threads.lookup(&tid);
-	__u64 stack = STACK_ON_RETURN(ctx), moved = 0;
+	__u64 thread = tid, moved = 0;
+	struct tls_call *call = leave_session(tls_threads.lookup(&thread), STACK_ON_RETURN(ctx));
 	__s64 n = (__s32)RETURNED(ctx);
 
-	if (!t)
+	if (!call)
 		return lose_call();
-	if (t->depth == 2 && t->calls[1].stack != stack)
-		t->depth = 1;
-	if (!t->depth || t->depth > TLS_DEPTH)
-		return lose_call();
-	t->depth--;
 
-	struct tls_call *call = &t->calls[t->depth & (TLS_DEPTH - 1)];
 	__u64 key = call->key;
 	struct connection *s = connections.lookup(&key);
-	if (call->stack != stack || !s)
+	if (!s)
 		return 0;
 	if (call->moved) {
 		if (n == 1 && bpf_probe_read_user(&moved, sizeof(moved), (void *)call->moved))

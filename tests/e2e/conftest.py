@@ -22,6 +22,7 @@ NEED_KERNEL = (
     "test_score",
     "test_servers",
     "test_tls",
+    "test_tls_go",
     "test_torture",
     "test_torture_tls",
 )

@@ -27,6 +27,7 @@ import servers  # noqa: E402 - found by the line above
 import shapes  # noqa: E402
 from agent import PROGRAM, Agent  # noqa: E402
 from cells import Cell  # noqa: E402
+from certificates import SHARED  # noqa: E402
 from comparison import compare, wrong_counts  # noqa: E402
 from generator import Caller, Made, Place, request_bytes  # noqa: E402
 from servers import FRONT, SERVERS, Running  # noqa: E402
@@ -53,14 +54,20 @@ class Row:
 
     def caller(self, shape: str) -> Caller:
         behind = self.behind.port if self.behind else None
-        place = Place("http", self.running.address, self.running.port, own="/b/3/", behind=behind)
+        place = Place(
+            self.running.server.transport, self.running.address, self.running.port, own="/b/3/", behind=behind
+        )
         return Caller(place, f"{self.name}.{shape}", 0.0, Pipe()[0])  # nobody is there to take orders
 
 
 def start(folder: Path) -> list[Row]:
     """Each in its own folder; Go's is compiled outside, since here that would take minutes."""
     known = {server.name: server for server in SERVERS}
-    go = replace(known["go"], command=(str(folder / "go-server"), "{port}"), build=(), needs=())
+    os.environ[SHARED] = str(folder)
+    go, go_tls = (
+        replace(known[name], command=(str(folder / "go-server"), *known[name].command[1:]), build=(), needs=())
+        for name in ("go", "go-tls")
+    )
 
     def launch(server: servers.Server, name: str, **words: int) -> Running:
         return servers.wait_up(servers.launch(server, Path("/tmp/score") / name, **words))
@@ -70,6 +77,7 @@ def start(folder: Path) -> list[Row]:
         Row("nginx", launch(FRONT, "nginx", node=behind.port), behind),
         Row("python", launch(known["http-server"], "python")),
         Row("go", launch(go, "go")),
+        Row("go-tls", launch(go_tls, "go-tls")),
     ]
 
 

@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 import boot  # noqa: E402 - found by the line above
+from certificates import certificates  # noqa: E402
 from debian import CACHE, PATH, Missing, install, run  # noqa: E402
 from kernels import ARCHITECTURES, KERNELS, Kernel  # noqa: E402
 from userland import Userland, userland  # noqa: E402
@@ -86,6 +88,8 @@ def play(fetched: boot.Fetched, place: Userland) -> Outcome:
         if old.is_file():
             old.unlink()
     build_go(fetched.kernel, folder / "go-server")
+    for file in certificates():
+        shutil.copy(file, folder)
     begun = time.monotonic()
     guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder}")
     try:

@@ -146,6 +146,7 @@ SERVERS = (
     over_tls("uvicorn", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}"),
     over_tls("aiohttp", "{certificate}", "{key}"),
     over_tls("node", "{certificate}", "{key}"),
+    over_tls("go", "{certificate}", "{key}"),
 )
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
 NGINX = Server(

@@ -1,4 +1,4 @@
-// Go's net/http.
+// Go's net/http; over TLS if it is told a certificate and a key.
 package main
 
 import (
@@ -50,5 +50,9 @@ func answer(w http.ResponseWriter, r *http.Request) {
 }
 
 func main() {
-	panic(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(answer)))
+	address, handler := "127.0.0.1:"+os.Args[1], http.HandlerFunc(answer)
+	if len(os.Args) > 2 {
+		panic(http.ListenAndServeTLS(address, os.Args[2], os.Args[3], handler))
+	}
+	panic(http.ListenAndServe(address, handler))
 }

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Go's crypto/tls: methods of *Conn. Calls in progress are known by goroutine, since one that waits goes on in another
+ * thread. Where these programs are attached is known to autoinstr/libraries/go_tls.py.
+ *
+ * A session is joined with its socket by the system calls within a handshake or a write. What was read is looked at when
+ * Read returns, with the arguments from where Read has kept them: so a Read that has waited since before the agent's time
+ * is seen, too, and Go has moved them where it has moved the stack. A client's requests are looked at when Write begins,
+ * for another goroutine may read the response before Write returns, and other writes when it returns.
+ */
+#ifndef AUTOINSTR_PROBES_GO_TLS_H
+#define AUTOINSTR_PROBES_GO_TLS_H
+
+static __always_inline struct connection *enter_go(struct pt_regs *ctx, __u32 pid, struct tls_call *call)
+{
+	struct tls_thread *t = this_thread(thread_of_goroutine(pid, GOROUTINE(ctx)));
+
+	call->key = session_key(pid, GO_ARGUMENT_1(ctx));
+	call->buffer = GO_ARGUMENT_2(ctx);
+	call->stack = stack_of_goroutine(GOROUTINE(ctx), ctx->sp);
+	return t ? enter_session(t, call) : NULL;
+}
+
+/* func (c *Conn) clientHandshake(ctx context.Context) error, and serverHandshake */
+int go_handshake(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct tls_call call = {.kind = TLS_HANDSHAKE};
+
+	if (is_tls_target(pid, TARGET_GO))
+		enter_go(ctx, pid, &call);
+	return 0;
+}
+
+/* func (c *Conn) Write(b []byte) (int, error) */
+int go_write(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct tls_call call = {.kind = TLS_WRITE};
+	__u64 size = GO_ARGUMENT_3(ctx);
+
+	if (!is_tls_target(pid, TARGET_GO))
+		return 0;
+
+	struct connection *s = enter_go(ctx, pid, &call);
+	if (s && !call.known)
+		s->late = 1;
+	if (!s || s->ignored || s->role == ROLE_SERVER || !size)
+		return 0;
+
+	struct work *w = session_work(s, call.key, bpf_get_current_pid_tgid());
+	if (!w)
+		return 0;
+	use_connection(w, s, call.key, pid, 0, 0);
+	w->size = size > ENTRY_SIZE ? ENTRY_SIZE : size;
+	use_buffer(w, call.buffer);
+	w->entering = 1;
+	note_entry(s, w->size);
+	tls_steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+/* A handshake or a Write returns. */
+int go_return(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	__u64 id = thread_of_goroutine(pid, GOROUTINE(ctx));
+	struct tls_thread *t = tls_threads.lookup(&id);
+	struct tls_call *call = leave_session(t, stack_of_goroutine(GOROUTINE(ctx), ctx->sp));
+	__s64 n = GO_ARGUMENT_1(ctx);
+
+	if (!call)
+		return 0;
+
+	__u64 key = call->key, buffer = call->buffer, passed = call->passed;
+	__u32 kind = call->kind;
+	if (!t->depth)
+		tls_threads.delete(&id);
+
+	struct connection *s = connections.lookup(&key);
+	if (kind == TLS_HANDSHAKE || !s || s->ignored)
+		return 0;
+	if (n <= 0) {
+		if (s->entered)
+			undo_entry(s); /* nothing was written: there was no request */
+		return 0;
+	}
+
+	struct work *w = session_work(s, key, bpf_get_current_pid_tgid());
+	if (!w)
+		return 0;
+	use_connection(w, s, key, pid, 0, 0);
+	if (passed)
+		w->time = passed;
+	w->size = n;
+	use_buffer(w, buffer);
+	if (!s->entered || pass_entered(s, w))
+		tls_steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+/* func (c *Conn) Read(b []byte) (int, error) returns. */
+int go_read_return(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	__s64 n = GO_ARGUMENT_1(ctx);
+	struct {
+		__u64 session, buffer;
+	} at;
+
+	if (!is_tls_target(pid, TARGET_GO))
+		return 0;
+	if (bpf_probe_read_user(&at, sizeof(at), (void *)(ctx->sp + GO_HOME)))
+		return 0;
+
+	__u64 key = session_key(pid, at.session);
+	struct connection *s = connections.lookup(&key);
+	if (n <= 0) {
+		/* a response that ends with the connection ended with the last read that had nothing more */
+		if (s && s->role == ROLE_CLIENT)
+			s->closed = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (!s) {
+		s = new_session(key);
+		if (s)
+			s->late = 1; /* its handshake was before our time */
+	}
+	if (!s || s->ignored)
+		return 0;
+
+	struct work *w = session_work(s, key, bpf_get_current_pid_tgid());
+	if (!w)
+		return 0;
+	use_connection(w, s, key, pid, 0, 1);
+	w->size = n;
+	use_buffer(w, at.buffer);
+	tls_steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,184 @@
+"""Functions of real Go programs, held against what Go's own tools say of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from autoinstr.elf import in_file, segments_of
+from autoinstr.libraries import find
+from autoinstr.libraries.go_code import X86_64, GoCode
+from autoinstr.libraries.go_table import GoFunction, go_functions
+from autoinstr.libraries.go_tls import GO_TLS, READ
+
+Build = Callable[[str], Path]
+LINKED = {
+    "static": {},
+    "pie": {"flags": ("-buildmode=pie",)},
+    "by-gcc": {"flags": ("-buildmode=pie", "-ldflags=-linkmode=external")},
+    "unoptimised": {"flags": ("-gcflags=all=-N -l",)},
+    "arm64": {"GOARCH": "arm64"},
+}
+SOURCE = """package main
+
+import "net/http"
+
+func main() { panic(http.ListenAndServeTLS("", "", "", nil)) }
+"""
+NAMES = [function.symbol for function in GO_TLS.functions]
+
+needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`built("pie")` is a program linked in that way."""
+
+    @cache
+    def build(linked: str) -> Path:
+        options = dict(LINKED[linked])
+        flags = options.pop("flags", ())
+        if "external" in str(flags) and not shutil.which("gcc"):
+            pytest.skip("needs gcc")
+        folder = tmp_path_factory.mktemp(linked)
+        (folder / "main.go").write_text(SOURCE)
+        command = ["go", "build", *flags, "-o", "program", "main.go"]
+        subprocess.run(command, cwd=folder, check=True, timeout=240, env={**os.environ, **options})
+        return folder / "program"
+
+    return build
+
+
+def functions_of(path: Path, names: list[str]) -> dict[str, GoFunction]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return go_functions(descriptor, segments_of(descriptor, os.pread(descriptor, 64, 0)), names)
+    finally:
+        os.close(descriptor)
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_addresses_are_those_of_the_symbols(built: Build, linked: str) -> None:
+    path = built(linked)
+    listed = subprocess.run(["go", "tool", "nm", path], check=True, capture_output=True, text=True).stdout
+    symbols = re.findall(r"^ *([0-9a-f]+) [Tt] ((?:crypto|net|encoding)/[\w/]+\.[\w.()*]+)$", listed, re.MULTILINE)
+    addresses = {name: int(address, 16) for address, name in symbols if not name.endswith(".abi0")}
+    some = [*NAMES, *random.Random(linked).sample(sorted(addresses), 200)]
+    found = functions_of(path, some)
+    assert {name: function.begin for name, function in found.items()} == {name: addresses[name] for name in some}
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_returns_are_those_of_the_disassembler(built: Build, linked: str) -> None:
+    path = built(linked)
+    text = subprocess.run(
+        [
+            "go",
+            "tool",
+            "objdump",
+            "-s",
+            r"^crypto/tls\.\(\*Conn\)\.(Read|Write|clientHandshake|serverHandshake)$",
+            path,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    returns = {int(address, 16) for address in re.findall(r"^ +\S+\s+0x([0-9a-f]+)\s+[0-9a-f]+\s+RET\s*$", text, re.M)}
+    found = {at for name in NAMES for at in code_of(path, name).returns()}
+    assert len(returns) > len(NAMES)
+    assert found == returns
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_entry_is_behind_the_check_of_the_stack(built: Build, linked: str) -> None:
+    path = built(linked)
+    for name in NAMES:
+        (function,) = functions_of(path, [name]).values()
+        entry = code_of(path, name).entry()
+        text = subprocess.run(
+            ["go", "tool", "objdump", "-s", f"^{re.escape(name)}$", path], check=True, capture_output=True, text=True
+        ).stdout
+        lines = re.findall(r"0x([0-9a-f]+)\s+[0-9a-f]+\s+(\S+)", text)
+        before = [word for at, word in lines if entry and function.begin <= int(at, 16) < entry]
+        assert before[-1] in ("JBE", "BLS")
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
+    assert code_of(built(linked), READ).keeps_arguments()
+
+
+@needs_go
+def test_a_program_without_tls_has_none(tmp_path: Path) -> None:
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() { println(1) }\n")
+    subprocess.run(["go", "build", "-o", "program", "main.go"], cwd=tmp_path, check=True, timeout=240)
+    assert find(str(tmp_path / "program"), [GO_TLS]) == []
+
+
+def code_of(path: Path, name: str) -> GoCode:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        head = os.pread(descriptor, 64, 0)
+        segments = segments_of(descriptor, head)
+        function = go_functions(descriptor, segments, [name])[name]
+        offset = in_file(segments, function.begin)
+        assert offset is not None
+        code = os.pread(descriptor, function.end - function.begin, offset)
+        return GoCode(code, function.begin, struct.unpack_from("<H", head, 18)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_arguments_on_the_stack_are_told_apart() -> None:
+    """A function of Go 1.16: mov rcx, fs:[-8]; cmp rsp, [rcx + 16]; jbe; sub rsp, 24; ret."""
+    code = bytes.fromhex("64488b0c25f8ffffff483b611076054883ec18c3")
+    assert GoCode(code, 0x1000, X86_64).entry() is None
+
+
+@pytest.mark.parametrize(
+    ("code", "keeps"),
+    [
+        # push rbp; mov rbp, rsp; sub rsp, 0x10; mov [rsp + 0x20], rax; mov [rsp + 0x28], rbx; call; ret
+        ("55 4889e5 4883ec10 4889442420 48895c2428 e800000000 c3", True),
+        # only the first
+        ("55 4889e5 4883ec10 4889442420 e800000000 c3", False),
+        # elsewhere
+        ("55 4889e5 4883ec10 4889442408 48895c2410 e800000000 c3", False),
+        # and later something else: mov [rsp + 0x28], rax
+        ("55 4889e5 4883ec10 4889442420 48895c2428 e800000000 4889442428 c3", False),
+    ],
+)
+def test_arguments_that_are_kept(code: str, keeps: bool) -> None:
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).keeps_arguments() == keeps
+
+
+@needs_go
+def test_damaged_files_are_no_trouble(built: Build, tmp_path: Path) -> None:
+    """Whatever is in a file: places, none, or a reason."""
+    whole, damaged = built("static").read_bytes(), tmp_path / "damaged"
+    table = whole.index(b"\xf1\xff\xff\xff\0\0\1\x08")
+    dice = random.Random(1)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 4, 50))):
+            at = table + dice.choice((dice.randrange(72), dice.randrange(72), dice.randrange(2_000_000)))
+            data[at] = dice.randrange(256)
+        damaged.write_bytes(data[: dice.choice((len(data), dice.randrange(table, len(data))))])
+        try:
+            find(str(damaged), [GO_TLS])
+        except (OSError, ValueError):
+            continue
