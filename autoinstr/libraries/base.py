@@ -35,7 +35,7 @@ class Inner:
 
 
 def exported(descriptor: int, functions: tuple[Function, ...], inner: tuple[Inner, ...] = ()) -> list[Place]:
-    """Places of functions that are in a table of symbols. `inner`: what takes the place of two, if it is cheaper there."""
+    """Places of functions that are in a table of symbols. `inner`: takes the place of two, if it is cheaper there."""
     offsets = function_offsets(descriptor, [function.symbol for function in functions])
     found = [(function, offsets[function.symbol]) for function in functions if function.symbol in offsets]
     for one in inner if found else ():
