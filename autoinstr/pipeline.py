@@ -252,6 +252,8 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
 def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
     """Detach, then take what is left through all stages and out."""
     attached.detach()
-    pipeline.look(watcher)
-    pipeline.push_metrics(watcher)
-    pipeline.close()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(watcher.close)
+        pipeline.look(watcher)
+        pipeline.push_metrics(watcher)
+        pipeline.close()

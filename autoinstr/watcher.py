@@ -38,6 +38,7 @@ LOSSES: dict[Counter, Loss] = {
     Counter.PIPELINE_FULL: Loss.PIPELINE_FULL,
     Counter.UNREADABLE: Loss.UNREADABLE,
     Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
+    Counter.TLS_CALL_LOST: Loss.TLS_CALL_LOST,
 }
 
 
@@ -52,7 +53,7 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
-        self._functions = Functions(attached.function_program)
+        self._functions = Functions(attached.function_program, self._control.mark)
         self._counted = self._control.counters()
         self._missed = 0
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
@@ -66,6 +67,10 @@ class Watcher:
         if selection.asks_by_exec:
             self._functions.prepare()
         self.rescan()
+
+    def close(self) -> None:
+        """Detach from functions; what the kernel side has told can still be read."""
+        self._functions.close()
 
     def rescan(self) -> None:
         """Look at all processes, for what no event tells: a descriptor that was passed on, a renamed program."""

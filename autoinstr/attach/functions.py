@@ -11,7 +11,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from autoinstr.attach.uprobes import attach_uprobes
@@ -21,6 +24,7 @@ from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
 log = logging.getLogger(__name__)
 
 LINGER = 120.0  # seconds without a target, after which a file's probes go
+CLOSERS = 32  # threads
 MAX_FILES = 4096  # files that are remembered to hold nothing of interest
 FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
 
@@ -30,15 +34,19 @@ class Probed:
     """A file with probes on it."""
 
     name: str
+    flags: int  # of the libraries in it
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
 
 
 class Functions:
-    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name."""
+    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name. `tell`: is
+    called with each process that has such a file, and the flags of the libraries in it.
+    """
 
-    def __init__(self, programs: Callable[[str], int]) -> None:
+    def __init__(self, programs: Callable[[str], int], tell: Callable[[int, int], None]) -> None:
         self._programs = programs
+        self._tell = tell
         self._probed: dict[tuple[str, int], Probed] = {}
         self._plain: dict[tuple[str, int], float] = {}  # files of no interest, or that can't be probed
 
@@ -46,10 +54,11 @@ class Functions:
         """See to it that what this process has mapped is probed."""
         now = time.monotonic()
         for file in mapped_files(pid, maps):
-            if (probed := self._probed.get(file.key)) is not None:
-                probed.used = now
-            elif file.key not in self._plain:
+            if file.key not in self._plain:
                 self._consider(file, now)
+            if (probed := self._probed.get(file.key)) is not None:
+                probed.used = max(now, probed.used)
+                self._tell(pid, probed.flags)
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
@@ -68,9 +77,10 @@ class Functions:
             self._detach(self._probed.pop(key))
 
     def close(self) -> None:
-        """Detach all."""
-        for probed in self._probed.values():
-            self._detach(probed)
+        """Detach all: at once, since each waits for the kernel."""
+        events = [event for probed in self._probed.values() for event in probed.events]
+        with ThreadPoolExecutor(CLOSERS) as pool:
+            list(pool.map(os.close, events))
         self._probed.clear()
 
     def _consider(self, file: File, now: float) -> None:
@@ -96,7 +106,7 @@ class Functions:
         self._plain[file.key] = now
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
-        probed = Probed(file.path, used=now)
+        probed = Probed(file.path, reduce(or_, (one.library.flag for one in found)), used=now)
         try:
             places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):

@@ -105,6 +105,7 @@ class Counter(IntEnum):
     UNREADABLE = 7
     CONNECTIONS = 8
     STEPS_EXHAUSTED = 9
+    TLS_CALL_LOST = 10
 
 
 COUNTERS = 16

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from autoinstr.libraries.base import Library, Place
+
+MAX_FILES = 4096  # remembered
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
 
@@ -46,11 +49,24 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
+# by what changes with a file: the places of one that had the same inode before would be in the midst of instructions
+_known: OrderedDict[tuple[int, ...], list[Found]] = OrderedDict()
+
+
 def find(path: str, libraries: Iterable[Library]) -> list[Found]:
-    """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed."""
+    """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed.
+
+    Remembered.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
-        return [one for one in found if one.places]
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if key not in _known:
+            found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
+            _known[key] = [one for one in found if one.places]
+            if len(_known) > MAX_FILES:
+                _known.popitem(last=False)
+        return _known[key]
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ import os
 import struct
 
 from autoinstr.elf import in_file, read_binary, segments_of
-from autoinstr.libraries.base import Function, Library, Place
+from autoinstr.libraries.base import TARGET_GO, Function, Library, Place
 from autoinstr.libraries.go_table import go_functions
 
 MAX_CODE = 64 << 10  # bytes of one function
@@ -51,6 +51,7 @@ def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
 
 GO_TLS = Library(
     name="crypto/tls",
+    flag=TARGET_GO,
     functions=(
         Function("crypto/tls.(*Conn).clientHandshake", "go_handshake", "go_return"),
         Function("crypto/tls.(*Conn).serverHandshake", "go_handshake", "go_return"),

@@ -90,6 +90,7 @@ enum counter {
 	COUNT_UNREADABLE,       /* user memory could not be read */
 	COUNT_CONNECTIONS,      /* connections tracked since the start */
 	COUNT_STEPS_EXHAUSTED,  /* one call carried more messages or chunks than a run may look at */
+	COUNT_TLS_CALL_LOST,    /* a call of a TLS library ended whose beginning was not seen */
 	COUNT_MAX = 16,
 };
 

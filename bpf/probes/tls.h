@@ -2,7 +2,7 @@
 /*
  * Functions of TLS libraries: f(session, buffer, size) returns how many bytes it moved, or (f_ex) 1 and writes that to
  * where its fourth argument points. One program a shape; which function of which library has which shape is known to
- * autoinstr/attach/tls/.
+ * autoinstr/libraries/.
  */
 #ifndef AUTOINSTR_PROBES_TLS_H
 #define AUTOINSTR_PROBES_TLS_H
@@ -133,6 +133,17 @@ static __always_inline struct work *session_work(struct connection *s, __u64 key
 	return w;
 }
 
+/* A call has returned that we know nothing of; of a target that is a loss. */
+static __always_inline int lose_call(void)
+{
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+
+	if (pid && target && *target && !(*target & TARGET_SELF))
+		count(COUNT_TLS_CALL_LOST);
+	return 0;
+}
+
 /* Any of these functions returns. */
 int tls_return(struct pt_regs *ctx)
 {
@@ -142,7 +153,7 @@ int tls_return(struct pt_regs *ctx)
 	__s64 n = (__s32)RETURNED(ctx);
 
 	if (!call)
-		return 0;
+		return lose_call();
 
 	__u64 key = call->key;
 	struct connection *s = connections.lookup(&key);

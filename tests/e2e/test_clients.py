@@ -17,6 +17,7 @@ from clients import CLIENTS, Client
 from servers import SERVERS, access_log
 from truth import CLIENT, Expected, compare, path_of
 
+SERVED_BY = ("gunicorn-threads", "gunicorn-gevent-tls")
 COUNT = 53  # a prime number of requests for each
 STATUSES = (200, 200, 200, 201, 204, 304, 404, 500)
 BODIES = (0, 1, 1000, 70_000)
@@ -32,17 +33,19 @@ class Run:
         return [span for span in self.spans if path_of(span).rpartition("/")[2].rpartition("-")[0] == name]
 
 
-def plan(client: Client, port: int) -> tuple[str, list[Expected]]:
-    """Lines for a client, and what should be told of them."""
+def plan(client: Client, ports: dict[str, int]) -> tuple[str, list[Expected]]:
+    """Lines for a client, and what should be told of them: over all transports in turn."""
     dice, lines, truth = random.Random(client.name), [], []
     for number in range(COUNT):
+        transport = ("http", "https")[client.https and number % 2]
+        port = ports[transport]
         method = dice.choice(("GET", "GET", "HEAD", "POST", "PUT", "DELETE"))
         status, down, chunked = dice.choice(STATUSES), dice.choice(BODIES), dice.random() < 0.3
         up = dice.choice(BODIES) if method in ("POST", "PUT") else 0
         delay = 30 if number % 10 == 0 else 0
         path = f"/s/{status}/d/{delay}/b/{down}/c/{int(chunked)}/{client.name}-{number}"
         kind = "chunked" if chunked and up and client.chunked else "length"
-        lines.append(f"{method} http://127.0.0.1:{port}{path} {up} {kind}\n")
+        lines.append(f"{method} {transport}://127.0.0.1:{port}{path} {up} {kind}\n")
         empty = method == "HEAD" or status in (204, 304)
         truth.append(
             Expected(
@@ -64,14 +67,13 @@ def plan(client: Client, port: int) -> tuple[str, list[Expected]]:
 @pytest.fixture(scope="module")
 def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run, folder = Run(), tmp_path_factory.mktemp("clients")
-    server = next(server for server in SERVERS if server.name == "gunicorn-threads")
-    listening = servers.launch(server, folder / "server")
+    listening = [servers.launch(server, folder / server.name) for server in SERVERS if server.name in SERVED_BY]
     running: list[clients.Running] = []
     try:
-        servers.wait_up(listening)
+        ports = {one.server.transport: servers.wait_up(one).port for one in listening}
         for client in CLIENTS:
             if not clients.missing(client):
-                lines, run.truth[client.name] = plan(client, listening.port)
+                lines, run.truth[client.name] = plan(client, ports)
                 running.append(clients.Running(client, folder / client.name, lines))
         for one in running:
             one.wait_up()
@@ -84,8 +86,9 @@ def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFac
     finally:
         for one in running:
             one.kill()
-        listening.stop()
-    run.logged = access_log(listening.folder)
+        for server in listening:
+            server.stop()
+    run.logged = sum((access_log(one.folder) for one in listening), Counter())
     yield run
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import load
 import pytest
 import servers
 from agent import Agent
-from certificates import certificates, client_context, trusting
+from certificates import certificates, client_context, server_context, trusting
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
 from truth import CLIENT, Expected, compare
@@ -26,12 +27,10 @@ from truth import CLIENT, Expected, compare
 StartAgent = Callable[..., Agent]
 AT_ONCE = 64  # connections
 ROUNDS = 5  # requests on each
-ALONE = ("gunicorn-sync-tls",)  # serves one connection at a time
 SOON_OVER = 100
 PROBED_WITHIN = 1.0  # seconds after a library was mapped
 SHORT_LIVED = {"curl": ("-sS", "-o", "/dev/null"), "wget": ("-q", "-O", "/dev/null", "--ca-certificate={authority}")}
-BLOCKING = ("http-server-tls",)  # its threads wait within the library
-SHARED = [server for server in SERVERS if server.transport == "https" and server.name not in ALONE]
+OVER_TLS = [server for server in SERVERS if server.transport == "https"]
 
 
 def server_named(name: str) -> Server:
@@ -84,7 +83,7 @@ def open_all(running: Running) -> list[Connection]:
     return connections
 
 
-@pytest.mark.parametrize("server", SHARED, ids=lambda server: server.name)
+@pytest.mark.parametrize("server", OVER_TLS, ids=lambda server: server.name)
 def test_each_request_is_told_on_its_own_connection(
     agent: StartAgent, start: Callable[[Server], Running], server: Server
 ) -> None:
@@ -94,7 +93,7 @@ def test_each_request_is_told_on_its_own_connection(
     started = agent("--port", running.port)
     newer = open_all(running)
     late = shuffled(running, older, "older")
-    if server.name in BLOCKING:
+    if server.waits_in_tls:
         # each thread was within a call of the library already: nothing is seen of what that call returns
         late[:AT_ONCE] = [replace(truth, optional=True) for truth in late[:AT_ONCE]]
     truth = [*shuffled(running, newer, "newer"), *late]
@@ -173,7 +172,7 @@ def test_library_that_is_loaded_later(agent: StartAgent, start: Callable[[Server
 def test_processes_that_start_later(agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path) -> None:
     """Started after the agent, with workers that are forked before and while they are asked."""
     started = agent("--cmd", f"*{tmp_path}/*")
-    running = start(server_named("gunicorn-sync-tls"))
+    running = start(server_named("gunicorn-gevent-tls"))
     work = [Plan(f"/s/200/d/0/b/3/c/0/forked-{number}") for number in range(120)]
     truth = []
     for part in (work[:40], work[40:80], work[80:]):
@@ -202,3 +201,55 @@ def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running])
     truth = [plain(f"/s/200/d/0/b/3/c/0/key-{number}", running) for number in range(3)]
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+WAITING = """
+import socket, ssl, sys, threading
+own, other, authority = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+up = socket.create_server(("127.0.0.1", own))
+context = ssl.create_default_context(cafile=authority)
+secret = context.wrap_socket(socket.create_connection(("127.0.0.1", other)), server_hostname="127.0.0.1")
+reader = threading.Thread(target=secret.recv, args=(1000,))
+reader.start()
+up.accept()  # only to see whether it is up
+connection, _ = up.accept()
+connection.recv(1)
+asked_for = socket.create_server(("127.0.0.1", int(sys.argv[4])))
+connection.sendall(b"!")
+reader.join()
+connection.sendall(b"!")
+connection.recv(1)
+"""
+
+
+def said_within(seconds: float, page: int, text: str) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics", timeout=10) as response:
+            if text in response.read().decode():
+                return True
+        time.sleep(0.2)
+    return False
+
+
+def test_calls_that_began_before_their_process_was_watched_are_counted(
+    agent: StartAgent, start: Callable[[Server], Running]
+) -> None:
+    """What they bring can't be known; another process has the library probed by then."""
+    probed = start(server_named("http-server-tls"))
+    watched, page = servers.free_port(), servers.free_port()
+    with server_context().wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True) as listener:
+        port = listener.getsockname()[1]
+        answering = ThreadPoolExecutor(1).submit(listener.accept)
+        started = agent("--port", f"{probed.port},{watched}", "--prometheus-port", page, exports=("prometheus",))
+        command = ("{python}", "-c", WAITING, "{port}", str(port), "{authority}", str(watched))
+        waiting = start(Server("waiting", command), **certificates()._asdict())
+        there, _ = answering.result(10)
+        with socket.create_connection(waiting.address) as control:
+            control.sendall(b"l")
+            assert control.recv(1)
+            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            assert control.recv(1)
+            assert said_within(10, page, 'autoinstr_lost_total{loss="tls_call_lost"} 1')
+        started.stop()
+        there.close()

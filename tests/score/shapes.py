@@ -139,7 +139,7 @@ def half_a_head(caller: Caller, leave: Callable[[Wire], None]) -> None:
     wire, plan = caller.connect(), caller.plan()
     wire.send(request_bytes(plan)[:-10])
     if leave is Wire.close:
-        wire.sock.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(wire.sock, socket.SHUT_WR)  # ssl's own would end the session, too
         with suppress(OSError, GoneError):
             answer = wire.response(plan.method)
             known = {"status": answer.status, "response_size": answer.size, "trace": ""}  # the trace was cut

@@ -4,7 +4,7 @@ read -r _
 failed=0
 body=$(mktemp)
 while read -r method url bytes kind; do
-    set -- -q --tries=1 --timeout=20 --max-redirect=0 -O /dev/null --ca-certificate="$SSL_CERT_FILE" --method="$method"
+    set -- -q --tries=1 --timeout=20 --max-redirect=0 --content-on-error -O /dev/null --ca-certificate="$SSL_CERT_FILE" --method="$method"
     if [ "$bytes" != 0 ]; then
         head -c "$bytes" /dev/zero >"$body"
         set -- "$@" --body-file="$body"

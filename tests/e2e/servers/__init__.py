@@ -40,6 +40,7 @@ class Server:
     needs: Sequence[str] = ()  # programs without which it is skipped
     build: Sequence[str] = ()
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
+    waits_in_tls: bool = False  # its threads wait within the TLS library for the next request
     words: Mapping[str, str] = field(default_factory=dict)  # more of them
     transport: str = "http"  # https; unix: listens at {folder}/socket
     row: str = ""  # the name of the server that this one is but for its transport
@@ -125,18 +126,22 @@ PLAIN_SERVERS = (
 )
 
 
-def over_tls(name: str, *options: str) -> Server:
+def over_tls(name: str, *options: str, waits_in_tls: bool = False) -> Server:
     """The server of that name, with options that make it speak TLS."""
     server = next(server for server in PLAIN_SERVERS if server.name == name)
     return replace(
-        server, name=f"{name}-tls", command=(*server.command, *options), transport="https", row=server.row or name
+        server,
+        name=f"{name}-tls",
+        command=(*server.command, *options),
+        transport="https",
+        row=server.row or name,
+        waits_in_tls=waits_in_tls,
     )
 
 
 SERVERS = (
     *PLAIN_SERVERS,
-    over_tls("http-server", "{certificate}", "{key}"),
-    over_tls("gunicorn-sync", "--certfile", "{certificate}", "--keyfile", "{key}"),
+    over_tls("http-server", "{certificate}", "{key}", waits_in_tls=True),
     over_tls("gunicorn-gevent", "--certfile", "{certificate}", "--keyfile", "{key}"),
     over_tls("uvicorn", "--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}"),
     over_tls("aiohttp", "{certificate}", "{key}"),
