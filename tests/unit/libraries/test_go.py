@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from autoinstr.elf import in_file, segments_of
+from autoinstr.elf import X86_64, in_file, segments_of
 from autoinstr.libraries import find
-from autoinstr.libraries.go_code import X86_64, GoCode
+from autoinstr.libraries.go_code import GoCode
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ
 
