@@ -49,6 +49,13 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
+def open_file(path: str) -> int:
+    """Descriptor of a file that may be anything, for reading; OSError if that can't be."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
+    os.set_blocking(descriptor, True)  # and 9p gives less than was asked for
+    return descriptor
+
+
 # by what changes with a file: the places of one that had the same inode before would be in the midst of instructions
 _known: OrderedDict[tuple[int, ...], list[Found]] = OrderedDict()
 
@@ -58,7 +65,7 @@ def find(path: str, libraries: Iterable[Library]) -> list[Found]:
 
     Remembered.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = open_file(path)
     try:
         status = os.fstat(descriptor)
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
