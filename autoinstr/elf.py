@@ -20,7 +20,10 @@ MAX_COMMENT = 4096
 MAX_BUILD_INFO = 256 << 10  # the module list of a large program
 MAX_SYMBOLS = 128 << 20  # bytes of a symbol table, and of its names
 
+X86_64, AARCH64 = 62, 183  # e_machine
+
 _LOAD = 1  # PT_LOAD
+_EXECUTABLE = 1  # PF_X
 _SYMBOL_TABLES = (11, 2)  # SHT_DYNSYM, SHT_SYMTAB: the first is there where functions are exported, and is smaller
 _FUNCTION = 2  # STT_FUNC
 _SYMBOL = np.dtype(
@@ -43,6 +46,7 @@ class Segment:
     offset: int
     address: int
     size: int
+    is_code: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,11 @@ def segments_of(descriptor: int, head: bytes) -> list[Segment]:
     if entry != 56:
         return []
     headers = struct.iter_unpack("<IIQQQQQQ", os.pread(descriptor, entry * min(count, MAX_SECTIONS), table))
-    return [Segment(offset, start, size) for kind, _, offset, start, _, size, _, _ in headers if kind == _LOAD]
+    return [
+        Segment(offset, start, size, bool(flags & _EXECUTABLE))
+        for kind, flags, offset, start, _, size, _, _ in headers
+        if kind == _LOAD
+    ]
 
 
 def in_file(segments: Iterable[Segment], address: int) -> int | None:

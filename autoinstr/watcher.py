@@ -53,7 +53,7 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
-        self._functions = Functions(attached.function_program, self._control.uses_tls)
+        self._functions = Functions(attached.function_program, self._control.mark)
         self._counted = self._control.counters()
         self._missed = 0
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of

@@ -182,6 +182,7 @@ struct tls_call {
 	__u64 key; /* session_key() */
 	__u64 buffer;
 	__u64 moved; /* address of the size_t that tells how much was moved; 0: the return value does */
+	__u64 stack_end; /* of the goroutine's stack, if the buffer is on it; else 0 */
 	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
 	__u64 entered; /* time */
 	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 from autoinstr.attach.uprobes import attach_uprobes
@@ -32,16 +34,17 @@ class Probed:
     """A file with probes on it."""
 
     name: str
+    flags: int  # of the libraries in it
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
 
 
 class Functions:
     """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name. `tell`: is
-    called with each process that has such a file.
+    called with each process that has such a file, and the flags of the libraries in it.
     """
 
-    def __init__(self, programs: Callable[[str], int], tell: Callable[[int], None]) -> None:
+    def __init__(self, programs: Callable[[str], int], tell: Callable[[int, int], None]) -> None:
         self._programs = programs
         self._tell = tell
         self._probed: dict[tuple[str, int], Probed] = {}
@@ -55,7 +58,7 @@ class Functions:
                 self._consider(file, now)
             if (probed := self._probed.get(file.key)) is not None:
                 probed.used = max(now, probed.used)
-                self._tell(pid)
+                self._tell(pid, probed.flags)
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
@@ -85,7 +88,7 @@ class Functions:
             return
         for path in file.opened:
             try:
-                found = find(path, LIBRARIES, file.key)
+                found = find(path, LIBRARIES)
                 if not found:
                     break
                 self._probed[file.key] = self._attach(path, file, found, now)
@@ -103,7 +106,7 @@ class Functions:
         self._plain[file.key] = now
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
-        probed = Probed(file.path, used=now)
+        probed = Probed(file.path, reduce(or_, (one.library.flag for one in found)), used=now)
         try:
             places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):

@@ -49,10 +49,10 @@ class Control:
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0xFF & ~MAPPED)
 
-    def uses_tls(self, pid: int) -> None:
-        """The process has a TLS library that is probed: its sessions are to be joined with sockets."""
+    def mark(self, pid: int, flags: int) -> None:
+        """The process has libraries that are probed: those that have these flags."""
         if 0 < pid < MAX_PIDS:
-            self._flags(pid, TLS, 0xFF)
+            self._flags(pid, flags, 0xFF)
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from autoinstr.elf import cheaper_callee, function_offsets
 
+# bpf/maps.h: how the kernel side joins sessions with sockets
+TARGET_TLS = 16
+TARGET_GO = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -55,6 +59,7 @@ class Library:
 
     name: str
     functions: tuple[Function, ...]
+    flag: int = TARGET_TLS  # of a process that has it
     shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it
     # where its functions are in a file, returns first: a call that is only seen to end is nothing. None: it is not
     # there; OSError or ValueError: it is, but can't be probed

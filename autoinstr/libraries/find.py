@@ -49,25 +49,31 @@ def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
         yield File(key, name, (f"/proc/{pid}/map_files/{mapping}", f"/proc/{pid}/root{name}"))
 
 
-_known: OrderedDict[tuple[str, int], list[Found]] = OrderedDict()
+def open_file(path: str) -> int:
+    """Descriptor of a file that may be anything, for reading; OSError if that can't be."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for a writer
+    os.set_blocking(descriptor, True)  # and 9p gives less than was asked for
+    return descriptor
 
 
-def find(path: str, libraries: Iterable[Library], key: tuple[str, int]) -> list[Found]:
+# by what changes with a file: the places of one that had the same inode before would be in the midst of instructions
+_known: OrderedDict[tuple[int, ...], list[Found]] = OrderedDict()
+
+
+def find(path: str, libraries: Iterable[Library]) -> list[Found]:
     """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed.
 
-    Remembered, as the file's `key` says.
+    Remembered.
     """
-    if key not in _known:
-        _known[key] = _find(path, libraries)
-        if len(_known) > MAX_FILES:
-            _known.popitem(last=False)
-    return _known[key]
-
-
-def _find(path: str, libraries: Iterable[Library]) -> list[Found]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = open_file(path)
     try:
-        found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
-        return [one for one in found if one.places]
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if key not in _known:
+            found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
+            _known[key] = [one for one in found if one.places]
+            if len(_known) > MAX_FILES:
+                _known.popitem(last=False)
+        return _known[key]
     finally:
         os.close(descriptor)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import capstone
 
-X86_64, AARCH64 = 62, 183  # e_machine
+from autoinstr.elf import AARCH64, X86_64
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from autoinstr.elf import read_section
 from autoinstr.libraries.base import Library
-from autoinstr.libraries.find import File, find
+from autoinstr.libraries.find import File, find, open_file
 
 MAX_FILES = 4096  # remembered
 MAX_DATA = 32 << 20  # bytes of read-only data that are looked at
@@ -46,7 +46,7 @@ class Unread:
         base = file.path.removesuffix(" (deleted)").rpartition("/")[2]
         for path in file.opened:
             try:
-                if find(path, self._libraries, file.key):
+                if find(path, self._libraries):
                     return ""
                 if _NAMED.match(base):
                     return base
@@ -61,7 +61,7 @@ class Unread:
 
 def marked(path: str) -> str:
     """The library that has left its words in this file; OSError if it can't be read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = open_file(path)
     try:
         data = read_section(descriptor, ".rodata", MAX_DATA)
     finally:

@@ -144,14 +144,17 @@ static __always_inline __u64 thread_of_goroutine(__u32 pid, __u64 goroutine)
 	return session_key(pid, goroutine);
 }
 
-/* How far a stack pointer is from the end of the goroutine's stack: the same after the stack was moved. */
-static __always_inline __u64 stack_of_goroutine(__u64 goroutine, __u64 pointer)
-{
-	__u64 end = 0;
+/* struct g begins with it: assembly of Go depends on that, too */
+struct go_stack {
+	__u64 begin, end;
+};
 
-	/* struct g begins with struct stack {lo, hi}: assembly of Go depends on it, too */
-	bpf_probe_read_user(&end, sizeof(end), (void *)(goroutine + 8));
-	return pointer - end;
+static __always_inline struct go_stack stack_of_goroutine(__u64 goroutine)
+{
+	struct go_stack stack = {};
+
+	bpf_probe_read_user(&stack, sizeof(stack), (void *)goroutine);
+	return stack;
 }
 
 /* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
@@ -172,7 +175,7 @@ static __always_inline void meet_session_of_goroutine(struct connection *c, __u6
 	struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
 	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
 	/* else what was entered has never returned: a panic went past it */
-	if (stack_of_goroutine(goroutine, stack) < within->stack)
+	if (stack - stack_of_goroutine(goroutine).end < within->stack)
 		join_call(within, c, sk, call, transfer, incoming, ret);
 }
 

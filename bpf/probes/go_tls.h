@@ -4,8 +4,11 @@
  * thread. Where these programs are attached is known to autoinstr/libraries/go_tls.py.
  *
  * A session is joined with its socket by the system calls within a handshake or a write. What was read is looked at when
- * Read returns, with the arguments from where Read has kept them: so a Read that has waited since before the agent's time
- * is seen, too, and Go has moved them where it has moved the stack. A client's requests are looked at when Write begins,
+ * Read returns, with the arguments from where Read has kept them: so it costs one hit, and a Read that has waited since
+ * before the agent's time is seen, too. Where Go moves a stack it corrects what points into it, but not what it needs no
+ * more, and at its end Read needs its buffer no more. So, where buffers may be on stacks, its entry is probed, too.
+ *
+ * A client's requests are looked at when Write begins,
  * for another goroutine may read the response before Write returns, and other writes when it returns.
  */
 #ifndef AUTOINSTR_PROBES_GO_TLS_H
@@ -14,10 +17,12 @@
 static __always_inline struct connection *enter_go(struct pt_regs *ctx, __u32 pid, struct tls_call *call)
 {
 	struct tls_thread *t = this_thread(thread_of_goroutine(pid, GOROUTINE(ctx)));
+	struct go_stack stack = stack_of_goroutine(GOROUTINE(ctx));
 
 	call->key = session_key(pid, GO_ARGUMENT_1(ctx));
 	call->buffer = GO_ARGUMENT_2(ctx);
-	call->stack = stack_of_goroutine(GOROUTINE(ctx), ctx->sp);
+	call->stack = ctx->sp - stack.end;
+	call->stack_end = call->buffer >= stack.begin && call->buffer < stack.end ? stack.end : 0;
 	return t ? enter_session(t, call) : NULL;
 }
 
@@ -66,7 +71,7 @@ int go_return(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	__u64 id = thread_of_goroutine(pid, GOROUTINE(ctx));
 	struct tls_thread *t = tls_threads.lookup(&id);
-	struct tls_call *call = leave_session(t, stack_of_goroutine(GOROUTINE(ctx), ctx->sp));
+	struct tls_call *call = leave_session(t, ctx->sp - stack_of_goroutine(GOROUTINE(ctx)).end);
 	__s64 n = GO_ARGUMENT_1(ctx);
 
 	if (!call)
@@ -99,7 +104,40 @@ int go_return(struct pt_regs *ctx)
 	return 0;
 }
 
-/* func (c *Conn) Read(b []byte) (int, error) returns. */
+/* func (c *Conn) Read(b []byte) (int, error) */
+int go_read(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct tls_call call = {.kind = TLS_READ};
+
+	if (!is_tls_target(pid, TARGET_GO))
+		return 0;
+
+	struct connection *s = enter_go(ctx, pid, &call);
+	if (s && !call.known)
+		s->late = 1;
+	return 0;
+}
+
+/* Read returns: where its buffer is by now, if its entry was seen; else 0. */
+static __always_inline __u64 leave_read(struct pt_regs *ctx, __u32 pid)
+{
+	__u64 id = thread_of_goroutine(pid, GOROUTINE(ctx)), end, buffer;
+	struct tls_thread *t = tls_threads.lookup(&id);
+
+	if (!t || !t->depth)
+		return 0;
+
+	struct tls_call *call = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
+	end = stack_of_goroutine(GOROUTINE(ctx)).end;
+	if (call->kind != TLS_READ || call->stack != ctx->sp - end)
+		return 0;
+	buffer = call->stack_end ? call->buffer - call->stack_end + end : call->buffer;
+	if (!--t->depth)
+		tls_threads.delete(&id);
+	return buffer;
+}
+
 int go_read_return(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
@@ -110,6 +148,8 @@ int go_read_return(struct pt_regs *ctx)
 
 	if (!is_tls_target(pid, TARGET_GO))
 		return 0;
+
+	__u64 buffer = leave_read(ctx, pid);
 	if (bpf_probe_read_user(&at, sizeof(at), (void *)(ctx->sp + GO_HOME)))
 		return 0;
 
@@ -134,7 +174,7 @@ int go_read_return(struct pt_regs *ctx)
 		return 0;
 	use_connection(w, s, key, pid, 0, 1);
 	w->size = n;
-	use_buffer(w, at.buffer);
+	use_buffer(w, buffer ? buffer : at.buffer);
 	tls_steps.call(ctx, STEP_LOOK);
 	return 0;
 }

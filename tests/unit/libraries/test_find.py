@@ -22,7 +22,7 @@ def test_a_program_that_has_imported_ssl() -> None:
     files = {Path(file.path).name: file for file in mapped_files(pid, maps)}
     (name,) = [name for name in files if name.startswith("libssl")]
     for path in files[name].opened:
-        (found,) = find(path, LIBRARIES, (path, 0))
+        (found,) = find(path, LIBRARIES)
         assert found.library.name == "openssl"
         programs = {place.program for place in found.places}
         assert programs >= {"tls_handshake", "tls_read_ex", "tls_write_ex", "tls_free"}
@@ -33,7 +33,7 @@ def test_a_program_without_tls() -> None:
     pid, maps, process = maps_of(WAIT)
     files = list(mapped_files(pid, maps))
     assert len({file.key for file in files}) == len(files), "each file once"
-    assert not [file.path for file in files if find(file.opened[0], LIBRARIES, file.key)]
+    assert not [file.path for file in files if find(file.opened[0], LIBRARIES)]
     process.communicate()
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from autoinstr.elf import in_file, segments_of
+from autoinstr.elf import X86_64, in_file, segments_of
 from autoinstr.libraries import find
-from autoinstr.libraries.go_code import X86_64, GoCode
+from autoinstr.libraries.go_code import GoCode
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ
 
@@ -126,7 +126,7 @@ def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
 def test_a_program_without_tls_has_none(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { println(1) }\n")
     subprocess.run(["go", "build", "-o", "program", "main.go"], cwd=tmp_path, check=True, timeout=240)
-    assert find(str(tmp_path / "program"), [GO_TLS], (str(tmp_path), 0)) == []
+    assert find(str(tmp_path / "program"), [GO_TLS]) == []
 
 
 def code_of(path: Path, name: str) -> GoCode:
@@ -172,13 +172,13 @@ def test_damaged_files_are_no_trouble(built: Build, tmp_path: Path) -> None:
     whole, damaged = built("static").read_bytes(), tmp_path / "damaged"
     table = whole.index(b"\xf1\xff\xff\xff\0\0\1\x08")
     dice = random.Random(1)
-    for number in range(60):
+    for _ in range(60):
         data = bytearray(whole)
         for _ in range(dice.choice((1, 4, 50))):
             at = table + dice.choice((dice.randrange(72), dice.randrange(72), dice.randrange(2_000_000)))
             data[at] = dice.randrange(256)
         damaged.write_bytes(data[: dice.choice((len(data), dice.randrange(table, len(data))))])
         try:
-            find(str(damaged), [GO_TLS], (str(damaged), number))
+            find(str(damaged), [GO_TLS])
         except (OSError, ValueError):
             continue
