@@ -13,7 +13,7 @@
 #define WINDOWS_A_RUN 4
 #endif
 /* Chunks that one run may skip, where each is as simple as chunks mostly are. */
-#define CHUNKS_A_RUN 96
+#define CHUNKS_A_RUN 176
 /* Runs for one call. */
 #define MAX_STEPS 31
 /* Buffers of a vector that one window may skip. */
