@@ -19,7 +19,6 @@ NGINX = Server(
     ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_load.conf"),
     needs=("nginx",),
     files=("nginx_load.conf",),
-    words={"tls": ""},
 )
 AT_ONCE = 16
 PIPELINED = f"""

@@ -36,7 +36,6 @@ PLAIN = (
             ("nginx", "-p", "{folder}", "-c", "{folder}/nginx_load.conf"),
             needs=("nginx",),
             files=("nginx_load.conf",),
-            words={"tls": ""},
         ),
     ),
     App(

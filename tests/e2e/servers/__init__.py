@@ -190,7 +190,7 @@ def launch(
     port = port or free_port()
     python = Path(sys.executable)
     own = {"here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
-    known: dict[str, object] = {**server.words, **words, **own}
+    known: dict[str, object] = {"tls": "", **server.words, **words, **own}
     if server.transport == "https":
         known |= certificates()._asdict()
 
