@@ -91,7 +91,8 @@ class Peer:
                 taken = min(left, len(buffer))
                 del buffer[:taken]
                 left -= taken
-        return Answer(self, sock, Request(method, path, size, begun)).give()
+        closes = fields.get("connection", "").lower() == "close"
+        return Answer(self, sock, Request(method, path, size, begun, closes)).give()
 
 
 class Request(NamedTuple):
@@ -99,6 +100,7 @@ class Request(NamedTuple):
     path: str
     size: int
     begun: int  # when its first byte was read
+    closes: bool  # the client wants no other one
 
 
 class Answer:
@@ -122,7 +124,7 @@ class Answer:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
         bodyless = self._request.method == "HEAD" or status in (204, 304)
-        closes = "close" in wish
+        closes = "close" in wish or self._request.closes
         pieces = self._pieces(status, size, wish.get("c") == "1", bodyless, closes)
         if end == "within":
             self._note(status=status, response_size=10, errors=CUT)

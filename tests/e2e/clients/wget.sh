@@ -4,7 +4,8 @@ read -r _
 failed=0
 body=$(mktemp)
 while read -r method url bytes kind; do
-    set -- -q --tries=1 --timeout=20 --max-redirect=0 --content-on-error -O /dev/null --ca-certificate="$SSL_CERT_FILE" --method="$method"
+    set -- -q --tries=1 --timeout=20 --no-http-keep-alive --max-redirect=0 -O /dev/null --ca-certificate="$SSL_CERT_FILE" --method="$method"
+    [ "$method" = HEAD ] || set -- "$@" --content-on-error # it would wait for the body
     if [ "$bytes" != 0 ]; then
         head -c "$bytes" /dev/zero >"$body"
         set -- "$@" --body-file="$body"

@@ -89,6 +89,7 @@ GUNICORN = (
     *("--access-logformat", "%(m)s %(U)s %(s)s", "--log-level", "warning", "--no-control-socket"),
     *("--keep-alive", "30"),  # longer than an agent takes to start
 )
+LASTING = ("--timeout-keep-alive", "30")
 
 
 def gunicorn(name: str, *options: str, **traits: Any) -> Server:
@@ -104,7 +105,7 @@ PLAIN_SERVERS = (
     gunicorn("gunicorn-unix", "-w", "2", transport="unix", row="gunicorn-sync"),
     Server(
         "uvicorn",
-        ("{bin}/uvicorn", "--app-dir", "{here}", "--port", "{port}", "--log-level", "warning", "asgi:app"),
+        ("{bin}/uvicorn", "--app-dir", "{here}", "--port", "{port}", "--log-level", "warning", *LASTING, "asgi:app"),
     ),
     Server("aiohttp", ("{python}", "{here}/aiohttp_app.py", "{port}")),
     Server("node", ("node", "{here}/plain_http.js", "{port}"), needs=("node",)),
