@@ -151,7 +151,8 @@ def test_library_that_is_loaded_later(agent: StartAgent, start: Callable[[Server
     """TLS comes into the process, and at once onto a connection that was there before: seen from when it is probed."""
     server = Server("late", ("{python}", "-c", LATE, "{port}", "{certificate}", "{key}"))
     running = start(server, **certificates()._asdict())
-    started = agent("--port", running.port)
+    node = start(server_named("node-tls"))  # has TLS of its own: the agent is ready when it has loaded what that needs
+    started = agent("--port", f"{running.port},{node.port}")
     truth = []
     with socket.create_connection(running.address) as sock:
         assert sock.recv(1) == b"!"

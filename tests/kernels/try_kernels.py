@@ -67,6 +67,7 @@ def chosen(names: str) -> list[Kernel]:
 def prepare(kernels: Sequence[Kernel]) -> tuple[dict[str, boot.Fetched], dict[str, Userland]]:
     """All that has to be fetched or built, one after the other. Missing if that can't be."""
     install({"go": "golang-go", "nginx": "nginx-light"})
+    certificates()  # before several threads ask
     fetched = {}
     for kernel in kernels:
         fetched[kernel.name] = boot.fetch(kernel)

@@ -123,6 +123,20 @@ def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
 
 
 @needs_go
+@pytest.mark.parametrize(("machine", "linked"), [("amd64", "static"), ("arm64", "arm64")])
+def test_entry_of_read_only_where_its_buffer_may_be_on_a_stack(
+    built: Build, tmp_path: Path, machine: str, linked: str
+) -> None:
+    body = 'c, _ := tls.Dial("", "", nil); var b [9]byte; c.Read(b[:])'
+    (tmp_path / "main.go").write_text(f'package main\n\nimport "crypto/tls"\n\nfunc main() {{ {body} }}\n')
+    command = ["go", "build", "-o", "program", "main.go"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=240, env={**os.environ, "GOARCH": machine})
+    for path, called in ((tmp_path / "program", True), (built(linked), False)):
+        (found,) = find(str(path), [GO_TLS])
+        assert ("go_read" in {place.program for place in found.places}) == called
+
+
+@needs_go
 def test_a_program_without_tls_has_none(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { println(1) }\n")
     subprocess.run(["go", "build", "-o", "program", "main.go"], cwd=tmp_path, check=True, timeout=240)
