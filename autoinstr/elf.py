@@ -30,6 +30,7 @@ _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 MAX_WRAPPER = 512  # bytes of a function around another one
+_AMD64 = X86_64.to_bytes(2, "little")
 _CALL, _PUSH, _REX_B = 0xE8, 0x50, 0x41  # of x86-64; the last before registers r8 to r15
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"  # before a function's first instruction, where indirect branches are guarded
 
@@ -101,7 +102,7 @@ def cheaper_callee(descriptor: int, one: str, other: str) -> int | None:
     step in another place, which takes ten times as long. Where two functions are but a few instructions around an inner
     one that does their work, that one begins with a `push`. x86-64 only; looked for in the bytes, where `call` is E8.
     """
-    found = functions(descriptor, (one, other))
+    found = functions(descriptor, (one, other)) if os.pread(descriptor, 2, 18) == _AMD64 else {}
     if len(found) < 2 or any(size > MAX_WRAPPER or _begins_with_push(descriptor, at) for at, size in found.values()):
         return None
     called = []

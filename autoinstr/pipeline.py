@@ -253,7 +253,8 @@ def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
     """Detach, then take what is left through all stages and out."""
     attached.detach()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(watcher.close)
+        closing = pool.submit(watcher.close)
         pipeline.look(watcher)
         pipeline.push_metrics(watcher)
         pipeline.close()
+        closing.result()

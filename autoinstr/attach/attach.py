@@ -49,6 +49,7 @@ def rehearse(limits: Limits) -> int:
     What had to be compiled is kept, so that the next `attach` is quick.
     """
     loaded = bring_in(limits)
+    loaded.wait()
     count = len(loaded.programs)
     loaded.close()
     return count

@@ -33,7 +33,6 @@ FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
 class Probed:
     """A file with probes on it."""
 
-    name: str
     flags: int  # of the libraries in it
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
@@ -48,7 +47,7 @@ class Functions:
         self._programs = programs
         self._tell = tell
         self._probed: dict[tuple[str, int], Probed] = {}
-        self._plain: dict[tuple[str, int], float] = {}  # files of no interest, or that can't be probed
+        self._plain: set[tuple[str, int]] = set()  # files of no interest, or that can't be probed
 
     def follow(self, pid: int, maps: bytes) -> None:
         """See to it that what this process has mapped is probed."""
@@ -103,10 +102,10 @@ class Functions:
                 break
         if len(self._plain) >= MAX_FILES:
             self._plain.clear()
-        self._plain[file.key] = now
+        self._plain.add(file.key)
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
-        probed = Probed(file.path, reduce(or_, (one.library.flag for one in found)), used=now)
+        probed = Probed(reduce(or_, (one.library.flag for one in found)), used=now)
         try:
             places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):

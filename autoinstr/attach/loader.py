@@ -64,10 +64,14 @@ class Attached:
         found = ([self.programs[name] for name in copies if name in self.programs] for copies in names)
         return [programs for programs in found if programs]
 
-    def function_program(self, name: str) -> int:
-        """Descriptor of a program for functions; they are loaded while the agent starts. AutoinstrError if refused."""
+    def wait(self) -> None:
+        """Until all is loaded."""
         if self.loading:
             self.loading.join()
+
+    def function_program(self, name: str) -> int:
+        """Descriptor of a program for functions; they are loaded while the agent starts. AutoinstrError if refused."""
+        self.wait()
         if self.refused:
             raise self.refused
         return self.programs[name]
@@ -80,8 +84,7 @@ class Attached:
 
     def close(self) -> None:
         """Detach all probes and release all maps."""
-        if self.loading:
-            self.loading.join()
+        self.wait()
         self.detach()
         for group in (self.programs, self.maps):
             for fd in group.values():

@@ -179,12 +179,23 @@ static __always_inline void meet_session_of_goroutine(struct connection *c, __u6
 		join_call(within, c, sk, call, transfer, incoming, ret);
 }
 
+/* A thread or goroutine that uses TLS; by its place in `tls_threads`. */
+static __always_inline struct tls_thread *this_thread(__u64 tid)
+{
+	__u32 zero = 0;
+	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
+
+	if (t || !blank)
+		return t;
+	tls_threads.update(&tid, blank);
+	return tls_threads.lookup(&tid);
+}
+
 /* The current task, which uses TLS, has moved bytes over a socket. */
 static __always_inline void meet_session(struct connection *c, __u64 sk, const struct syscall *call,
 					 enum transfer transfer, __u32 incoming, long ret)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid();
-	__u32 zero = 0;
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
 	if (t && t->depth) {
@@ -202,17 +213,9 @@ static __always_inline void meet_session(struct connection *c, __u64 sk, const s
 		note_record(c, call, transfer, ret);
 	if (!c->secret)
 		return;
-	if (!t) {
-		struct tls_thread *blank = blank_tls_thread.lookup(&zero);
-
-		if (!blank)
-			return;
-		tls_threads.update(&tid, blank);
-		t = tls_threads.lookup(&tid);
-		if (!t)
-			return;
-	}
-	t->last = t->last && t->last != sk ? SOCKETS_SEVERAL : sk;
+	t = this_thread(tid);
+	if (t)
+		t->last = t->last && t->last != sk ? SOCKETS_SEVERAL : sk;
 }
 
 /* A session goes on: with what the thread has read last, if its library did not read by itself. */

@@ -8,8 +8,8 @@
  * before the agent's time is seen, too. Where Go moves a stack it corrects what points into it, but not what it needs no
  * more, and at its end Read needs its buffer no more. So, where buffers may be on stacks, its entry is probed, too.
  *
- * A client's requests are looked at when Write begins,
- * for another goroutine may read the response before Write returns, and other writes when it returns.
+ * A client's requests are looked at when Write begins, for another goroutine may read the response before Write returns,
+ * and other writes when it returns.
  */
 #ifndef AUTOINSTR_PROBES_GO_TLS_H
 #define AUTOINSTR_PROBES_GO_TLS_H
@@ -53,7 +53,7 @@ int go_write(struct pt_regs *ctx)
 	if (!s || s->ignored || s->role == ROLE_SERVER || !size)
 		return 0;
 
-	struct work *w = session_work(s, call.key, bpf_get_current_pid_tgid());
+	struct work *w = session_work();
 	if (!w)
 		return 0;
 	use_connection(w, s, call.key, pid, 0, 0);
@@ -91,7 +91,7 @@ int go_return(struct pt_regs *ctx)
 		return 0;
 	}
 
-	struct work *w = session_work(s, key, bpf_get_current_pid_tgid());
+	struct work *w = session_work();
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 0);
@@ -169,7 +169,7 @@ int go_read_return(struct pt_regs *ctx)
 	if (!s || s->ignored)
 		return 0;
 
-	struct work *w = session_work(s, key, bpf_get_current_pid_tgid());
+	struct work *w = session_work();
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 1);

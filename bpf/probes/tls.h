@@ -7,17 +7,6 @@
 #ifndef AUTOINSTR_PROBES_TLS_H
 #define AUTOINSTR_PROBES_TLS_H
 
-static __always_inline struct tls_thread *this_thread(__u64 tid)
-{
-	__u32 zero = 0;
-	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
-
-	if (t || !blank)
-		return t;
-	tls_threads.update(&tid, blank);
-	return tls_threads.lookup(&tid);
-}
-
 /* The process is a target, which uses TLS from now on. */
 static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 {
@@ -114,10 +103,10 @@ int tls_write_ex(struct pt_regs *ctx)
 	return enter_tls(ctx, TLS_WRITE, ARGUMENT(4, ctx));
 }
 
-/* Everything of a work on a session but its buffer. */
-static __always_inline struct work *session_work(struct connection *s, __u64 key, __u32 tid)
+/* The work on a session, for the current task, which can have no other one. */
+static __always_inline struct work *session_work(void)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, tid = bpf_get_current_pid_tgid();
 	struct work *w = tls_works.lookup(&tid), *blank = blank_work.lookup(&zero);
 
 	if (!w && blank) {
@@ -147,9 +136,8 @@ static __always_inline int lose_call(void)
 /* Any of these functions returns. */
 int tls_return(struct pt_regs *ctx)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
-	__u64 thread = tid, moved = 0;
-	struct tls_call *call = leave_session(tls_threads.lookup(&thread), STACK_ON_RETURN(ctx));
+	__u64 tid = (__u32)bpf_get_current_pid_tgid(), moved = 0;
+	struct tls_call *call = leave_session(tls_threads.lookup(&tid), STACK_ON_RETURN(ctx));
 	__s64 n = (__s32)RETURNED(ctx);
 
 	if (!call)
@@ -179,7 +167,7 @@ int tls_return(struct pt_regs *ctx)
 	if (s->ignored)
 		return 0;
 
-	struct work *w = session_work(s, key, tid);
+	struct work *w = session_work();
 	if (!w)
 		return 0;
 	use_connection(w, s, key, current_pid(), 0, call->kind == TLS_READ);
@@ -197,7 +185,7 @@ int tls_return(struct pt_regs *ctx)
 /* The session's memory is given back: another one may get its address, before the kernel is done with the socket. */
 int tls_free(struct pt_regs *ctx)
 {
-	__u32 pid = current_pid(), tid = bpf_get_current_pid_tgid();
+	__u32 pid = current_pid();
 	__u64 key = session_key(pid, ARGUMENT(1, ctx));
 	struct connection *s = pid ? connections.lookup(&key) : NULL;
 
@@ -210,7 +198,7 @@ int tls_free(struct pt_regs *ctx)
 			c->other = SESSION_OVER;
 	}
 
-	struct work *w = session_work(s, key, tid);
+	struct work *w = session_work();
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 0);

@@ -65,7 +65,13 @@ def measure(folder: Path) -> Part:
     bpf = BPF(text=TEXT)
     bpf.load_func(b"empty_function", BPF.KPROBE)
     empty = bpf.load_func(b"empty_tracepoint", BPF.RAW_TRACEPOINT)
-    at, at_push = ({"name": str(program).encode(), "sym": symbol} for symbol in (b"nothing", b"push"))
+
+    def on_function(
+        key: str, what: str, symbol: bytes, attach: Callable[..., object], detach: Callable[..., object]
+    ) -> Probe:
+        at = {"name": str(program).encode(), "sym": symbol}
+        return Probe(key, what, FUNCTIONS, 1, lambda: attach(**at, fn_name=b"empty_function"), lambda: detach(**at))
+
     probes = (
         Probe(
             "tracepoint_ns",
@@ -75,30 +81,9 @@ def measure(folder: Path) -> Part:
             lambda: [bpf.attach_raw_tracepoint(name, b"empty_tracepoint") for name in TRACEPOINTS],
             lambda: [bpf.detach_raw_tracepoint(name) for name in TRACEPOINTS],
         ),
-        Probe(
-            "uprobe_ns",
-            "functions",
-            FUNCTIONS,
-            1,
-            lambda: bpf.attach_uprobe(**at, fn_name=b"empty_function"),
-            lambda: bpf.detach_uprobe(**at),
-        ),
-        Probe(
-            "uprobe_push_ns",
-            "pushes",
-            FUNCTIONS,
-            1,
-            lambda: bpf.attach_uprobe(**at_push, fn_name=b"empty_function"),
-            lambda: bpf.detach_uprobe(**at_push),
-        ),
-        Probe(
-            "uretprobe_ns",
-            "functions",
-            FUNCTIONS,
-            1,
-            lambda: bpf.attach_uretprobe(**at, fn_name=b"empty_function"),
-            lambda: bpf.detach_uretprobe(**at),
-        ),
+        on_function("uprobe_ns", "functions", b"nothing", bpf.attach_uprobe, bpf.detach_uprobe),
+        on_function("uprobe_push_ns", "pushes", b"push", bpf.attach_uprobe, bpf.detach_uprobe),
+        on_function("uretprobe_ns", "functions", b"nothing", bpf.attach_uretprobe, bpf.detach_uretprobe),
     )
     hits = Hits(program)
     rounds: list[Figures] = []

@@ -271,7 +271,9 @@ def test_clients_that_hold_connections_do_not_keep_a_scrape_out(served: Served) 
     began = time.monotonic()
     assert served.get()[0] == 200
     assert time.monotonic() - began < 2
-    assert threading.active_count() - before <= MAX_CONNECTIONS + 1
+    while threading.active_count() - before > MAX_CONNECTIONS + 1:  # who made way is still ending
+        assert time.monotonic() - began < 5
+        time.sleep(0.01)
     for client in held:
         client.close()
 
