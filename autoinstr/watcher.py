@@ -39,6 +39,7 @@ LOSSES: dict[Counter, Loss] = {
     Counter.UNREADABLE: Loss.UNREADABLE,
     Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
     Counter.TLS_CALL_LOST: Loss.TLS_CALL_LOST,
+    Counter.STREAM_LOST: Loss.STREAM_LOST,
 }
 
 

@@ -21,6 +21,7 @@ class Role(IntEnum):
 
 class Protocol(IntEnum):
     HTTP1 = 1
+    HTTP2 = 2
 
 
 class Family(IntEnum):
@@ -36,6 +37,7 @@ class Error(IntEnum):
     NONE = 0
     NO_RESPONSE = 1001
     TRUNCATED = 1002
+    HTTP2 = 1100  # and above: the stream was reset, with error code `error - HTTP2`
 
 
 EXCHANGE_HEAD_CUT = 1
@@ -70,6 +72,30 @@ EXCHANGE = np.dtype(
         ("head", "u1", HEAD_SIZE),
     ]
 )
+
+HTTP2_FRAGMENT = 224
+HTTP2_PART = np.dtype(  # what `head` is in exchanges of HTTP/2
+    [
+        ("id", "<u8"),
+        ("stream", "<u4"),
+        ("number", "<u4"),
+        ("request_frames", "<u4"),
+        ("response_frames", "<u4"),
+        ("size", "<u2"),
+        ("flags", "<u2"),
+        ("unused", "<u4"),
+        ("fragment", "u1", HTTP2_FRAGMENT),
+    ]
+)
+
+HTTP2_REQUEST = 1
+HTTP2_FIRST = 2
+HTTP2_LAST = 4
+HTTP2_PROMISE = 8
+HTTP2_ENDED = 16
+HTTP2_MESSAGES = 32
+HTTP2_TABLE_OLD = 64
+HTTP2_UPGRADED = 128
 
 
 class ProcessKind(IntEnum):
@@ -106,6 +132,7 @@ class Counter(IntEnum):
     CONNECTIONS = 8
     STEPS_EXHAUSTED = 9
     TLS_CALL_LOST = 10
+    STREAM_LOST = 11
 
 
 COUNTERS = 16

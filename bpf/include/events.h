@@ -15,7 +15,7 @@
 #define TRACEPARENT_SIZE 55
 
 enum role { ROLE_UNKNOWN = 0, ROLE_SERVER = 2, ROLE_CLIENT = 3 }; /* the numbers are OTLP's SpanKind */
-enum protocol { PROTOCOL_HTTP1 = 1 };
+enum protocol { PROTOCOL_HTTP1 = 1, PROTOCOL_HTTP2 = 2 };
 enum family { FAMILY_NONE = 0, FAMILY_INET = 4, FAMILY_INET6 = 6, FAMILY_UNIX = 1 };
 
 /* Why an exchange has no complete response; errno values of the socket are in `error` as they are. */
@@ -23,6 +23,7 @@ enum error {
 	ERROR_NONE = 0,
 	ERROR_NO_RESPONSE = 1001, /* connection ended before the first byte of a response */
 	ERROR_TRUNCATED = 1002,   /* connection ended in the middle of the response */
+	ERROR_HTTP2 = 1100,       /* and above: the stream was reset, with error code `error - ERROR_HTTP2` (RFC 9113, 7) */
 };
 
 /* One request and its response. 376 bytes: with the ring's own 8-byte header six cache lines. */
@@ -59,6 +60,37 @@ struct exchange {
 
 _Static_assert(sizeof(struct exchange) == 376, "mirror in capture/abi.py");
 
+/*
+ * HTTP/2: a stream is told part by part, as exchanges whose head is this. Header blocks leave as they come, in the order
+ * of each direction of a connection, which is that of its HPACK table; a block that is long, or came in several reads, in
+ * several parts. What ends a stream carries HTTP2_ENDED; then all other fields of the exchange are final. Before that
+ * only those of the connection are valid, and pid, tid, fd and request_start where the stream is known.
+ */
+#define HTTP2_FRAGMENT 224
+
+struct http2_part {
+	__u64 id;     /* of the connection: no other one has it, had it or will have it */
+	__u32 stream; /* 0: none, the part is for the table alone */
+	__u32 number; /* nth part with a fragment of this direction of the connection, from 0; a gap: the ring was full */
+	__u32 request_frames; /* HTTP2_ENDED: DATA frames of the request */
+	__u32 response_frames;
+	__u16 size;   /* valid bytes in fragment; 0: no part of a header block */
+	__u16 flags;  /* HTTP2_* */
+	__u32 unused;
+	__u8 fragment[HTTP2_FRAGMENT]; /* of a header block (RFC 7541), without padding and priority */
+};
+
+#define HTTP2_REQUEST 1     /* the fragment is of what the client sends; else of what the server sends */
+#define HTTP2_FIRST 2       /* a header block begins with it */
+#define HTTP2_LAST 4        /* a header block ends with it */
+#define HTTP2_PROMISE 8     /* of a PUSH_PROMISE: for the table only */
+#define HTTP2_ENDED 16      /* the stream is over */
+#define HTTP2_MESSAGES 32   /* HTTP2_ENDED: the request's body begins like a gRPC message */
+#define HTTP2_TABLE_OLD 64  /* the connection is older than the agent: what its tables held then is not known */
+#define HTTP2_UPGRADED 128  /* the stream's request came as HTTP/1, which asked for an upgrade to h2c */
+
+_Static_assert(sizeof(struct http2_part) == HEAD_SIZE, "it is the head of an exchange");
+
 /* A process was born, changed its program, ended, began to listen on a port that is asked for, or mapped code. */
 enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4, PROCESS_MAP = 5 };
 
@@ -91,6 +123,7 @@ enum counter {
 	COUNT_CONNECTIONS,      /* connections tracked since the start */
 	COUNT_STEPS_EXHAUSTED,  /* one call carried more messages or chunks than a run may look at */
 	COUNT_TLS_CALL_LOST,    /* a call of a TLS library ended whose beginning was not seen */
+	COUNT_STREAM_LOST,      /* HTTP/2 streams that found no room, or lost it */
 	COUNT_MAX = 16,
 };
 
@@ -100,8 +133,8 @@ enum counter {
 
 struct overflow_key {
 	__u32 pid;
-	__u32 method; /* its first four bytes */
-	__u16 status;
+	__u32 method; /* its first four bytes; of HTTP/2 "gRPC" where bodies begin like its messages, else 0: not known */
+	__u16 status; /* 0: no response; of HTTP/2: not known */
 	__u8 role;
 	__u8 protocol;
 };

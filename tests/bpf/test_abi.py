@@ -15,6 +15,7 @@ STRUCTS = {
     "process": abi.PROCESS,
     "overflow": abi.OVERFLOW,
     "overflow_key": abi.OVERFLOW_KEY,
+    "http2_part": abi.HTTP2_PART,
 }
 CONSTANTS = {
     "HEAD_SIZE": abi.HEAD_SIZE,
@@ -22,6 +23,7 @@ CONSTANTS = {
     "EXCHANGE_HEAD_CUT": abi.EXCHANGE_HEAD_CUT,
     "EXCHANGE_BODY_ABOUT": abi.EXCHANGE_BODY_ABOUT,
     "COUNT_MAX": abi.COUNTERS,
+    **{name: value for name, value in vars(abi).items() if name.startswith("HTTP2_") and isinstance(value, int)},
     **{f"ROLE_{one.name}": one.value for one in abi.Role},
     **{f"PROTOCOL_{one.name}": one.value for one in abi.Protocol},
     **{f"FAMILY_{one.name}": one.value for one in abi.Family},
