@@ -5,9 +5,11 @@ Counters only ever increase. Nothing that a request goes through may drop it wit
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import Counter
 from enum import Enum
+from pathlib import Path
 
 
 class Loss(Enum):
@@ -57,6 +59,13 @@ class Health:
         if count:
             with self._lock:
                 self.lost[loss] += count
+
+    def measure(self) -> None:
+        """What this process costs, into the self-metrics."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.work["cpu_seconds"] = used.ru_utime + used.ru_stime  # type: ignore[assignment]
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.gauges["memory_bytes"] = pages * resource.getpagesize()
 
     def did(self, what: str, count: int = 1) -> None:
         """Count work done."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -18,15 +17,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits, attach
 from autoinstr.clock import wall_offset
-from autoinstr.config import Config
+from autoinstr.config import Config, settings_record
 from autoinstr.correlate import Correlator, make_sampler
-from autoinstr.discover import Discovery
+from autoinstr.discover import Discovery, target_record
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
 from autoinstr.model import Attributes, Service, Snapshot
@@ -74,6 +73,7 @@ class Pipeline:
         )
         self.pushed = self.red.reader(config.temporality, exponential=exponential)
         self.pulled = self.red.reader(CUMULATIVE)
+        self.watcher: Watcher | None = None  # once attached
         self.exporters = [create(name, self._context()) for name in config.exports]
 
     def _context(self) -> Context:
@@ -85,11 +85,15 @@ class Pipeline:
             encode_metrics=partial(encode_metrics, version=__version__, own_resource=own_resource(self.config)),
             span_records=span_records,
             collect=self.collect_pulled,
+            inside=self.inside,
             stop=self.stop,
             output=sys.stdout,
             console_format=self.config.format,
             prometheus_host=self.config.prometheus_host,
             prometheus_port=self.config.prometheus_port,
+            ui=self.config.ui,
+            ui_memory=self.config.ui_memory,
+            ui_token=self.config.ui_token,
         )
 
     def stop(self) -> None:
@@ -119,6 +123,8 @@ class Pipeline:
             for overflow, service_index in watcher.counted():
                 self.red.add_overflow(overflow, service_index)
                 self.health.did("requests", overflow.count)
+                for exporter in self.spans_to:
+                    exporter.counted(overflow, service_index, self.discovery.services)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
@@ -136,8 +142,26 @@ class Pipeline:
     def collect_pulled(self) -> tuple[Snapshot, list[Service]]:
         """All series since the start, for a scrape; from any thread."""
         with self.lock:
-            measure_self(self.health)
+            self.health.measure()
             return self.pulled.collect(time.time_ns()), list(self.discovery.services)
+
+    def inside(self) -> dict[str, Any]:
+        """What the page says of the agent itself; from any thread."""
+        self.health.measure()
+        watcher = self.watcher
+        return {
+            "version": __version__,
+            "targets": [shown(target_record(target)) for target in list(self.discovery.targets.values())],
+            "work": dict(self.health.work),
+            "gauges": dict(self.health.gauges),
+            "lost": [
+                {"loss": loss.label, "meaning": loss.meaning, "count": count}
+                for loss, count in list(self.health.lost.items())
+            ],
+            "probes": watcher.probes() if watcher else [],
+            "files": watcher.files() if watcher else [],
+            "settings": settings_record(self.config),
+        }
 
     def push_metrics(self, watcher: Watcher) -> None:
         """Collect, and hand to every exporter that takes metrics."""
@@ -146,7 +170,7 @@ class Pipeline:
         if not takers:
             return
         with self.lock:
-            measure_self(self.health)
+            self.health.measure()
             snapshot = self.pushed.collect(time.time_ns())
         for exporter in takers:
             exporter.metrics(snapshot, self.discovery.services)
@@ -168,12 +192,9 @@ def own_resource(config: Config) -> Attributes:
     }
 
 
-def measure_self(health: Health) -> None:
-    """What this process costs, into the self-metrics."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    health.work["cpu_seconds"] = used.ru_utime + used.ru_stime  # type: ignore[assignment]
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    health.gauges["memory_bytes"] = pages * resource.getpagesize()
+def shown(target: dict[str, Any]) -> dict[str, Any]:
+    """Without what may hold secrets: the command line."""
+    return {name: value for name, value in target.items() if name != "command"}
 
 
 class Signals:
@@ -210,7 +231,7 @@ def run(config: Config) -> int:
                 attaching.result().close()
             raise
         attached = attaching.result()
-    watcher = Watcher(attached, limits, pipeline.discovery, health)
+    watcher = pipeline.watcher = Watcher(attached, limits, pipeline.discovery, health)
     watcher.start()
     os.nice(STAND_BACK)
     announce(pipeline.discovery, time.monotonic() - started)
@@ -251,6 +272,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
 
 def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
     """Detach, then take what is left through all stages and out."""
+    pipeline.watcher = None
     attached.detach()
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(watcher.close)

@@ -30,6 +30,9 @@ URL_PATH: Final = "url.path"
 URL_QUERY: Final = "url.query"
 URL_SCHEME: Final = "url.scheme"
 
+# Where the protocols put a request's outcome, in the order of preference
+OUTCOMES: Final = (HTTP_RESPONSE_STATUS_CODE, "rpc.response.status_code", ERROR_TYPE)
+
 # Values
 METHOD_OTHER: Final = "_OTHER"  # a method that is not one of HTTP's
 ERROR_OTHER: Final = "_OTHER"  # an error without a name

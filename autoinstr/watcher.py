@@ -144,6 +144,25 @@ class Watcher:
         self._health.gauges["probe_runs"] = runs
         self._health.gauges["probe_seconds"] = nanoseconds / 1e9
 
+    def probes(self) -> list[dict[str, Any]]:
+        """What is attached, a probe each; from any thread. Runs and seconds as for `ask_programs`."""
+        found = []
+        for name, copies in self._attached.named_probes().items():
+            infos = [program_info(fd) for fd in copies]
+            found.append(
+                {
+                    "name": name,
+                    "runs": sum(info[1] for info in infos),
+                    "seconds": sum(info[0] for info in infos) / 1e9,
+                    "missed": min(info[2] for info in infos),
+                }
+            )
+        return found
+
+    def files(self) -> list[dict[str, Any]]:
+        """Files whose functions are probed; from any thread."""
+        return self._functions.files()
+
     def _follow_events(self) -> None:
         while True:
             events = self._processes.take(PROCESS_BATCH)

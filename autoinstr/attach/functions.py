@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from typing import Any
 
 from autoinstr.attach.uprobes import attach_uprobes
 from autoinstr.errors import AutoinstrError
@@ -33,7 +34,9 @@ FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
 class Probed:
     """A file with probes on it."""
 
-    flags: int  # of the libraries in it
+    path: str
+    libraries: list[str]
+    flags: int  # of these
     events: list[int] = field(default_factory=list)
     used: float = 0.0  # when a target had it last
 
@@ -58,6 +61,13 @@ class Functions:
             if (probed := self._probed.get(file.key)) is not None:
                 probed.used = max(now, probed.used)
                 self._tell(pid, probed.flags)
+
+    def files(self) -> list[dict[str, Any]]:
+        """What is probed, for people; from any thread."""
+        return [
+            {"path": probed.path, "libraries": probed.libraries, "probes": len(probed.events)}
+            for probed in list(self._probed.values())
+        ]
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
@@ -105,7 +115,8 @@ class Functions:
         self._plain.add(file.key)
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
-        probed = Probed(reduce(or_, (one.library.flag for one in found)), used=now)
+        libraries = [one.library.name for one in found]
+        probed = Probed(file.path, libraries, reduce(or_, (one.library.flag for one in found)), used=now)
         try:
             places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):
@@ -115,7 +126,7 @@ class Functions:
         except BaseException:
             self._detach(probed)
             raise
-        log.info("%s: %s is probed", file.path, " and ".join(one.library.name for one in found))
+        log.info("%s: %s is probed", file.path, " and ".join(libraries))
         return probed
 
     @staticmethod

@@ -60,9 +60,16 @@ class Attached:
 
     def by_probe(self) -> list[list[int]]:
         """Descriptors of the programs that are attached, a list a probe: its copies."""
-        names = [*([probe + suffix for suffix in COPIES] for probe in PROBES), *([name] for name in FUNCTION_PROBES)]
-        found = ([self.programs[name] for name in copies if name in self.programs] for copies in names)
-        return [programs for programs in found if programs]
+        return list(self.named_probes().values())
+
+    def named_probes(self) -> dict[str, list[int]]:
+        """The same, by the name of the probe."""
+        names = {probe: [probe + suffix for suffix in COPIES] for probe in PROBES}
+        names |= {name: [name] for name in FUNCTION_PROBES}
+        found = {
+            probe: [self.programs[name] for name in copies if name in self.programs] for probe, copies in names.items()
+        }
+        return {probe: programs for probe, programs in found.items() if programs}
 
     def wait(self) -> None:
         """Until all is loaded."""

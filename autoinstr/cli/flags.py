@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from autoinstr.address import DEFAULT_PAGE
 from autoinstr.config import EXCLUDING, OPTIONS, SELECTING, Option
 
 HOW_SELECTED = """how processes are selected:
@@ -53,6 +54,8 @@ def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
     flag = flag_of(option)
     if option.name == "queries":
         group.add_argument(flag, dest=option.name, action="store_const", const=True, help=text)
+    elif option.name == "ui":
+        group.add_argument(flag, dest=option.name, nargs="?", const=DEFAULT_PAGE, metavar=option.metavar, help=text)
     elif option.name == "exports":
         group.add_argument(flag, dest=option.name, action="append", metavar=option.metavar, help=text)
     elif option.choices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoinstr.cli.flags import HOW_SELECTED, add_options, add_selecting
 from autoinstr.cli.run import set_up_logging
@@ -44,7 +44,9 @@ examples:
         set_up_logging(config.log_level)
         found = find_targets(config)
         if arguments.json:
-            print(json.dumps({"targets": [describe(target) for target in found]}, indent=2))
+            from autoinstr.discover import target_record  # noqa: PLC0415
+
+            print(json.dumps({"targets": [target_record(target) for target in found]}, indent=2))
         elif found:
             print(table(found))
         else:
@@ -63,24 +65,6 @@ def find_targets(config: Config) -> list[Target]:
     )
     discovery.scan()
     return sorted(discovery.targets.values(), key=lambda target: target.pid)
-
-
-def describe(target: Target) -> dict[str, Any]:
-    """For --json; names stay as they are from now on."""
-    return {
-        "pid": target.pid,
-        "service": target.service.name,
-        "nameSource": target.name_source,
-        "language": target.language,
-        "ports": list(target.ports),
-        "libraries": list(target.libraries),
-        "selectedBy": target.selected_by,
-        "unseen": list(target.unseen),
-        "exe": target.exe,
-        "command": list(target.command),
-        "startTime": target.start_time,
-        "resource": target.service.attributes,
-    }
 
 
 def table(targets: list[Target]) -> str:

@@ -2,6 +2,7 @@
 
 from autoinstr.config.load import load, require_selectors
 from autoinstr.config.options import EXCLUDING, EXPORTERS, OPTIONS, SELECTING, Config, Option, Routes
+from autoinstr.config.record import settings_record
 
 __all__ = [
     "EXCLUDING",
@@ -13,4 +14,5 @@ __all__ = [
     "Routes",
     "load",
     "require_selectors",
+    "settings_record",
 ]

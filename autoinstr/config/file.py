@@ -62,6 +62,12 @@ class PrometheusFile(_Strict):
     port: int | str | None = None
 
 
+class UiFile(_Strict):
+    address: str | int | None = None
+    memory: str | int | None = None
+    token: str | None = None
+
+
 class SamplerFile(_Strict):
     name: str | None = None
     arg: str | int | float | None = None
@@ -99,6 +105,7 @@ class File(_Strict):
     export: str | list[str] | None = None
     format: str | None = None
     prometheus: PrometheusFile = msgspec.field(default_factory=PrometheusFile)
+    ui: UiFile = msgspec.field(default_factory=UiFile)
     otlp: OtlpFile = msgspec.field(default_factory=OtlpFile)
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None

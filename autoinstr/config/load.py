@@ -62,11 +62,14 @@ def _exports(settings: Mapping[str, Any], environment: Mapping[str, str]) -> tup
     exports: tuple[str, ...] = settings.get("exports", ())
     if not exports:
         endpoint = re.compile(r"OTEL_EXPORTER_OTLP_(TRACES_|METRICS_)?ENDPOINT")
-        exports = ("otlp",) if any(endpoint.fullmatch(name) for name in environment) else ("console",)
+        alone = not {"prometheus_port", "ui"} & settings.keys()
+        console = ("console", "ui") if alone else ("console",)
+        exports = ("otlp",) if any(endpoint.fullmatch(name) for name in environment) else console
     if "none" in exports and len(exports) > 1:
         raise UsageError(f"export {', '.join(exports)}: none goes with no other exporter")
-    if "prometheus_port" in settings and "prometheus" not in exports and "none" not in exports:
-        exports = (*exports, "prometheus")
+    for name, setting in (("prometheus", "prometheus_port"), ("ui", "ui")):
+        if setting in settings and name not in exports and "none" not in exports:
+            exports = (*exports, name)
     return exports
 
 

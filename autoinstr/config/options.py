@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autoinstr.address import parse_address
 from autoinstr.errors import UsageError
 from autoinstr.selection import Selection, Selector, parse_ports
 
 if TYPE_CHECKING:
     from autoinstr.model import Attributes  # costs numpy, which --help does not need
 
-EXPORTERS = ("otlp", "console", "prometheus", "none")
+EXPORTERS = ("otlp", "console", "prometheus", "ui", "none")
 FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
@@ -26,6 +27,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 MIN_RING = 64 << 10
 MAX_RING = 16 << 20  # the kernel side's maps stay below 32 MiB in all
+MIN_MEMORY = 1 << 20
+MAX_MEMORY = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,9 @@ class Config:
     format: str = "text"
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
+    ui: str = ""  # address of the page; empty: the default, or another port if it is taken
+    ui_memory: int = 16 << 20
+    ui_token: str = ""
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
     sampler: str = "parentbased_always_on"
@@ -86,11 +92,24 @@ def parse_duration(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """`4MiB`, `512KiB` or bytes; for the ring: a power of two, as the kernel asks."""
-    found = re.fullmatch(r"(\d+)\s*(?:([KkMm])(?:i?B)?|B)?", text.strip())
-    size = int(found[1]) << {"k": 10, "m": 20, "": 0}[(found[2] or "").lower()] if found else 0
+    size = _bytes(text)
     if not MIN_RING <= size <= MAX_RING or size & (size - 1):
         raise UsageError(f"{text!r} is not a ring size: a power of two from 64KiB to 16MiB, such as 4MiB")
     return size
+
+
+def parse_memory(text: str) -> int:
+    """`64MiB`, `1GiB` or bytes."""
+    size = _bytes(text)
+    if not MIN_MEMORY <= size <= MAX_MEMORY:
+        raise UsageError(f"{text!r} is not a size from 1MiB to 4GiB, such as 64MiB")
+    return size
+
+
+def _bytes(text: str) -> int:
+    """0 if it is none."""
+    found = re.fullmatch(r"(\d+)\s*(?:([KkMmGg])(?:i?B)?|B)?", text.strip())
+    return int(found[1]) << {"k": 10, "m": 20, "g": 30, "": 0}[(found[2] or "").lower()] if found else 0
 
 
 def parse_bool(text: str) -> bool:
@@ -122,6 +141,12 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def _page_address(text: str) -> str:
+    """As it was written, if it is one."""
+    parse_address(text)
+    return text.strip()
+
+
 def parse_exports(text: str) -> tuple[str, ...]:
     """`otlp,prometheus`."""
     return tuple(dict.fromkeys(_one_of(EXPORTERS)(part) for part in text.split(",")))
@@ -148,8 +173,8 @@ _SAMPLERS = (
 OPTIONS: tuple[Option, ...] = (
     Option(
         "exports",
-        "where to send what is seen: otlp, console, prometheus, none (default: otlp if an OTEL_EXPORTER_OTLP_*ENDPOINT"
-        " is set, else console)",
+        "where to send what is seen: otlp, console, prometheus, ui, none (default: otlp if an"
+        " OTEL_EXPORTER_OTLP_*ENDPOINT is set, else console and ui)",
         parse_exports,
         ("AUTOINSTR_EXPORT",),
         "export",
@@ -173,6 +198,31 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_PROMETHEUS_PORT", "OTEL_EXPORTER_PROMETHEUS_PORT"),
         "prometheus.port",
         metavar="PORT",
+    ),
+    Option(
+        "ui",
+        "serve the page that autoinstr brings itself, there (default: 127.0.0.1:8377, this machine only; elsewhere it"
+        " asks for a token: AUTOINSTR_UI_TOKEN, or a new one)",
+        _page_address,
+        ("AUTOINSTR_UI",),
+        "ui.address",
+        metavar="ADDRESS",
+    ),
+    Option(
+        "ui_memory",
+        "for the spans and counts that the page shows, a day's at most (default: 16MiB)",
+        parse_memory,
+        ("AUTOINSTR_UI_MEMORY",),
+        "ui.memory",
+        metavar="SIZE",
+    ),
+    Option(
+        "ui_token",
+        "that the page asks for (default: a new one, unless only this machine can connect)",
+        str,
+        ("AUTOINSTR_UI_TOKEN",),  # no flag: every user of the machine can see those
+        "ui.token",
+        flag=False,
     ),
     Option(
         "queries",

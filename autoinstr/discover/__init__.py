@@ -2,6 +2,7 @@
 
 from autoinstr.discover.discovery import Changes, Discovery
 from autoinstr.discover.process import Process
+from autoinstr.discover.record import target_record
 from autoinstr.selection import Selection, Selector, parse_ports
 
-__all__ = ["Changes", "Discovery", "Process", "Selection", "Selector", "parse_ports"]
+__all__ = ["Changes", "Discovery", "Process", "Selection", "Selector", "parse_ports", "target_record"]

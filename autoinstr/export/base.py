@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from autoinstr.errors import UsageError
 from autoinstr.health import Health
-from autoinstr.model import Group, Service, Snapshot, Traced
+from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
 
 
 class Encoded(Protocol):
@@ -37,6 +37,9 @@ class Exporter(Protocol):
     def spans(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
         """Take the sampled rows of a batch. Its columns must not be changed afterwards: they may be read later."""
 
+    def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
+        """Take requests that have no spans, since the kernel only counted them; if `wants_spans`."""
+
     def metrics(self, snapshot: Snapshot, services: list[Service]) -> None:
         """Take one collection of metrics. The snapshot belongs to the exporter from here on."""
 
@@ -55,11 +58,15 @@ class Context:
     encode_metrics: Callable[[Snapshot, list[Service]], bytes]
     span_records: Callable[[Traced, list[Group], list[Service]], Iterable[dict[str, Any]]]
     collect: Callable[[], tuple[Snapshot, list[Service]]]  # a cumulative snapshot, from any thread
+    inside: Callable[[], dict[str, Any]]  # what the agent knows of itself and its targets, for JSON; from any thread
     stop: Callable[[], None]  # ask the program to end, from any thread: nobody reads its output any more
     output: TextIO  # of the console exporter
     console_format: str = "text"  # or "json"
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
+    ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
+    ui_memory: int = 16 << 20
+    ui_token: str = ""
 
 
 # Name on the command line -> module with `create(context) -> Exporter`, imported only when it is asked for: grpc alone
@@ -68,6 +75,7 @@ EXPORTERS: dict[str, str] = {
     "otlp": "autoinstr.export.otlp",
     "console": "autoinstr.export.console",
     "prometheus": "autoinstr.export.prometheus",
+    "ui": "autoinstr.export.ui",
     "none": "autoinstr.export.none",
 }
 

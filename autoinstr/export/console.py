@@ -26,7 +26,8 @@ import numpy as np
 
 from autoinstr.export.base import Context, Exporter
 from autoinstr.health import Health, Loss
-from autoinstr.model import Group, Kind, Service, Snapshot, Traced
+from autoinstr.model import Group, Kind, Overflow, Service, Snapshot, Traced
+from autoinstr.semconv import OUTCOMES
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 MAX_ROWS = 65_536
 # Lines that are made, then written at once: enough to make the write cheap, few enough to show soon.
 CHUNK = 1024
-# Where the protocols put a request's outcome, in the order of preference.
-STATUS_ATTRIBUTES = ("http.response.status_code", "rpc.response.status_code", "error.type")
 RED, YELLOW, GREEN, DIM, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
@@ -91,6 +90,9 @@ class Console:
                 self._changed.notify()
         if not fits:
             self._health.lose(Loss.SPAN_QUEUE_FULL, sampled)
+
+    def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
+        pass
 
     def metrics(self, snapshot: Snapshot, services: list[Service]) -> None:
         pass
@@ -203,7 +205,7 @@ class TextLines:
 
     def _part(self, number: int, batch: Batch) -> Parts:
         group = batch.groups[number]
-        outcome = next((group.span_attributes[key] for key in STATUS_ATTRIBUTES if key in group.span_attributes), None)
+        outcome = next((group.span_attributes[key] for key in OUTCOMES if key in group.span_attributes), None)
         status = str(outcome if outcome is not None else "error" if group.failed else "ok")
         server = join(group.span_attributes.get("server.address"), group.span_attributes.get("server.port"))
         service = printable(batch.services[group.service].name)

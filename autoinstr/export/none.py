@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoinstr.export.base import Context, Exporter
-from autoinstr.model import Group, Service, Snapshot, Traced
+from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
 
 
 class Nothing:
@@ -12,6 +12,9 @@ class Nothing:
     wants_metrics = False
 
     def spans(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
+        pass
+
+    def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
         pass
 
     def metrics(self, snapshot: Snapshot, services: list[Service]) -> None:

@@ -29,7 +29,7 @@ def mistake(text: str, **environment: str) -> str:
 
 def test_defaults() -> None:
     assert load({}, {}) == Config(selection=load({}, {}).selection)
-    assert load({}, {}).exports == ("console",)
+    assert load({}, {}).exports == ("console", "ui")
     assert load({}, {}).sampler == "parentbased_always_on"
 
 
@@ -57,7 +57,7 @@ class TestExports:
             assert load({}, {f"OTEL_EXPORTER_OTLP_{name}": "http://localhost:4317"}).exports == ("otlp",)
 
     def test_empty_endpoint_is_none(self) -> None:
-        assert load({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}).exports == ("console",)
+        assert load({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}).exports == ("console", "ui")
 
     def test_endpoint_of_the_file(self, tmp_path: Path) -> None:
         found = config(tmp_path, "otlp: {endpoint: 'http://a:4318', headers: {X-Key: 'a b'}}")
@@ -76,12 +76,33 @@ class TestExports:
         assert load({"exports": ["prometheus"], "prometheus_port": "9000"}, {}).exports == ("prometheus",)
         assert load({"exports": ["none"], "prometheus_port": "9000"}, {}).exports == ("none",)
 
+    def test_an_address_of_the_page_adds_it(self, tmp_path: Path) -> None:
+        assert load({"ui": "8400"}, {}).exports == ("console", "ui")
+        assert load({"ui": "8400", "exports": ["otlp"]}, {}).exports == ("otlp", "ui")
+        assert load({"ui": "8400", "exports": ["none"]}, {}).exports == ("none",)
+        assert load({}, {"AUTOINSTR_EXPORT": "ui"}).exports == ("ui",)
+        found = config(tmp_path, "ui: {address: '[::1]:9', memory: 64MiB, token: abc}\nexport: otlp")
+        assert (found.exports, found.ui, found.ui_memory, found.ui_token) == (
+            ("otlp", "ui"),
+            "[::1]:9",
+            64 << 20,
+            "abc",
+        )
+
+    @pytest.mark.parametrize(
+        ("flag", "value"),
+        [("ui", "a b"), ("ui", "host:99999"), ("ui", "http://x"), ("ui_memory", "8"), ("ui_memory", "big")],
+    )
+    def test_wrong_settings_of_the_page(self, flag: str, value: str) -> None:
+        with pytest.raises(UsageError, match=f"--{flag.replace('_', '-')}: "):
+            load({flag: value}, {})
+
     def test_none_is_alone(self) -> None:
         with pytest.raises(UsageError, match="none goes with no other"):
             load({"exports": ["none", "otlp"]}, {})
 
     def test_unknown(self) -> None:
-        with pytest.raises(UsageError, match=r"--export: 'zipkin' is not one of otlp, console, prometheus, none"):
+        with pytest.raises(UsageError, match=r"--export: 'zipkin' is not one of otlp, console, prometheus, ui, none"):
             load({"exports": ["zipkin"]}, {})
 
 

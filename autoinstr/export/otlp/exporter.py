@@ -20,7 +20,7 @@ from autoinstr.export.otlp.merge import merge
 from autoinstr.export.otlp.queue import MetricBatch, MetricQueue, SpanBatch, SpanQueue
 from autoinstr.export.otlp.settings import Batching, Endpoint
 from autoinstr.health import Health, Loss
-from autoinstr.model import Group, Service, Snapshot, Traced
+from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,9 @@ class OtlpExporter:
         encoded = self._context.encode_spans(traced, groups, services)
         self._health.lose(Loss.SPAN_QUEUE_FULL, self._span_queue.put(encoded))
         self._health.gauges["span_queue_bytes"] = self._span_queue.size
+
+    def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
+        pass
 
     def metrics(self, snapshot: Snapshot, services: list[Service]) -> None:
         self._health.gauges["span_queue_bytes"] = self._span_queue.size

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from autoinstr.export.base import Context, Exporter
 from autoinstr.export.prometheus.exposition import render
 from autoinstr.export.prometheus.server import MetricsServer
-from autoinstr.model import Group, Service, Snapshot, Traced
+from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
 
 
 class Prometheus:
@@ -26,6 +26,9 @@ class Prometheus:
         return self._server.port
 
     def spans(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
+        pass
+
+    def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
         pass
 
     def metrics(self, snapshot: Snapshot, services: list[Service]) -> None:

@@ -112,6 +112,7 @@ def make_context(**changes: Any) -> Context:
         "encode_metrics": lambda snapshot, services: b"",
         "span_records": span_records,
         "collect": none_collected,
+        "inside": lambda: {"targets": []},
         "stop": lambda: None,
         "output": io.StringIO(),
     }

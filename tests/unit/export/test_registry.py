@@ -25,7 +25,7 @@ def test_folder_and_registry_agree() -> None:
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_every_exporter_is_what_it_is_called_and_closes(name: str) -> None:
-    exporter = create(name, make_context(output=open("/dev/null", "w"), prometheus_port=0))  # noqa: PTH123, SIM115
+    exporter = create(name, make_context(output=open("/dev/null", "w"), prometheus_port=0, ui="127.0.0.1:0"))  # noqa: PTH123, SIM115
     assert exporter.name == name
     if not exporter.wants_spans:
         exporter.spans(make_traced(1), [SERVER], [SERVICE])

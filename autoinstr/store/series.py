@@ -1,0 +1,89 @@
+"""What is counted apart: a group and, for clients, the end that they called, since its name does not say who that is.
+
+In: batches. Out: the number of each request's series. Never grows without bound: beyond MAX_CALLED ends, what is called
+is not told apart any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.model import Group, Kind, Requests
+
+MAX_CALLED = 16_384  # of pairs of group and end, 100 bytes each
+MAX_SERIES = 65_535  # numbers are kept in 16 bits; groups are bounded far below
+# odd numbers, so that a multiplication loses nothing
+_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Requests that are alike."""
+
+    group: Group
+    number: int  # of the group; -1: counted by the kernel only
+    address: bytes = b""  # the end that a client called; empty: not known
+    port: int = 0
+
+
+class SeriesTable:
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self._of_group = np.zeros(0, np.int32)  # by group, for servers and what is not told apart; -1: none yet
+        self._called: dict[int, int] = {}  # hash of group, address and port -> series
+        self._only_counted: dict[tuple[object, ...], int] = {}
+        self._is_client = np.zeros(0, np.bool_)  # by group
+
+    def of(self, requests: Requests, groups: list[Group]) -> NDArray[np.int32]:
+        """The series of each request. `groups` is always the same list, which only grows."""
+        known = len(self._of_group)
+        if len(groups) > known:
+            more = groups[known:]
+            self._of_group = np.append(self._of_group, np.full(len(more), -1, np.int32))
+            self._is_client = np.append(self._is_client, [group.kind is Kind.CLIENT for group in more])
+        found = self._of_group[requests.group]
+        client = self._is_client[requests.group] & (requests.peer_port > 0)
+        missing = (found < 0) & ~client
+        if missing.any():
+            for number in np.unique(requests.group[missing]).tolist():
+                self._of_group[number] = self._add(Series(groups[number], number))
+            found = self._of_group[requests.group]
+        if client.any():
+            rows = np.flatnonzero(client)
+            found[rows] = self._find_called(requests, rows, groups)
+        return found
+
+    def only_counted(self, key: tuple[object, ...], group: Group) -> int:
+        """The series of requests that were only counted; `key` is equal for equal groups."""
+        if key not in self._only_counted:
+            self._only_counted[key] = self._add(Series(group, -1))
+        return self._only_counted[key]
+
+    def _find_called(self, requests: Requests, rows: NDArray[np.intp], groups: list[Group]) -> NDArray[np.int32]:
+        address = np.ascontiguousarray(requests.peer[rows]).view(np.uint64)
+        place = requests.group[rows].astype(np.uint64) << np.uint64(16) | requests.peer_port[rows].astype(np.uint64)
+        keys = address[:, 0] * _MIX[0] ^ address[:, 1] * _MIX[1] ^ place * _MIX[2]
+        different, first, where = np.unique(keys, return_index=True, return_inverse=True)
+        numbers = []
+        for key, row in zip(different.tolist(), rows[first].tolist(), strict=True):
+            known = self._called.get(key)
+            numbers.append(self._add_called(key, requests, row, groups) if known is None else known)
+        return np.array(numbers, np.int32)[where]
+
+    def _add_called(self, key: int, requests: Requests, row: int, groups: list[Group]) -> int:
+        number = int(requests.group[row])
+        if len(self._called) < MAX_CALLED:
+            address, port = requests.peer[row].tobytes(), int(requests.peer_port[row])
+            self._called[key] = self._add(Series(groups[number], number, address, port))
+            return self._called[key]
+        if self._of_group[number] < 0:
+            self._of_group[number] = self._add(Series(groups[number], number))
+        return int(self._of_group[number])
+
+    def _add(self, series: Series) -> int:
+        if len(self.series) < MAX_SERIES:
+            self.series.append(series)
+        return len(self.series) - 1

@@ -1,0 +1,182 @@
+"""The recent past: spans and counts, within a limit of memory, and for a day at most.
+
+In: traced batches and what the kernel only counted, from the pipeline's thread; questions from any thread.
+Out: counts by series, interval and duration; spans. Metrics are exact, sampled or not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoinstr.model import DURATION_BOUNDS, Attributes, Group, Kind, Overflow, Requests, Service, Traced
+from autoinstr.semconv import (
+    ERROR_NO_RESPONSE,
+    ERROR_TYPE,
+    HTTP_CLIENT,
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_SERVER,
+    OTEL_METRIC_OVERFLOW,
+)
+from autoinstr.store.chunks import Chunks, Found, View, Wanted, search
+from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts
+from autoinstr.store.durations import BUCKETS, bucket_of
+from autoinstr.store.series import Series, SeriesTable
+
+NANOSECONDS = 10**9
+# Shares of the memory
+FOR_SPANS, FOR_COUNTS = 0.75, 0.125  # the latter twice: fine and coarse
+# What the kernel counts in a bucket has this duration here, ns.
+_INSIDE = ((low + high) / 2 for low, high in pairwise(DURATION_BOUNDS))
+MIDDLES = np.array([NANOSECONDS * middle for middle in (0, *_INSIDE, 2 * DURATION_BOUNDS[-1])], np.int64)
+
+
+class Store:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit  # bytes
+        self.groups: list[Group] = []
+        self.services: list[Service] = []
+        self._table = SeriesTable()
+        self._chunks = Chunks()
+        self._counts = Counts()
+        self._lock = threading.Lock()
+
+    # --- what comes in
+
+    def add(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
+        """A batch. The lists are always the same, and only grow."""
+        requests = traced.requests
+        if not len(requests):
+            return
+        with self._lock:
+            self.groups, self.services = groups, services
+            series = self._table.of(requests, groups)
+            codes = series * np.int32(BUCKETS) + bucket_of(requests.end - requests.start)
+            interval = requests.end // (FINE * NANOSECONDS)
+            for at in np.unique(interval).tolist():
+                self._counts.add(at, codes[interval == at])
+            self._chunks.add(traced, series)
+            self._forget(int(requests.end.max()))
+
+    def add_counted(self, overflow: Overflow, service: int, services: list[Service], now: int) -> None:
+        """Requests that the kernel only counted. `now`: ns since the epoch."""
+        key = (service, overflow.kind, overflow.method, overflow.status)
+        used = np.flatnonzero(overflow.duration_buckets)
+        with self._lock:
+            self.services = services
+            series = self._table.only_counted(key, _group_of(overflow, service))
+            codes = np.int32(series * BUCKETS) + bucket_of(MIDDLES[used])
+            self._counts.add_counted(now // (FINE * NANOSECONDS), codes, overflow.duration_buckets[used])
+            self._forget(now)
+
+    def _forget(self, now: int) -> None:
+        self._chunks.forget(now // 1000, int(self.limit * FOR_SPANS))
+        for level in (self._counts.fine, self._counts.coarse):
+            level.forget(now // NANOSECONDS, int(self.limit * FOR_COUNTS))
+
+    # --- what is asked
+
+    @property
+    def series(self) -> list[Series]:
+        """By number; only grows."""
+        return self._table.series
+
+    def size(self) -> tuple[int, int]:
+        """Bytes, and spans."""
+        with self._lock:
+            return self._chunks.size + self._counts.size, self._chunks.spans
+
+    @property
+    def next(self) -> int:
+        """Sequence number of the next span."""
+        return self._chunks.next
+
+    def counted(self, begin: float, end: float) -> Counted:
+        """Counts of a span of time, in seconds since the epoch; it is widened to whole intervals: fine ones, if it is
+        no longer than those are kept.
+        """
+        with self._lock:
+            self._counts.settle()
+            level = self._counts.fine if end - begin <= FINE_KEPT else self._counts.coarse
+            low, high = int(begin // level.width), int(-(-end // level.width))
+            pieces = level.pieces(low, high)
+        return Counted(level.width, low * level.width, high * level.width, pieces)
+
+    def search(self, wanted: Wanted, most: int, enough: Callable[[], bool]) -> Found:
+        """The newest spans first, or the slowest; see `chunks.search`."""
+        with self._lock:
+            views = self._chunks.views()
+        return search(views, wanted, most, enough)
+
+    def traced(self, rows: list[tuple[View, int]]) -> Traced:
+        """Spans as a batch, for who tells of their attributes. Not empty."""
+        return _traced(rows, self.series)
+
+
+def _group_of(overflow: Overflow, service: int) -> Group:
+    server, status = overflow.kind is Kind.SERVER, overflow.status
+    failed = status == 0 or status >= (500 if server else 400)
+    attributes: Attributes = {HTTP_REQUEST_METHOD: overflow.method, OTEL_METRIC_OVERFLOW: True}
+    if status:
+        attributes[HTTP_RESPONSE_STATUS_CODE] = status
+    if failed:
+        attributes[ERROR_TYPE] = str(status) if status else ERROR_NO_RESPONSE
+    return Group(
+        service=service,
+        kind=overflow.kind,
+        name=overflow.method,
+        metric=HTTP_SERVER if server else HTTP_CLIENT,
+        metric_attributes=attributes,
+        span_attributes=attributes,
+        text_key="",
+        failed=failed,
+    )
+
+
+def _traced(rows: list[tuple[View, int]], series: list[Series]) -> Traced:
+    """The columns of these rows, together."""
+
+    def column(name: str) -> NDArray[np.int64]:
+        return np.array([view.chunk.columns[name][row] for view, row in rows])
+
+    def optional(name: str, empty: object) -> NDArray[np.int64]:
+        columns = ((getattr(view.chunk, name), row) for view, row in rows)
+        return np.array([empty if values is None else values[row] for values, row in columns])
+
+    text_at, text_size, query_size = column("text_at"), column("text_size"), optional("query_size", 0)
+    sizes = (text_size.astype(np.int64) + query_size).tolist()
+    texts = [view.chunk.text[at : at + size] for (view, _), at, size in zip(rows, text_at.tolist(), sizes, strict=True)]
+    at = np.cumsum(sizes) - sizes
+    text = np.concatenate(texts)
+    end = np.array([view.chunk.base for view, _ in rows], np.int64) + column("end")
+    took = column("took")
+    parent = optional("parent", np.zeros(8, np.uint8)).astype(np.uint8)
+    nothing = np.zeros(len(rows), np.uint8)
+    requests = Requests(
+        group=np.array([series[number].number for number in column("series").tolist()], np.int32),
+        start=end * 1000 - np.round(took.astype(np.float64) * 1000).astype(np.int64),
+        end=end * 1000,
+        request_size=column("request_size").astype(np.int64),
+        response_size=column("response_size").astype(np.int64),
+        pid=nothing.astype(np.uint32),
+        tid=nothing.astype(np.uint32),
+        text=text,
+        text_at=at,
+        text_size=text_size.astype(np.int64),
+        query=text,
+        query_at=at + text_size,
+        query_size=query_size.astype(np.int64),
+        peer=column("peer").astype(np.uint8),
+        peer_port=column("peer_port").astype(np.uint16),
+        has_parent=np.asarray(parent.any(axis=1)),
+        parent_trace=column("trace").astype(np.uint8),
+        parent_span=parent,
+        parent_flags=nothing,
+    )
+    trace, span = column("trace").astype(np.uint8), column("span").astype(np.uint8)
+    return Traced(requests, trace, span, parent, np.ones(len(rows), np.bool_))
