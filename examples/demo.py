@@ -3,7 +3,7 @@
     load -> nginx -> shop (Python) -> pricing (Node) -> stock (Go, if `go` is at hand)
                                    -> reviews (Java, if a JDK is at hand)
 
-Shows live what the agent's own Prometheus endpoint says. On a terminal until Ctrl-C; with DEMO_SECONDS=30 it ends by
+Shows live what the agent's own Prometheus endpoint says, and where the page is that it serves. On a terminal until Ctrl-C; with DEMO_SECONDS=30 it ends by
 itself, with status 0 only if every service was seen. Everything is on 127.0.0.1, and ends with this program.
 """
 
@@ -134,7 +134,7 @@ class Demo:
         self.children = Children(work)
         self.services: list[Service] = []
         self.late: tuple[Service, subprocess.Popen[bytes]] | None = None  # still being built
-        self.metrics = ""
+        self.metrics = self.page = ""
         self.load: Load | None = None
 
     def start(self) -> None:
@@ -225,9 +225,10 @@ class Demo:
 
     def _agent(self) -> None:
         say("starting the agent")
-        port = free_port(19464)
+        port, page = free_port(19464), free_port(8377)
         ports = ",".join(str(service.port) for service in self.services)
-        command = [str(AGENT), "run", "--port", ports, "--export", "prometheus", "--prometheus-port", str(port)]
+        command = [str(AGENT), "run", "--port", ports, "--prometheus-port", str(port), "--ui", f"127.0.0.1:{page}"]
+        command += ["--export", "prometheus"]
         began = time.monotonic()
         process = self.children.start("agent", command, {})
         while "\nready" not in "\n" + self.children.log("agent").read_text():
@@ -238,6 +239,8 @@ class Demo:
             time.sleep(0.05)
         self.metrics = f"http://127.0.0.1:{port}/metrics"
         say(f"agent ready after {time.monotonic() - began:.1f} s, metrics at {self.metrics}")
+        self.page = f"http://127.0.0.1:{page}/"
+        say(f"the page: {self.page}")
 
     def join_late(self) -> bool:
         """Start what has been built meanwhile; whether there was something."""
@@ -262,8 +265,9 @@ def summary(reading: table.Reading) -> str:
 class Picture:
     """What shows the readings: a table in place on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, services: int) -> None:
+    def __init__(self, services: int, page: str) -> None:
         self._services = services
+        self._page = page
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._last_line = 0.0
 
@@ -279,7 +283,7 @@ class Picture:
     def show(self, before: Timed, now: Timed) -> None:
         seen = f"{summary(now.reading)}, {len(now.reading.served)} of {self._services} services"
         if self._live:
-            caption = f"last {WINDOW} s · {seen} · Ctrl-C ends\n{ABOUT}"
+            caption = f"last {WINDOW} s · {seen} · Ctrl-C ends · page: {self._page}\n{ABOUT}"
             rows = max(5, console.height - 12)
             picture = table.table(now.reading, before.reading, now.time - before.time, rows, caption)
             self._live.update(picture, refresh=True)
@@ -292,7 +296,7 @@ def watch(demo: Demo, seconds: float) -> table.Reading:
     """Show a reading a second until time is over; the last one."""
     readings = deque([demo.reading()])
     end, build_end = readings[0].time + seconds, readings[0].time + BUILD_LIMIT
-    with Picture(len(demo.services)) as picture:
+    with Picture(len(demo.services), demo.page) as picture:
         while (now := time.monotonic()) < end or (demo.late and now < build_end):
             time.sleep(1)
             if demo.join_late():

@@ -5,9 +5,12 @@ In: traced batches, and what was only counted. Out: a page and a JSON API over H
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 from autoinstr.address import Address, parse_address
 from autoinstr.errors import UsageError
@@ -19,6 +22,7 @@ from autoinstr.web import Api, WebServer
 
 # Seconds between two readings of what the agent costs.
 READ_EVERY = 5.0
+CHECK_WITHIN = 60.0  # seconds
 
 
 class Ui:
@@ -60,10 +64,18 @@ class Ui:
 def create(context: Context) -> Exporter:
     """UsageError: the address can't be bound. Says where the page is."""
     store = Store(context.ui_memory)
-    api = Api(store, context.inside, context.span_records)
+    api = Api(store, context.inside, context.span_records, ask_host)
     server = listen(context, api)
     print(f"page: {server.link}", file=sys.stderr, flush=True)
     return Ui(store, api, server, context.health)
+
+
+def ask_host() -> dict[str, Any]:
+    """What `autoinstr check` says: in a process of its own, since that imports and compiles what we never want here."""
+    command = [sys.executable, "-m", "autoinstr", "check", "--json"]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=CHECK_WITHIN, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def listen(context: Context, api: Api) -> WebServer:

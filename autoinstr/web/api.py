@@ -33,6 +33,7 @@ MAX_MINUTES = 24 * 60
 LIMIT, MAX_LIMIT = 100, 1000  # spans of an answer
 SEARCH_WITHIN = 0.08  # seconds
 FEW = 10  # slowest and failed requests of a service
+CHECKED_FOR = 60.0  # seconds
 HISTORY = 240  # readings of the agent's own figures
 
 
@@ -54,18 +55,28 @@ IDLE = Role()
 
 
 class Api:
-    """`inside`: what the agent says of itself; `records`: spans as plain objects; `started`: when the agent did."""
+    """`inside`: what the agent says of itself; `records`: spans as plain objects; `ask_host`: what the host allows;
+    `started`: when the agent did.
+    """
 
     def __init__(
-        self, store: Store, inside: Callable[[], dict[str, Any]], records: Records, started: float | None = None
+        self,
+        store: Store,
+        inside: Callable[[], dict[str, Any]],
+        records: Records,
+        ask_host: Callable[[], dict[str, Any]] = dict,
+        started: float | None = None,
     ) -> None:
         self._store = store
         self._inside = inside
+        self._ask_host = ask_host
         self._records = records
         self._facts = Facts(store)
         self._lock = threading.Lock()
         self._started = time.time() if started is None else started
         self._history: deque[tuple[int, float, float]] = deque(maxlen=HISTORY)
+        self._checking = threading.Lock()
+        self._checked: tuple[float, dict[str, Any]] | None = None
         self.questions: dict[str, Callable[[Parameters], dict[str, Any]]] = {
             "services": self.services,
             "service": self.service,
@@ -73,11 +84,12 @@ class Api:
             "spans": self.spans,
             "trace": self.trace,
             "agent": self.agent,
+            "check": self.check,
         }
 
     def ask(self, question: str, asked: Parameters) -> dict[str, Any]:
         """One at a time: many who ask cost no more memory than one."""
-        with self._lock:
+        with self._checking if question == "check" else self._lock:
             return self.questions[question](asked)
 
     def note(self, cpu_seconds: float, memory_bytes: float) -> None:
@@ -150,8 +162,8 @@ class Api:
         some = facts.where(**texts, failed=failed) if failed is not None or any(texts.values()) else None
         wanted = Wanted(
             series=some,
-            begin=int(number(asked, "from", 0) * 10**6),
-            end=int(number(asked, "to", 1 << 40) * 10**6),
+            begin=int(number(asked, "begin", 0) * 10**6),
+            end=int(number(asked, "end", 1 << 40) * 10**6),
             shortest=int(number(asked, "min", 0) * 1000),
             longest=int(number(asked, "max", 1 << 40) * 1000),
             text=asked.get("text", "").encode(errors="replace"),
@@ -201,6 +213,13 @@ class Api:
                 "memory": [memory for _, _, memory in history[1:]],
             },
         }
+
+    def check(self, asked: Parameters) -> dict[str, Any]:
+        """What this host allows, as of a minute ago at most: asking takes seconds."""
+        now = time.monotonic()
+        if self._checked is None or now - self._checked[0] > CHECKED_FOR:
+            self._checked = now, self._ask_host()
+        return self._checked[1]
 
     # --- parts
 

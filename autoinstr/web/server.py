@@ -141,7 +141,8 @@ class _Handler(Handler):
         if origin is not None and origin != f"http://{self.headers.get('host', '')}":
             return True
         site, mode = self.headers.get("sec-fetch-site", "none"), self.headers.get("sec-fetch-mode", "navigate")
-        return site not in ("none", "same-origin") and mode != "navigate"
+        link = mode == "navigate" and not self.path.startswith("/api/")
+        return site not in ("none", "same-origin") and not link
 
     def _may_ask(self) -> bool:
         if not self.server.token:

@@ -1,0 +1,15 @@
+// Asks the agent: see docs/api.md.
+
+export async function ask(question, parameters = {}, signal = undefined) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  let answer;
+  try {
+    answer = await fetch(`api/${question}?${new URLSearchParams(given)}`, { signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The agent does not answer: has it ended?");
+  }
+  const told = await answer.json();
+  if (!answer.ok) throw new Error(told.error);
+  return told;
+}

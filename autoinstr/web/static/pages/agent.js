@@ -1,0 +1,76 @@
+// The agent itself: what it costs, what it lost, what it watches and how it is set.
+
+import { ask } from "../api.js";
+import { chart } from "../charts.js";
+import { h, panel, swap, table } from "../dom.js";
+import { ago, bytes, count, share } from "../format.js";
+import { chip, tile, toService } from "../parts.js";
+
+const MARKS = { ok: "good", missing: "bad", info: "warn" };
+const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typeof value === "object" && value ? JSON.stringify(value) : String(value));
+
+export function agent() {
+  const cpu = chart("CPU of the agent over time, in percent of one core", [{ label: "CPU", tone: "accent", fill: true }], share, 140);
+  const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
+  const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
+  const findings = h("div", { "aria-live": "polite" });
+  const button = h("button", { type: "button", onclick: check }, "Check this host");
+
+  async function check() {
+    button.disabled = true;
+    findings.replaceChildren(h("p", { class: "quiet" }, "Asking the kernel …"));
+    try {
+      const told = await ask("check");
+      findings.replaceChildren(h("ul", { class: "findings" }, told.checks.map((one) => h("li", null,
+        chip(one.state, one.state === "missing" && !one.required ? "warn" : MARKS[one.state]), h("b", null, one.name), " ", one.detail,
+        one.state !== "ok" && one.cost && h("p", { class: "quiet" }, `costs: ${one.cost}`), one.state !== "ok" && one.remedy && h("p", { class: "quiet" }, `to do: ${one.remedy}`)))));
+    } catch (error) {
+      findings.replaceChildren(h("p", { class: "bad-text" }, error.message));
+    }
+    button.disabled = false;
+  }
+
+  function draw(told) {
+    const used = told.history.cpu;
+    const recent = used.slice(-12);
+    const lost = told.lost.filter((one) => one.count);
+    swap(parts.tiles, h("dl", { class: "tiles" },
+      tile("CPU", recent.length ? share(recent.reduce((a, b) => a + b, 0) / recent.length) : "–", " of a core, last minute"),
+      tile("Memory", bytes(told.gauges.memory_bytes)),
+      tile("Requests", count(told.work.requests ?? 0), ` in ${ago(told.time - told.started)}`),
+      tile("Spans kept", count(told.store.spans), ` ${bytes(told.store.bytes)} of ${bytes(told.store.limit)}`),
+      tile("Lost", count(lost.reduce((sum, one) => sum + one.count, 0)), "", lost.length ? "bad" : "")));
+    cpu.set(told.history.time, used);
+    memory.set(told.history.time, told.history.memory);
+    swap(parts.lost, lost.length ? table({ caption: "Lost", rows: lost, columns: [
+      { title: "Loss", cell: (one) => h("code", null, one.loss) }, { title: "What it is", class: "wide", cell: (one) => one.meaning },
+      { title: "Count", number: true, cell: (one) => count(one.count) }] }) : h("p", null, "Nothing was lost."));
+    swap(parts.targets, table({ caption: "Processes", rows: told.targets, key: (one) => one.pid, link: (one) => toService(one.service), columns: [
+      { title: "Service", cell: (one) => one.service }, { title: "Pid", number: true, cell: (one) => one.pid },
+      { title: "Language", cell: (one) => one.language }, { title: "Ports", cell: (one) => one.ports.join(", ") || "–" },
+      { title: "Named by", cell: (one) => one.nameSource }, { title: "Selected by", cell: (one) => one.selectedBy },
+      { title: "Libraries", class: "wide", cell: (one) => one.libraries.map((name) => chip(name)) },
+      { title: "Not seen", class: "wide", cell: (one) => one.unseen.join("; ") || "–" }] }));
+    const counted = told.probes.some((one) => one.runs);
+    swap(parts.probes, table({ caption: "Probes", rows: told.probes, columns: [
+      { title: "Probe", cell: (one) => h("code", null, one.name) },
+      { title: "Runs", number: true, cell: (one) => (counted ? count(one.runs) : "–") },
+      { title: "Each", number: true, cell: (one) => (one.runs ? `${Math.round((one.seconds / one.runs) * 1e9)} ns` : "–") },
+      { title: "Skipped by the kernel", number: true, cell: (one) => count(one.missed) }] }),
+    counted ? null : h("p", { class: "quiet" }, "Runs and time are counted while kernel.bpf_stats_enabled is 1."));
+    swap(parts.files, table({ caption: "Files with probes", rows: told.files, empty: "None: no TLS library that can be read is in use.", columns: [
+      { title: "File", class: "wide", cell: (one) => h("code", null, one.path) }, { title: "Library", cell: (one) => one.libraries.join(", ") },
+      { title: "Probes", number: true, cell: (one) => one.probes }] }));
+    swap(parts.settings, h("dl", { class: "attributes" }, Object.entries(told.settings).map(([name, value]) => [h("dt", null, name), h("dd", null, text(value) || "–")])));
+  }
+
+  return {
+    title: "Agent",
+    every: 5000,
+    node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Agent"), button), findings, parts.tiles,
+      h("div", { class: "grid" }, panel("CPU", cpu.node), panel("Memory", memory.node)),
+      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
+    async refresh(signal) { draw(await ask("agent", {}, signal)); },
+    close() { cpu.close(); memory.close(); },
+  };
+}

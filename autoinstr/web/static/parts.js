@@ -1,0 +1,32 @@
+// What several pages show.
+
+import { h } from "./dom.js";
+import { clock, ms } from "./format.js";
+
+export const chip = (text, tone = "") => h("span", { class: `chip ${tone}` }, text);
+
+export function statusChip(status, failed) {
+  const tone = failed ? "bad" : /^[45]\d\d$/.test(status) ? "warn" : "good";
+  return chip(status, tone);
+}
+
+export const tile = (name, value, more = "", tone = "") =>
+  h("div", { class: `tile ${tone}` }, h("dt", null, name), h("dd", null, value, more && h("small", null, more)));
+
+export const toService = (name) => `#/service/${encodeURIComponent(name)}`;
+export const toTraces = (filter) => `#/traces?${new URLSearchParams(filter)}`;
+export const toTrace = (span) => `#/trace/${span.traceId}?span=${span.spanId}`;
+
+/** What of a request says most: its own text, if its name is not the whole of it. */
+export function what(span) {
+  const named = span.name.includes(" ") ? span.name : `${span.name} ${span.to}`.trim();
+  return [h("span", { class: "name" }, named), span.text && h("span", { class: "text quiet" }, span.text)];
+}
+
+export const SPAN_COLUMNS = [
+  { title: "Time", cell: (span) => clock(span.start, true) },
+  { title: "Service", cell: (span) => [span.service, " ", h("span", { class: "quiet" }, span.kind === "client" ? "calls" : "")] },
+  { title: "Request", class: "wide", cell: what },
+  { title: "Status", cell: (span) => statusChip(span.status, span.failed) },
+  { title: "Took", number: true, cell: (span) => ms(span.duration) },
+];
