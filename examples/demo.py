@@ -3,8 +3,9 @@
     load -> nginx -> shop (Python) -> pricing (Node) -> stock (Go, if `go` is at hand)
                                    -> reviews (Java, if a JDK is at hand)
 
-Shows live what the agent's own Prometheus endpoint says, and where the page is that it serves. On a terminal until Ctrl-C; with DEMO_SECONDS=30 it ends by
-itself, with status 0 only if every service was seen. Everything is on 127.0.0.1, and ends with this program.
+Shows live what the agent's own Prometheus endpoint says, and where the page is that it serves. On a terminal until
+Ctrl-C; with DEMO_SECONDS=30 it ends by itself, with status 0 only if every service was seen. Everything is on
+127.0.0.1, and ends with this program.
 """
 
 from __future__ import annotations

@@ -15,10 +15,12 @@ from autoinstr.cli.check import Check
 from autoinstr.cli.command import Command
 from autoinstr.cli.run import Run
 from autoinstr.cli.targets import Targets
+from autoinstr.cli.top import Top
 from autoinstr.errors import AutoinstrError, UsageError
 
 COMMANDS: tuple[Command, ...] = (
     Run(),
+    Top(),
     Targets(),
     Check(),
 )
@@ -29,7 +31,8 @@ RED metrics and spans of HTTP requests, of programs in any language, without a r
 _EPILOG = """start here:
   sudo autoinstr check                       does this host allow it?
   sudo autoinstr targets --port 1-65535      what is there to watch?
-  sudo autoinstr run --port 8080             watch it, and print what it does
+  sudo autoinstr run --port 8080             watch it: print what it does, and serve a page that shows it
+  sudo autoinstr top --port 8080             the same as a live table in this terminal
 
 `autoinstr COMMAND --help` has every flag, its environment variable and its default."""
 

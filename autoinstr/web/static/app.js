@@ -1,6 +1,6 @@
 // The frame: which page is shown, how often it is refreshed, theme and keys.
 
-import { h } from "./dom.js";
+import { Refused } from "./api.js";
 import { agent } from "./pages/agent.js";
 import { map } from "./pages/map.js";
 import { service } from "./pages/service.js";
@@ -53,6 +53,7 @@ async function refresh() {
     main.dataset.filled = page.title;
   } catch (error) {
     if (error.name === "AbortError") return;
+    if (!(error instanceof Refused)) console.error(error);
     trouble.textContent = error.message;
     trouble.hidden = false;
   }

@@ -30,7 +30,7 @@ export function spark(values, tone) {
 function axes(format) {
   const common = { stroke: () => css("text-2"), grid: { stroke: () => css("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   return [
-    { ...common, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, 5)), space: 60 },
+    { ...common, values: (_, splits) => splits.map((at) => clock(at * 1000).slice(0, splits.at(-1) - splits[0] < 600 ? 8 : 5)), space: 72, size: 36 },
     { ...common, values: (_, splits) => splits.map(format), size: 64 },
   ];
 }
@@ -41,7 +41,7 @@ export function chart(label, lines, format, height = 180) {
   let plot = null, data = null;
   const options = (width) => ({
     width, height,
-    padding: [10, 8, 0, 0],
+    padding: [10, 30, 0, 0],
     cursor: { drag: { x: false, y: false }, points: { size: 6 } },
     legend: { live: true },
     scales: { x: { time: false }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
@@ -109,7 +109,7 @@ export function heatmap(label, pick) {
   const options = (width) => {
     const [x, y] = axes(ms);
     return {
-      width, height, padding: [10, 8, 0, 0], legend: { show: false },
+      width, height, padding: [10, 30, 0, 0], legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: false, range: () => [data.begin, data.end] }, y: { range: () => [0, Math.max(1, data.heat.bounds.length)] } },
       axes: [x, { ...y, grid: { show: false }, splits: () => data.heat.bounds.map((_, index) => index + 1).filter((at) => at % Math.ceil(data.heat.bounds.length / 7) === 0), values: (_, splits) => splits.map((at) => ms(data.heat.bounds[at - 1])) }],

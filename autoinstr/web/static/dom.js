@@ -27,14 +27,15 @@ export function swap(node, ...children) {
 
 /** A table. columns: {name, title, value(row), cell(row), number}; link(row): where a row leads. */
 export function table({ caption, columns, rows, link, sort, onsort, empty, key }) {
+  const sorted = (column) => (sort && sort.by === column.name ? (sort.down ? "descending" : "ascending") : null);
   const head = columns.map((column) =>
     h("th", {
       scope: "col",
       class: column.number ? "number" : null,
-      "aria-sort": sort?.by === column.name ? (sort.down ? "descending" : "ascending") : null,
+      "aria-sort": sorted(column),
     }, onsort && column.value
       ? h("button", { type: "button", onclick: () => onsort(column), dataset: { key: `sort-${column.name}` } },
-        column.title, h("span", { "aria-hidden": "true" }, sort?.by === column.name ? (sort.down ? " ↓" : " ↑") : ""))
+        column.title, h("span", { "aria-hidden": "true" }, { ascending: " ↑", descending: " ↓" }[sorted(column)] ?? ""))
       : column.title));
   const body = rows.map((row) => h("tr", { class: link ? "leads" : null, dataset: { row: key ? key(row) : "" } },
     columns.map((column, index) => {
@@ -44,7 +45,8 @@ export function table({ caption, columns, rows, link, sort, onsort, empty, key }
         class: [column.number ? "number" : "", column.class ?? ""].join(" ").trim() || null,
         "data-label": column.title,
       }, index === 0 && link
-        ? h("a", { href: link(row), dataset: { key: `row-${key ? key(row) : index}` } }, content) : content);
+        ? h("a", { href: link(row), dataset: { key: `row-${key ? key(row) : index}` } }, content) 
+        : h("div", { class: "content" }, content));
     })));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", null, h("caption", { class: "hidden" }, caption), h("thead", null, h("tr", null, head)),

@@ -1,0 +1,88 @@
+"""The live table: asks, draws, listens to keys, until `q`.
+
+In: a client, a terminal. Out: the terminal as it was before. Works in 80x24, over ssh and in tmux.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from autoinstr.errors import AutoinstrError
+from autoinstr.top.client import Client
+from autoinstr.top.keys import raw, read_keys
+from autoinstr.top.state import State, View
+from autoinstr.top.tables import chosen, rate, table
+
+EVERY = 1.0  # seconds between two questions
+AROUND = 5  # lines that are no rows: title, head, line, keys
+HELP = {
+    View.SERVICES: "Enter: routes  t: requests  s: sort  r: reverse  /: filter  m: minutes  p: pause  q: quit",
+    View.SERVICE: "Enter: requests  Esc: back  s: sort  r: reverse  /: filter  m: minutes  p: pause  q: quit",
+    View.REQUESTS: "Esc: back  /: filter  p: pause  q: quit",
+}
+
+
+def show(client: Client, state: State) -> None:
+    """Until the user leaves."""
+    console, terminal = Console(), sys.stdin.fileno()
+    trouble, told, asked_at = "", [], -EVERY
+    seen = (state.view, state.service, state.minutes)
+    with raw(terminal), Live(console=console, screen=True, auto_refresh=False) as live:
+        while not state.done:
+            now = time.monotonic()
+            if (not state.paused and now - asked_at >= EVERY) or seen != (state.view, state.service, state.minutes):
+                asked_at, seen = now, (state.view, state.service, state.minutes)
+                try:
+                    told, trouble = ask(client, state, console.height), ""
+                except AutoinstrError as error:
+                    trouble = str(error)
+            rows = chosen(told, state.columns, state.sort, down=state.down, having=state.having)
+            state.rows, state.marked = rows, max(0, min(state.marked, len(rows) - 1))
+            live.update(picture(client, state, trouble, console.height), refresh=True)
+            for key in read_keys(terminal, max(0.05, asked_at + EVERY - time.monotonic())):
+                state.key(key)
+                if seen[0] is not state.view:
+                    told = []
+
+
+def ask(client: Client, state: State, lines: int) -> list[dict[str, Any]]:
+    """The rows of the view."""
+    rows: list[dict[str, Any]]
+    if state.view is View.SERVICES:
+        rows = client.ask("services", minutes=state.minutes)["services"]
+    elif state.view is View.SERVICE:
+        rows = client.ask("service", name=state.service, minutes=state.minutes)["routes"]
+    else:
+        rows = client.ask("spans", service=state.service, limit=max(lines, 20) * 4)["spans"]
+    return rows
+
+
+def picture(client: Client, state: State, trouble: str, height: int) -> Group:
+    """All of the screen."""
+    room = max(1, height - AROUND)
+    first = max(0, min(state.marked - room // 2, len(state.rows) - room))
+    shown = state.rows[first : first + room]
+    body = table(shown, state.columns, state.sort, down=state.down, marked=state.marked - first)
+    gap = Text("\n" * max(0, room - len(shown) - 1))
+    keys = f"filter: {state.having}_" if state.typing else HELP[state.view]
+    foot = Text(trouble or keys, "red" if trouble else "dim", overflow="ellipsis", no_wrap=True)
+    return Group(title(client, state), body, gap, foot)
+
+
+def title(client: Client, state: State) -> Text:
+    place = {View.SERVICES: "services", View.SERVICE: state.service, View.REQUESTS: f"requests {state.service}"}
+    figures = ""
+    if state.view is not View.REQUESTS:
+        total = sum(row["rate"] for row in state.rows if row["kind"] == "server")
+        figures = f"  {rate(total)} req/s  last {state.minutes} min"
+    text = Text(f"autoinstr  {place[state.view]}{figures}", "bold", overflow="ellipsis", no_wrap=True)
+    text.append("  paused" if state.paused else "", "yellow")
+    text.append(f"  filter: {state.having}" if state.having and not state.typing else "", "cyan")
+    text.append(f"  {client.url}", "dim")
+    return text
