@@ -237,10 +237,11 @@ class Api:
         minutes = number(asked, "minutes", MINUTES)
         if not 0 < minutes <= MAX_MINUTES:
             raise WrongQuestion(f"minutes: from 1 to {MAX_MINUTES}")
-        width = FINE if minutes * 60 <= FINE_KEPT else COARSE
         now = time.time() - SETTLED
+        seconds = min(minutes * 60, now - self._started)
+        width = FINE if seconds <= FINE_KEPT else COARSE
         end = int(now // width * width)
-        begin = max(end - int(minutes * 60), int(self._started // width * width))
+        begin = int((end - seconds) // width * width)
         counted = self._store.counted(begin, max(end, begin + width))
         facts = self._learned()
         return facts, counted, make_window(counted.begin, counted.end, counted.width)

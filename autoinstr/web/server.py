@@ -128,9 +128,8 @@ class _Handler(Handler):
         """Without a token, the name in Host must be one that nobody else can let point at us."""
         if self.server.token:
             return True
-        host = urlsplit(f"//{self.headers.get('host', '')}")
         try:
-            name = host.hostname or ""
+            name = urlsplit(f"//{self.headers.get('host', '')}").hostname or ""
         except ValueError:
             return False
         return name == "localhost" or is_address(name)
