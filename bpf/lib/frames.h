@@ -421,11 +421,11 @@ static __always_inline void begin_body(struct connection *c, struct http2 *h, st
 	struct stream *st = stream_of(h, s->stream);
 
 	if (s->flags & HTTP2_PADDED) {
-		s->padding = prefix[0];
+		/* it counts as body until here; what lies behind it may already have been read */
 		if (st && is_request(c, w))
-			st->request_body -= s->padding + 1; /* what counts as body until here */
+			st->request_body -= prefix[0] + 1;
 		else if (st)
-			st->response_body -= s->padding + 1;
+			st->response_body -= prefix[0] + 1;
 		prefix++;
 	}
 	if (st && s->wanted >= MESSAGE_PREFIX) {
@@ -547,6 +547,17 @@ static __always_inline enum turn take_header(struct connection *c, struct http2 
 	return TURN_MORE;
 }
 
+/* A body whose first bytes were to be looked at comes out of a file: does without. */
+static __always_inline int pass_prefix(struct http2_side *s)
+{
+	if (s->phase != HTTP2_PREFIX || s->type != HTTP2_DATA || s->flags & HTTP2_PADDED)
+		return 0;
+	s->remaining += FRAME_HEADER + s->wanted - s->carried;
+	s->carried = 0;
+	s->phase = HTTP2_SKIP;
+	return 1;
+}
+
 /* Looks at the next bytes that belong together: a frame, or what is in one buffer of it. */
 static __always_inline enum turn look_at_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -555,9 +566,9 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		return TURN_DONE;
 	}
 	if (s->phase != HTTP2_SKIP) {
-		if (w->opaque)
+		if (w->opaque && !pass_prefix(s))
 			return TURN_LOST;
-		if (!find_segment(w))
+		if (!w->opaque && !find_segment(w))
 			return TURN_DONE;
 	}
 	http1_barrier();
