@@ -339,7 +339,7 @@ def test_the_end_of_a_connection() -> None:
     talk.play(connection, whole)
     connection.end()
     errors = {stream: int(x["error"]) for stream, x in told(connection).ended.items()}
-    refused = {stream: Error.HTTP2 + h2.REFUSED_STREAM for stream in range(153, 200, 2)}
+    refused = dict.fromkeys(range(153, 200, 2), Error.HTTP2 + h2.REFUSED_STREAM)
     assert errors == {**dict.fromkeys(range(1, 152, 2), Error.NO_RESPONSE), 5: Error.TRUNCATED, **refused}
     assert connection.counter(Counter.STREAM_LOST) == 0
 
