@@ -203,7 +203,8 @@ class HttpGroups:
 
 def schemes_of(batch: Batch) -> NDArray[np.uint8]:
     """By what carried the bytes."""
-    return ((batch["flags"] & EXCHANGE_TLS) != 0).astype(np.uint8)
+    over_tls: NDArray[np.bool_] = (batch["flags"] & EXCHANGE_TLS) != 0
+    return over_tls.view(np.uint8)
 
 
 def _address(raw: bytes) -> str:

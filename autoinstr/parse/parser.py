@@ -80,14 +80,15 @@ class Parser:
         protocol = batch["protocol"]
         if (protocol == protocol[0]).all():
             return self._protocols[int(protocol[0])].parse(batch, service)
-        parts = []
+        parts: list[Parsed] = []
+        order: list[NDArray[np.intp]] = []
         for number in np.unique(protocol).tolist():
             rows = tx.marked(protocol == number)
             part = self._protocols[number].parse(batch[rows], service[rows])
-            part.rows = rows if part.rows is None else rows[part.rows]
+            order.append(rows if part.rows is None else rows[part.rows])
+            part.rows = order[-1]
             parts.append(part)
-        joined = _joined(parts, [0] * len(parts))
-        return joined.take(np.argsort(joined.rows))
+        return _joined(parts, [0] * len(parts)).take(np.argsort(np.concatenate(order)))
 
 
 def _joined(parts: list[Parsed], starts: Sequence[int]) -> Parsed:
