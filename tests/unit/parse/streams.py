@@ -90,12 +90,14 @@ class Peer:
             *self.end(stream, **columns),
         ]
 
-    def call(self, stream: int, path: str, status: str = "0", more: Fields | None = None) -> list[Record]:
+    def call(
+        self, stream: int, path: str, status: str = "0", more: Fields | None = None, flags: int = 0
+    ) -> list[Record]:
         """A unary RPC."""
         return [
             *self.request(stream, [*head("POST", path), *GRPC, *(more or [])]),
             *self.response(stream, OK),
-            *self.response(stream, [("grpc-status", status), ("grpc-message", "")], flags=HTTP2_ENDED),
+            *self.response(stream, [("grpc-status", status), ("grpc-message", "")], flags=HTTP2_ENDED | flags),
         ]
 
 
