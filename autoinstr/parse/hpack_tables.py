@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 from hpack import HPACKError
 from hpack.exceptions import HPACKDecodingError
-from hpack.hpack import decode_huffman, decode_integer
+from hpack.hpack import decode_integer
+from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable as PackageTable
 
 Field: TypeAlias = tuple[bytes, bytes]

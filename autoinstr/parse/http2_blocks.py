@@ -1,11 +1,11 @@
 """Header blocks of many connections at once, each decoded only if it, after all that went before it, is new.
 
-In: parts of blocks, in the order of each direction of a connection. Out: for each that ends a block what the block says:
-of a request its row in the `RequestTable`, of a response bits (`read_response`).
+In: parts of blocks, in the order of each direction of a connection. Out: for each that ends a block what the block
+says: of a request its row in the `RequestTable`, of a response bits (`read_response`).
 
-What a block means depends on the table, and that on all earlier blocks that changed it. So each direction has a `state`:
-a hash of those. (state, block) is looked up for all parts of a batch together; where all of a direction's are known, and
-none changes the table, nothing is left to do. Other directions are walked through, part by part.
+What a block means depends on the table, and that on all earlier blocks that changed it. So each direction has a
+`state`: a hash of those. (state, block) is looked up for all parts of a batch together; where all of a direction's are
+known, and none changes the table, nothing is left to do. Other directions are walked through, part by part.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MET = 1 << 15
 
 _WHOLE = HTTP2_FIRST | HTTP2_LAST
 _64 = (1 << 64) - 1
-# States to begin with, [whole table?][request?], and how states go on: nobody who doesn't know these can make two alike.
+# States to begin with, [whole table?][request?], and how states go on: who doesn't know these can't make two alike.
 _secrets = np.frombuffer(os.urandom(48), np.uint64).tolist()
 _FIRST_STATES = ((_secrets[0], _secrets[1]), (_secrets[2], _secrets[3]))
 _CHAIN, _TURN = _secrets[4] | 1, _secrets[5]
@@ -53,7 +53,7 @@ _CHAIN, _TURN = _secrets[4] | 1, _secrets[5]
 
 def _chain(before: int, then: int) -> int:
     """A hash of two, in this order."""
-    value = ((before + _TURN) * _CHAIN ^ then) & _64
+    value: int = ((before + _TURN) * _CHAIN ^ then) & _64
     value = (value ^ value >> 32) * _CHAIN & _64
     return value ^ value >> 29
 
@@ -204,17 +204,25 @@ class Blocks:
                 one.next += many
             else:
                 some = slice(start, start + many)
-                self._walk(one, parts, rows[some].tolist(), hashes[some].tolist(), simple[some].tolist(), said)
+                self._walk(
+                    one,
+                    parts,
+                    said,
+                    rows=rows[some].tolist(),
+                    hashes=hashes[some].tolist(),
+                    simple=simple[some].tolist(),
+                )
         return said
 
     def _walk(
         self,
         one: Direction,
         parts: Parts,
+        said: NDArray[np.int64],
+        *,
         rows: list[int],
         hashes: list[int],
         simple: list[bool],
-        said: NDArray[np.int64],
     ) -> None:
         """Read the parts of one direction, one by one."""
         state = one.state
@@ -289,7 +297,7 @@ def _direction(parts: Parts, lane: int) -> Direction:
 
 
 def _upgraded(head: bytes) -> list[Field]:
-    """The beginning of an HTTP/1 request that asked for HTTP/2, as the fields that it would be there (RFC 7540, 3.2)."""
+    """The beginning of an HTTP/1 request that asked for HTTP/2, as the fields it would be there (RFC 7540, 3.2)."""
     line, *rest = head.split(b"\r\n")
     method, _, target = line.partition(b" ")
     if not rest:  # the line is not whole

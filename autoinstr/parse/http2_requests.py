@@ -92,7 +92,7 @@ class RequestTable:
         self._host_of: dict[bytes, int] = {b"": 0}
         self.rows = np.zeros(256, REQUEST)
         self.own = np.zeros(256, np.bool_)  # by row: it belongs to one stream
-        self._bytes = memoryview(self.rows.view(np.uint8))
+        self._bytes = self.rows.view(np.uint8).data
         self._free = list(range(255, NOTHING, -1))
         self._write(NOTHING, _pack_request(b"", b"", 0, 0, 0, 0, 0, UNKNOWN_SCHEME))
 
@@ -158,7 +158,7 @@ class RequestTable:
             self._bytes.release()
             self.rows = np.concatenate([self.rows, np.zeros(count, REQUEST)])
             self.own = np.concatenate([self.own, np.zeros(count, np.bool_)])
-            self._bytes = memoryview(self.rows.view(np.uint8))
+            self._bytes = self.rows.view(np.uint8).data
             self._free = list(range(2 * count - 1, count - 1, -1))
         row = self._free.pop()
         self.own[row] = own

@@ -1,7 +1,7 @@
 """Streams of HTTP/2: the parts of many, in any order among them, become one row for each that has ended.
 
-In: exchanges that are parts. Out: for each that ends a stream what its blocks said. What is known of open streams is kept
-here, and dropped where it becomes too much: whose end was lost in a full ring is told by the kernel's sums.
+In: exchanges that are parts. Out: for each that ends a stream what its blocks said. What is known of open streams is
+kept here, and dropped where it becomes too much: whose end was lost in a full ring is told by the kernel's sums.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from autoinstr.parse.http2_requests import (
     RequestTable,
 )
 
-# Open streams that are kept of one connection, the newest, and of all together: about 500 bytes each. Of those beyond it
-# the request is not known when they end.
+# Open streams that are kept of one connection, the newest, and of all together: about 500 bytes each. Of those beyond
+# it the request is not known when they end.
 MAX_STREAMS = 1024
 MAX_OPEN = 32768
 

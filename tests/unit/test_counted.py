@@ -25,7 +25,9 @@ from autoinstr.capture.counted import described
         (2, Role.CLIENT, b"", 0, "http.client", {}),
     ],
 )
-def test_names(protocol: int, role: Role, method: bytes, status: int, metric: str, attributes: dict[str, Any]) -> None:
+def test_names(
+    *, protocol: int, role: Role, method: bytes, status: int, metric: str, attributes: dict[str, Any]
+) -> None:
     key = np.array([(7, method, status, role, protocol)], OVERFLOW_KEY)[0]
     http1 = {"http.request.method": "GET"} if protocol == Protocol.HTTP1 else {}
     assert described(key) == (metric, http1 | attributes)

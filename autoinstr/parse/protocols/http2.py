@@ -1,8 +1,8 @@
 """HTTP/2, and gRPC over it (RFC 9113, semantic conventions for HTTP and for gRPC): streams become requests and groups.
 
 In: parts of streams, whose header blocks are as they came. Out: columns and groups. Blocks are read in
-`http2_blocks.py`, joined to streams in `http2_streams.py`; here it is decided what a stream was. What can't be known, since
-the connection is older than the agent, is left out: never guessed, and no failure.
+`http2_blocks.py`, joined to streams in `http2_streams.py`; here it is decided what a stream was. What can't be known,
+since the connection is older than the agent, is left out: never guessed, and no failure.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Http2:
         group = np.empty(len(ended.rows), np.int32)
         calls = tx.marked(is_grpc)
         if len(calls):
-            group[calls], named = self._calls(batch, service, ended, server, calls, size)
+            group[calls], named = self._calls(batch, service, ended, server, rows=calls, size=size)
             size[calls[named]] = 0  # its group says it all
         raw = self._requests.texts(ended.request, size)
         path = tx.escape(tx.gather(raw.data, raw.at, raw.size))
         others = tx.marked(~is_grpc)
         if len(others):
-            group[others] = self._others(batch, service, ended, server, others, path)
+            group[others] = self._others(batch, service, ended, server, rows=others, path=path)
         return Parsed(group, path, self._query(ended), self._parents(ended, marks), ended.rows)
 
     def _calls(
@@ -83,6 +83,7 @@ class Http2:
         service: NDArray[np.int32],
         ended: Ended,
         server: Servers,
+        *,
         rows: NDArray[np.intp],
         size: NDArray[np.int64],
     ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -108,6 +109,7 @@ class Http2:
         service: NDArray[np.int32],
         ended: Ended,
         server: Servers,
+        *,
         rows: NDArray[np.intp],
         path: Texts,
     ) -> NDArray[np.int32]:
@@ -151,7 +153,7 @@ class Http2:
 
 def _is_grpc(ended: Ended, marks: NDArray[np.uint8], method: NDArray[np.int32]) -> NDArray[np.bool_]:
     """By the request's content-type; where that is not known, by what only gRPC does."""
-    grpc = marks & h2.GRPC != 0
+    grpc: NDArray[np.bool_] = marks & h2.GRPC != 0
     unknown = tx.marked(marks & h2.TYPE_KNOWN == 0)
     if len(unknown):
         may_be = (marks[unknown] & h2.METHOD_KNOWN == 0) | (method[unknown] == POST)
