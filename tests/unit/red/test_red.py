@@ -267,7 +267,7 @@ def test_the_kernel_may_bring_more_methods_than_there_is_room_for() -> None:
     health = Health()
     red = make_red(health=health, cardinality_limit=2)
     for status in (200, 201, 202):
-        red.add_overflow(make_overflow(status=status), 0)
+        red.add_overflow(make_overflow(attributes={"http.response.status_code": status}), 0)
     series = [one for one in red.reader().collect(1).series if one.unit == "s"]
     assert [one.count for one in series] == [120, 240]
     assert health.lost[Loss.CARDINALITY] == 240
