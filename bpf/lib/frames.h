@@ -483,6 +483,7 @@ static __always_inline void lose_frames(struct connection *c, struct http2_side 
 		c->ignored = 1;
 	} else if (c->role == ROLE_UNKNOWN) {
 		c->http2 = 0; /* it was a guess */
+		c->slot.protocol = PROTOCOL_HTTP1;
 		if (++c->misses > MAX_MISSES)
 			c->ignored = 1;
 		http2_connections.delete(&key);

@@ -307,6 +307,14 @@ def test_other_protocols(data: bytes) -> None:
         assert not len(connection.told)
 
 
+def test_a_guess_that_was_wrong() -> None:
+    connection = Connection(Role.UNKNOWN, fresh=False)
+    connection.read(h2.ping() + bytes(20))
+    connection.read(b"GET /after HTTP/1.1\r\n\r\n")
+    connection.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert [(int(x["protocol"]), bytes(x["head"][:10])) for x in connection.told] == [(Protocol.HTTP1, b"GET /after")]
+
+
 def test_not_the_preface() -> None:
     connection = Connection()
     connection.response(h2.settings())
