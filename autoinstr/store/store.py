@@ -13,16 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import DURATION_BOUNDS, Attributes, Group, Kind, Overflow, Requests, Service, Traced
-from autoinstr.semconv import (
-    ERROR_NO_RESPONSE,
-    ERROR_TYPE,
-    HTTP_CLIENT,
-    HTTP_REQUEST_METHOD,
-    HTTP_RESPONSE_STATUS_CODE,
-    HTTP_SERVER,
-    OTEL_METRIC_OVERFLOW,
-)
+from autoinstr.model import DURATION_BOUNDS, Group, Kind, Overflow, Requests, Service, Traced
+from autoinstr.semconv import ERROR_TYPE, HTTP_REQUEST_METHOD, OTEL_METRIC_OVERFLOW
 from autoinstr.store.chunks import Chunks, Found, View, Wanted, search
 from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts
 from autoinstr.store.durations import BUCKETS, bucket_of
@@ -65,7 +57,7 @@ class Store:
 
     def add_counted(self, overflow: Overflow, service: int, services: list[Service], now: int) -> None:
         """Requests that the kernel only counted. `now`: ns since the epoch."""
-        key = (service, overflow.kind, overflow.method, overflow.status)
+        key = (service, overflow.metric, *sorted(overflow.attributes.items()))
         used = np.flatnonzero(overflow.duration_buckets)
         with self._lock:
             self.services = services
@@ -119,22 +111,16 @@ class Store:
 
 
 def _group_of(overflow: Overflow, service: int) -> Group:
-    server, status = overflow.kind is Kind.SERVER, overflow.status
-    failed = status == 0 or status >= (500 if server else 400)
-    attributes: Attributes = {HTTP_REQUEST_METHOD: overflow.method, OTEL_METRIC_OVERFLOW: True}
-    if status:
-        attributes[HTTP_RESPONSE_STATUS_CODE] = status
-    if failed:
-        attributes[ERROR_TYPE] = str(status) if status else ERROR_NO_RESPONSE
+    attributes = overflow.attributes | {OTEL_METRIC_OVERFLOW: True}
     return Group(
         service=service,
-        kind=overflow.kind,
-        name=overflow.method,
-        metric=HTTP_SERVER if server else HTTP_CLIENT,
+        kind=Kind.SERVER if overflow.metric.endswith(".server") else Kind.CLIENT,
+        name=str(attributes.get(HTTP_REQUEST_METHOD, overflow.metric)),
+        metric=overflow.metric,
         metric_attributes=attributes,
         span_attributes=attributes,
         text_key="",
-        failed=failed,
+        failed=ERROR_TYPE in attributes,
     )
 
 

@@ -119,12 +119,13 @@ class TestCounts:
         none = np.zeros(16, np.int64)
         buckets = none.copy()
         buckets[[1, 15]] = 70, 30
-        overflow = Overflow(4711, Kind.SERVER, "GET", 503, 100, 0, buckets, 0, none, 0, none)
+        attributes = {"http.request.method": "GET", "http.response.status_code": 503, "error.type": "503"}
+        overflow = Overflow(4711, "http.server", attributes, 100, 0, buckets, 0, none, 0, none)
         store.add_counted(overflow, 1, SERVICES, START)
         store.add_counted(overflow, 1, SERVICES, START + SECOND)
         assert total(store) == {0: 1, 1: 200}
         group = store.series[1].group
-        assert (group.service, group.failed, group.metric) == (1, True, "http.server")
+        assert (group.service, group.failed, group.kind) == (1, True, Kind.SERVER)
 
     def test_clients_are_told_apart_by_whom_they_call(self) -> None:
         rows = [Row(group=2, peer=IPv4Address(f"10.0.0.{end}"), port=80) for end in (1, 2, 2)]
