@@ -25,6 +25,7 @@ NEED_KERNEL = (
     "test_tls_go",
     "test_torture",
     "test_torture_tls",
+    "test_ui",
 )
 
 
