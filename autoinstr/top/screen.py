@@ -22,8 +22,8 @@ from autoinstr.top.tables import chosen, rate, table
 EVERY = 1.0  # seconds between two questions
 AROUND = 5  # lines that are no rows: title, head, line, keys
 HELP = {
-    View.SERVICES: "Enter: routes  t: requests  s: sort  r: reverse  /: filter  m: minutes  p: pause  q: quit",
-    View.SERVICE: "Enter: requests  Esc: back  s: sort  r: reverse  /: filter  m: minutes  p: pause  q: quit",
+    View.SERVICES: "Enter: routes  t: requests  s: sort  /: filter  m: minutes  p: pause  q: quit",
+    View.SERVICE: "Enter: requests  Esc: back  s: sort  /: filter  m: minutes  p: pause  q: quit",
     View.REQUESTS: "Esc: back  /: filter  p: pause  q: quit",
 }
 

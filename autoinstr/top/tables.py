@@ -83,6 +83,10 @@ REQUESTS = (
 )
 
 
+# Texts of any length share what the figures leave; so many characters at least.
+LEAST = {"SERVICE": 12, "REQUEST": 24, "CAPTURED": 8}
+
+
 def captured(row: Row) -> str:
     unseen = [f"not {reason.partition(':')[0]}" for reason in row["unseen"]]
     return ", ".join(row["captured"] + unseen) or "no request yet"
@@ -111,14 +115,15 @@ def table(rows: list[Row], columns: tuple[Column, ...], by: str = "", *, down: b
     made = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1), header_style="bold", show_edge=False)
     for number, column in enumerate(columns):
         arrow = "" if not by or column.name != by else "v" if down else "^"
-        wide = column.title in ("SERVICE", "REQUEST", "CAPTURED")
+        wide = LEAST.get(column.title)
         made.add_column(
             f"{column.title}{arrow}",
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
             ratio={0: 3}.get(number, 2) if wide else None,
-            min_width=8 if wide else None,
+            min_width=wide,
+            max_width=11 if column.title == "STATUS" else None,
         )
     for number, row in enumerate(rows):
         made.add_row(*(column.cell(row) for column in columns), style="reverse" if number == marked else "")

@@ -1,7 +1,7 @@
-"""A real browser on a page, which notes everything that a page must not do.
+"""A real browser on a page, which notes all that a page must not do.
 
-In: the address of a page. Out: pages to look at, and complaints: errors of scripts, violations of the page's own policy,
-requests that failed or went anywhere else.
+In: the address of a page. Out: pages to look at, and complaints: errors of scripts, violations of the page's own
+policy, requests that failed or went anywhere else.
 """
 
 from __future__ import annotations

@@ -24,11 +24,12 @@ import pytest
 import servers
 from agent import PROGRAM, Agent
 from browser import DESK, PHONE, Window
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from servers import FRONT, Running
 from terminal import Terminal
 
 COUNT = 197
+BY_NGINX = "/s/200/d/0/b/3/c/0/"  # what it answers itself
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 SETTLED = 20.0  # seconds within which an interval has been told
@@ -75,8 +76,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., A
         servers.wait_up(running)
     agent = module_agent("--port", f"{front.port},{node.port}", "--ui", "127.0.0.1:0", exports=("ui",))
     plans = [plan for plan in load.plans("ui", COUNT) if plan.method != "HEAD"]
+    plans += [load.Plan(f"{BY_NGINX}own-{number}") for number in range(COUNT)]
     told = load.run(partial(servers.connect, front), plans)
-    itself = [one for one in told if one.path.startswith("/s/200/d/0/b/3/c/0/")]
+    itself = [one for one in told if one.path.startswith(BY_NGINX)]
     sent = Counter(one.status for one in told)
     site = Site(agent, front, address_of(agent), "", sent, sent - Counter(one.status for one in itself))
     site.request("/s/200/d/20/b/5/c/0/traced", traceparent=f"00-{TRACE}-{PARENT}-01")
@@ -204,20 +206,20 @@ class TestPage:
         page.get_by_label("path contains").fill("/ui-7")
         page.get_by_label("Side").select_option("server")
         page.get_by_label("Service").select_option("nginx")
-        rows = "document.querySelectorAll('#spans tbody tr.leads').length"
+        rows = page.locator("#spans tbody tr.leads")
         wanted = [plan for plan in load.plans("ui", COUNT) if "/ui-7" in plan.path and plan.method != "HEAD"]
-        page.wait_for_function(f"{rows} === {len(wanted)}")
+        expect(rows).to_have_count(len(wanted))
         told = Counter(row["Request"].split()[0] for row in window.rows("Requests"))
         assert told == Counter(plan.method for plan in wanted)
         page.get_by_label("Outcome").select_option("1")
-        page.wait_for_function(f"{rows} === {sum(plan.path.startswith('/s/50') for plan in wanted)}")
+        expect(rows).to_have_count(sum(plan.path.startswith("/s/50") for plan in wanted))
 
     def test_a_trace(self, window: Window, site: Site) -> None:
         """One that came with a request, and went through nginx to Node."""
         page = window.go("traces", "Traces")
         page.get_by_label("path contains").fill("/traced")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelectorAll('#spans tbody tr.leads').length === 3")
+        expect(page.locator("#spans tbody tr.leads")).to_have_count(3)
         page.locator("#spans tbody a").first.click()
         page.wait_for_url(f"**/#/trace/{TRACE}*")
         spans = page.locator(".waterfall .span")
@@ -313,7 +315,7 @@ class TestPage:
 
 def send_two(site: Site) -> None:
     for count in range(2):
-        site.request(f"/s/200/d/0/b/3/c/0/tail-{count}")
+        site.request(f"{BY_NGINX}tail-{count}")
         site.sent[200] += 1
 
 
@@ -362,10 +364,10 @@ class TestTop:
             terminal.wait("filter: ngin")
             assert site.name not in terminal.text
             terminal.press("\r")
-            terminal.wait("-> 127.0.0.1")
+            terminal.wait("GET -> node:")
             terminal.press("t")
             terminal.wait("TOOK")
-            site.request("/s/200/d/0/b/3/c/0/seen-in-top")
+            site.request(f"{BY_NGINX}seen-in-top")
             site.sent[200] += 1
             terminal.wait("seen-in-top")
             terminal.press("\x1b", "\x1b")

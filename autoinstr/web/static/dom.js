@@ -48,7 +48,7 @@ export function table({ caption, columns, rows, link, sort, onsort, empty, key }
         ? h("a", { href: link(row), dataset: { key: `row-${key ? key(row) : index}` } }, content) 
         : h("div", { class: "content" }, content));
     })));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${caption}, table` },
     h("table", null, h("caption", { class: "hidden" }, caption), h("thead", null, h("tr", null, head)),
       h("tbody", null, body.length ? body
         : h("tr", null, h("td", { colspan: columns.length, class: "empty" }, empty ?? "Nothing yet.")))));
