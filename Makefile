@@ -9,7 +9,7 @@ ARGS ?=
 KERNELS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench kernels wheel clean
+.PHONY: help install demo test score lint bench kernels pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: an
 
 kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64, emulated (KERNELS=5.10,7 picks)
 	@$(ROOT) $(PYTHON) tests/kernels/try_kernels.py --kernels "$(KERNELS)" $(ARGS)
+
+pictures: .venv/.installed-dev ## take the pictures of the page in docs/, from the demo
+	@$(ROOT) $(PYTHON) tests/pictures/take.py
 
 wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
 	@$(PYTHON) -m build --outdir dist .

@@ -46,7 +46,7 @@ class Config:
     """The settings of a run. Times are seconds, sizes bytes."""
 
     selection: Selection
-    exports: tuple[str, ...] = ("console",)
+    exports: tuple[str, ...] = ("console", "ui")
     format: str = "text"
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
