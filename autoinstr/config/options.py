@@ -51,7 +51,7 @@ class Config:
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
     ui: str = ""  # address of the page; empty: the default, or another port if it is taken
-    ui_memory: int = 16 << 20
+    ui_memory: int = 8 << 20
     ui_token: str = ""
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
@@ -211,7 +211,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ui_memory",
-        "for the spans and counts that the page shows, a day's at most (default: 16MiB)",
+        "for the spans and counts that the page shows, a day's at most (default: 8MiB)",
         parse_memory,
         ("AUTOINSTR_UI_MEMORY",),
         "ui.memory",

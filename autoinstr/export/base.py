@@ -65,7 +65,7 @@ class Context:
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
     ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
-    ui_memory: int = 16 << 20
+    ui_memory: int = 8 << 20
     ui_token: str = ""
 
 

@@ -60,7 +60,8 @@ def whole_trace(window: Window) -> Page:
 def sheet(page: Page) -> None:
     """Four of them as one picture, half as large."""
     images = "".join(f'<img src="{(DOCS / f"ui-{name}.png").as_uri()}">' for name in SHEET)
-    style = "body{margin:0;background:#8a93a3;display:grid;grid-template-columns:640px 640px;gap:12px;padding:12px}img{width:640px;display:block;border-radius:6px}"
+    grid = "display:grid;grid-template-columns:640px 640px;gap:12px;padding:12px"
+    style = f"body{{margin:0;background:#8a93a3;{grid}}}img{{width:640px;display:block;border-radius:6px}}"
     made = DOCS / ".sheet.html"
     made.write_text(f"<style>{style}</style>{images}")
     try:
