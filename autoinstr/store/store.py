@@ -50,8 +50,12 @@ class Store:
             series = self._table.of(requests, groups)
             codes = series * np.int32(BUCKETS) + bucket_of(requests.end - requests.start)
             interval = requests.end // (FINE * NANOSECONDS)
-            for at in np.unique(interval).tolist():
-                self._counts.add(at, codes[interval == at])
+            low, high = int(interval.min()), int(interval.max())
+            if low == high:  # as it mostly is
+                self._counts.add(low, codes)
+            else:
+                for at in np.unique(interval).tolist():
+                    self._counts.add(at, codes[interval == at])
             self._chunks.add(traced, series)
             self._forget(int(requests.end.max()))
 

@@ -49,6 +49,12 @@ def test_the_kernel_side_travels_inside(wheel: Path) -> None:
     assert sources and sources <= packed
 
 
+def test_the_page_travels_inside(wheel: Path) -> None:
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "autoinstr/web/static").rglob("*") if path.is_file()}
+    assert {"autoinstr/web/static/index.html", "autoinstr/web/static/vendor/uPlot.LICENSE.txt"} <= files <= packed
+
+
 def test_version_from_another_directory(program: Path, tmp_path: Path) -> None:
     result = run(program, "--version", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
