@@ -83,7 +83,8 @@ REQUESTS = (
 )
 
 
-# Texts of any length share what the figures leave; so many characters at least.
+# Texts of any length share what the figures leave, in these parts; so many characters at least.
+SHARES = {"SERVICE": 3, "REQUEST": 6, "CAPTURED": 2}
 LEAST = {"SERVICE": 12, "REQUEST": 24, "CAPTURED": 8}
 
 
@@ -113,16 +114,15 @@ def chosen(rows: list[Row], columns: tuple[Column, ...], by: str, *, down: bool,
 def table(rows: list[Row], columns: tuple[Column, ...], by: str = "", *, down: bool = True, marked: int = -1) -> Table:
     """One line a row; the first column and the widest texts give way on a narrow terminal."""
     made = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1), header_style="bold", show_edge=False)
-    for number, column in enumerate(columns):
+    for column in columns:
         arrow = "" if not by or column.name != by else "v" if down else "^"
-        wide = LEAST.get(column.title)
         made.add_column(
             f"{column.title}{arrow}",
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio={0: 3}.get(number, 2) if wide else None,
-            min_width=wide,
+            ratio=SHARES.get(column.title),
+            min_width=LEAST.get(column.title),
             max_width=11 if column.title == "STATUS" else None,
         )
     for number, row in enumerate(rows):

@@ -369,7 +369,11 @@ class TestTop:
             terminal.wait("TOOK")
             site.request(f"{BY_NGINX}seen-in-top")
             site.sent[200] += 1
-            terminal.wait("seen-in-top")
+            terminal.press("/", *"seen-in-top", "\r")
+            terminal.wait("filter: seen-in-top")
+            terminal.wait("GET /s/200/")
+            assert terminal.text.count("GET") == 1, "it is one of the requests that are shown"
+            terminal.press("\x1b")
             terminal.press("\x1b", "\x1b")
             terminal.wait(site.name)
             terminal.press("q")
