@@ -589,7 +589,7 @@ def values(seed: int) -> np.ndarray[Any, Any]:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 3), st.integers(0, 4), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=224)
+            st.integers(0, 3), st.integers(0, 4), st.integers(0, 511), st.integers(0, 9), st.binary(max_size=224)
         ),
         max_size=40,
     ),
