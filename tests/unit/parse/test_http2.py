@@ -427,7 +427,7 @@ def test_entries_beyond_a_huge_table_are_unknown() -> None:
     peer, stage = Peer(1), Stage()
     peer.encoders[True].header_table_size = 1 << 20
     fields = [*head("POST", UNARY), *GRPC]
-    records = [*peer.request(1, fields), *chain(*(peer.request(0, [("x" * 30, f"{i:0200}")]) for i in range(400)))]
+    records = [*peer.request(1, fields), *chain(*(peer.request(0, [("x" * 30, f"{i:0200}")]) for i in range(700)))]
     records += [*peer.request(3, fields), *peer.response(3, OK), *peer.end(3, HTTP2_MESSAGES)]
     (group,) = stage.tell(*records)
     assert (group.metric, group.name) == ("rpc.server", "grpc")
@@ -589,7 +589,7 @@ def values(seed: int) -> np.ndarray[Any, Any]:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 3), st.integers(0, 4), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=224)
+            st.integers(0, 3), st.integers(0, 4), st.integers(0, 511), st.integers(0, 9), st.binary(max_size=224)
         ),
         max_size=40,
     ),
