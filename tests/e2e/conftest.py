@@ -24,6 +24,7 @@ NEED_KERNEL = (
     "test_tls",
     "test_tls_go",
     "test_torture",
+    "test_torture_http2",
     "test_torture_tls",
 )
 

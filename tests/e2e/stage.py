@@ -24,6 +24,7 @@ class Outcome:
 
     expected: list[Expected]
     error: str = ""
+    port: int = 0  # of the server; 0: it has none
 
 
 class Stage:
@@ -50,7 +51,8 @@ class Stage:
                 errors.append(f"{side}: {error!r}")
         if errors:
             return Outcome([], "\n".join(errors))
-        return Outcome([placed(talk, truth, address, ports[number]) for number, truth in talk.expected])
+        expected = [placed(talk, truth, address, ports[number]) for number, truth in talk.expected]
+        return Outcome(expected, port=0 if isinstance(address, str) else address)
 
     def play(self, talk: Talk) -> Outcome:
         return self.end(talk, *self.begin(talk))
