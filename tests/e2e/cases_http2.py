@@ -102,9 +102,7 @@ class Link:
         self.t.client(asked + (data(stream, body) if body else b""), **(how or {}))
         told = self.response(stream, status, fields=answer_fields, end=not answer)
         self.t.server(told + (data(stream, answer) if answer else b""), **(back or {}))
-        self.expect(
-            path, method=method, status=status, request_size=len(body), response_size=len(answer), **truth
-        )
+        self.expect(path, method=method, status=status, request_size=len(body), response_size=len(answer), **truth)
 
     # gRPC
 
@@ -296,9 +294,7 @@ def concurrent(t: Talk, count: int) -> None:
     dice.shuffle(asked)
     t.server(b"".join(data(stream, b"e") for stream, _, _ in asked))
     for stream, path, _ in asked:
-        link.expect(
-            path, method="POST", status=200 + stream % 5, request_size=None, response_size=stream % 100 + 1
-        )
+        link.expect(path, method="POST", status=200 + stream % 5, request_size=None, response_size=stream % 100 + 1)
 
 
 @case()
