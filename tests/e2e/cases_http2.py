@@ -920,7 +920,7 @@ def older(t: Talk) -> None:
     link = Link(t)
     fields = [("user-agent", "puppet"), ("x-kept", "one and the same")]
     for n in range(5):
-        stream, path, asked = link.request(fields=fields)
+        stream, _, asked = link.request(fields=fields)
         t.client(asked)
         t.server(link.response(stream, 404 if n % 2 else 200, fields=fields) + data(stream, b"early"))
     t.do(Gate())
