@@ -19,6 +19,10 @@ class Limits:
     connections: int = 12288
     # pipelined requests that wait for their response, of all connections
     pipelined: int = 4096
+    # HTTP/2 connections; idle ones that are pushed out are found again
+    http2_connections: int = 1536
+    # requests in flight on them, of all connections
+    streams: int = 8192
     # threads that use a TLS library, those that wait in a call of it included
     tls_threads: int = 8192
     # of them, those that are being looked at this very moment; a few hundred are kept per CPU

@@ -59,6 +59,10 @@ int go_write(struct pt_regs *ctx)
 	use_connection(w, s, call.key, pid, 0, 0);
 	w->size = size > ENTRY_SIZE ? ENTRY_SIZE : size;
 	use_buffer(w, call.buffer);
+	if (s->http2) {
+		enter_frames(s, w);
+		return 0;
+	}
 	w->entering = 1;
 	note_entry(s, w->size);
 	tls_steps.call(ctx, STEP_LOOK);
@@ -100,7 +104,7 @@ int go_return(struct pt_regs *ctx)
 	w->size = n;
 	use_buffer(w, buffer);
 	if (!s->entered || pass_entered(s, w))
-		tls_steps.call(ctx, STEP_LOOK);
+		tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 
@@ -175,7 +179,7 @@ int go_read_return(struct pt_regs *ctx)
 	use_connection(w, s, key, pid, 0, 1);
 	w->size = n;
 	use_buffer(w, buffer ? buffer : at.buffer);
-	tls_steps.call(ctx, STEP_LOOK);
+	tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 

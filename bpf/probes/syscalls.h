@@ -125,6 +125,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->skipped = 0;
 	w->cut = 0;
 	w->last = 0;
+	w->settled = 0;
 	w->time = bpf_ktime_get_ns();
 }
 
@@ -268,8 +269,45 @@ int lost(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
+
+	int http2 = begins_http2(c, w);
+	if (http2) {
+		if (become_http2(c, w, http2))
+			steps.call(ctx, STEP_FRAMES);
+		return 0;
+	}
 	if (go_on_lost(c, w))
 		steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+/* Tail call: looks at the system call that this CPU has at hand, of an HTTP/2 connection. */
+int frames(void *ctx)
+{
+	struct work *w = work_at_hand();
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->sock);
+	if (!c)
+		return 0;
+
+	struct http2 *h = http2_of(c, w->sock);
+	if (h)
+		look_at_frames(ctx, c, h, w);
+	return 0;
+}
+
+/* Tail call: the ring has no room for the end of a stream; then goes on. */
+int only_count(void *ctx)
+{
+	struct work *w = work_at_hand();
+
+	if (!w)
+		return 0;
+	aggregate_exchanges((struct exchange *)w->window, 1);
+	steps.call(ctx, STEP_FRAMES);
 	return 0;
 }
 
@@ -284,10 +322,7 @@ int finish(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
-	if (w->last)
-		end_connection(w->sock, c);
-	else
-		give_up(c, w->sock, w->time);
+	end_connection(w->sock, c, w->time, &w->last, (struct exchange *)w->window);
 	return 0;
 }
 
@@ -376,7 +411,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		return 0;
 	if (!incoming && c->entered && !pass_entered(c, w))
 		return 0;
-	steps.call(ctx, STEP_LOOK);
+	steps.call(ctx, first_step(c));
 	return 0;
 }
 PROBE(sys_exit)
@@ -420,6 +455,10 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
+	if (c->http2) {
+		enter_frames(c, w);
+		return 0;
+	}
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
 	if (!use_call(w, &call, transfer, transfer == TRANSFER_BUFFER ? call.args[2] : 0))

@@ -178,7 +178,7 @@ int tls_return(struct pt_regs *ctx)
 		w->time = call->passed;
 	w->size = n;
 	use_buffer(w, call->buffer);
-	tls_steps.call(ctx, STEP_LOOK);
+	tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 
