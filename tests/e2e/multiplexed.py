@@ -19,7 +19,7 @@ import h2.exceptions
 from h2.settings import SettingCodes
 from http2_frames import message
 from load import Plan
-from truth import ECHO
+from truth import ECHO, Expected
 
 WINDOW = 1 << 20
 CODE_OF_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 410: 9, 422: 11, 429: 8, 500: 13, 501: 12, 502: 2, 503: 14}
@@ -68,6 +68,31 @@ def wish(plan: Plan) -> str:
     """The path that goes into the message."""
     _, _, _, rest = plan.path.split("/", 3)
     return f"/s/{code_of(plan)}/{rest}"
+
+
+def truth_of(plan: Plan, response: Response, *, rpc: bool, trace: str = "") -> Expected:
+    """How the agent should tell of it."""
+    if rpc:
+        return Expected(
+            rpc_path(plan),
+            method="POST",
+            status=response.status,
+            request_size=None,
+            response_size=None,
+            delay=plan.delay,
+            trace=rpc_trace(wish(plan)),
+            rpc=True,
+        )
+    return Expected(
+        plan.path,
+        method=plan.method,
+        status=response.status,
+        request_size=len(plan.body),
+        response_size=response.size,
+        delay=plan.delay,
+        trace=trace,
+        version="2",
+    )
 
 
 @dataclass
@@ -216,4 +241,3 @@ class Multiplexed:
 
     def close(self) -> None:
         self.sock.close()
-

@@ -44,6 +44,7 @@ class Server:
     build: Sequence[str] = ()
     build_in: str = "{folder}"
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
+    unseen: str = ""  # why nothing of it can be seen
     waits_in_tls: bool = False  # its threads wait within the TLS library for the next request
     words: Mapping[str, str] = field(default_factory=dict)  # more of them
     transport: str = "http"  # one of `TRANSPORTS`; unix: listens at {folder}/socket
@@ -87,8 +88,8 @@ class Running:
 
 
 def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
-    """Lines of the form `METHOD TARGET STATUS`."""
-    lines = (line.split() for line in (folder / "access.log").read_text().splitlines())
+    """Lines that end with `METHOD TARGET STATUS`."""
+    lines = (line.split()[-3:] for line in (folder / "access.log").read_text().splitlines())
     return Counter((method, path.split("?")[0], int(status)) for method, path, status in lines)
 
 
@@ -204,7 +205,9 @@ APACHE = ("apache2", "-d", "{folder}", "-f", "{folder}/apache.conf", "-DFOREGROU
 NGHTTPX = ("nghttpx", "--conf", "{folder}/nghttpx.conf")
 FRONTS = (
     replace(FRONT, name="nginx-h2c", transport="h2c", words={"tls": "http2"}),
-    replace(FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_TLS.replace("ssl;", "ssl http2;")}),
+    replace(
+        FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_TLS.replace("ssl;", "ssl http2;")}
+    ),
     *front(
         "apache",
         APACHE,
@@ -235,12 +238,15 @@ HTTP2_SERVERS = (
 GRPC_JS = str(HERE.parents[2] / ".cache/node/node_modules/@grpc/grpc-js")
 GRPC_GO = {"needs": ("go",), "build": ("go", "build", "-o", "{folder}/grpc-go", "."), "build_in": "{here}/../grpc_go"}
 
+BORINGSSL = "grpcio brings a TLS library without symbols: what it encrypts can't be seen"
+
 
 def grpc(name: str, *command: str, **traits: Any) -> tuple[Server, Server]:
     command = (*command, "{port}", "{folder}/access.log")
     plain = Server(name, command, transport="grpc", row=name, log=access_log, **traits)
     secure = (*command, "{certificate}", "{key}")
-    return plain, replace(plain, name=f"{name}-tls", command=secure, transport="grpcs")
+    unseen = BORINGSSL if name.startswith("grpcio") else ""
+    return plain, replace(plain, name=f"{name}-tls", command=secure, transport="grpcs", unseen=unseen)
 
 
 GRPC_SERVERS = (
