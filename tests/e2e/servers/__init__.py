@@ -203,8 +203,9 @@ HYPERCORN = (
 )
 APACHE = ("apache2", "-d", "{folder}", "-f", "{folder}/apache.conf", "-DFOREGROUND")
 NGHTTPX = ("nghttpx", "--conf", "{folder}/nghttpx.conf")
+NGINX_H2 = NGINX_TLS.replace("ssl;", "ssl http2;")
 FRONTS = (
-    replace(FRONT, name="nginx-h2c", transport="h2c", words={"tls": "http2"}),
+    replace(FRONT, name="nginx-h2c", transport="h2c", row="nginx", words={"tls": "http2"}),
     replace(
         FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_TLS.replace("ssl;", "ssl http2;")}
     ),

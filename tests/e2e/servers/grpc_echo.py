@@ -21,7 +21,7 @@ from protocol import clock, parts
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 kind, port, log_path, *files = sys.argv[1:]
-log = Path(log_path).open("w", buffering=1)
+log = Path(log_path).open("w", buffering=1)  # noqa: SIM115 - as long as the process lives
 
 
 class Wish:
