@@ -47,12 +47,13 @@ def headers(
     priority: bool = False,
     pieces: Collection[int] = (),
 ) -> bytes:
-    """HEADERS with a header block; what is beyond each size in `pieces` goes into CONTINUATION."""
+    """HEADERS with a header block; what is beyond each size in `pieces`, or of a frame, goes into CONTINUATION."""
     parts, at = [], 0
     for size in pieces:
         parts.append(block[at : at + size])
         at += size
-    parts.append(block[at:])
+    most = FRAME_SIZE - 300  # with padding and priority
+    parts += [block[n : n + most] for n in range(at, len(block), most)] or [b""]
     first = (struct.pack(">IB", 0, 15) if priority else b"") + parts[0]
     flags = (END_STREAM if end else 0) | (0 if pad is None else PADDED) | (WITH_PRIORITY if priority else 0)
     frames = [[HEADERS, flags, stream, padded(first, pad)], *([CONTINUATION, 0, stream, part] for part in parts[1:])]

@@ -15,6 +15,7 @@ from puppet import Puppet
 from truth import SERVER, Expected, path_of
 
 WITHOUT_PATH = {"CONNECT": "connect", "OPTIONS": "options_of_everything"}  # method, case
+UNKNOWN = "?"  # a server's address: what is told is not checked
 AT_ONCE = 3  # conversations at the same time
 
 
@@ -66,7 +67,7 @@ def placed(talk: Talk, truth: Expected, address: str | int, client_port: int) ->
     if truth.kind == SERVER:
         host = FAMILIES[talk.options.family]
         return replace(truth, server_port=port, peer_port=client_port, server_address=host)
-    host = truth.server_address or HOST
+    host = None if truth.server_address == UNKNOWN else truth.server_address or HOST
     return replace(truth, server_port=truth.server_port or port, peer_port=port, server_address=host)
 
 
