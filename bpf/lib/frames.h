@@ -316,6 +316,7 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 static __always_inline void end_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
 	s->phase = HTTP2_HEADER;
+	w->part_size = 0;
 	if (s->type != HTTP2_DATA || !(s->flags & HTTP2_END_STREAM) || c->role == ROLE_UNKNOWN)
 		return;
 	if (!is_request(c, w)) {
@@ -343,6 +344,7 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 	if (st->request != SIDE_WAITS) {
 		w->part = HTTP2_ENDED;
 		w->part_stream = stream;
+		w->part_size = 0;
 	}
 }
 
