@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -100,6 +102,7 @@ class Stream:
     number: int
     begun: int
     body: memoryview
+    held: memoryview
     ends: bool = True  # when the body is sent
     fields: dict[str, str] = field(default_factory=dict)
     size: int = 0
@@ -118,8 +121,15 @@ class Stream:
 class Multiplexed:
     """One connection."""
 
-    def __init__(self, sock: socket.socket, *, rpc: bool = False, secure: bool = False) -> None:
-        self.sock, self._rpc, self._scheme = sock, rpc, "https" if secure else "http"
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        rpc: bool = False,
+        secure: bool = False,
+        trace_of: Callable[[Plan], str] = lambda _: "",
+    ) -> None:
+        self.sock, self._rpc, self._scheme, self._trace_of = sock, rpc, "https" if secure else "http", trace_of
         self.port = sock.getsockname()[1]
         self.closes = self._greeted = False
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
@@ -138,26 +148,27 @@ class Multiplexed:
 
     # Requests
 
-    def start(self, plan: Plan, trace: str = "", *, hold: int = 0) -> Stream:
+    def start(self, plan: Plan, *, hold: int = 0) -> Stream:
         """Sends what the windows allow; `hold` bytes of the body wait for `release`."""
         if self._rpc:
             head, body = self._call(plan)
         else:
-            head, body = self._request(plan, trace)
+            head, body = self._request(plan)
         number = self._h2.get_next_available_stream_id()
-        stream = Stream(number, time.monotonic_ns(), memoryview(body[: len(body) - hold]), ends=not hold)
+        now, held = (memoryview(part) for part in (body[: len(body) - hold], body[len(body) - hold :]))
+        stream = Stream(number, time.monotonic_ns(), now, held, ends=not hold)
         self._streams[number] = stream
         self._h2.send_headers(number, head, end_stream=not body)
         self._push(stream)
         self.flush()
         return stream
 
-    def _request(self, plan: Plan, trace: str) -> tuple[list[tuple[str, str]], bytes]:
+    def _request(self, plan: Plan) -> tuple[list[tuple[str, str]], bytes]:
         head = [(":method", plan.method), (":scheme", self._scheme), (":authority", "score.test"), (":path", plan.path)]
         head += [("user-agent", "score"), ("accept", "*/*")]
         if plan.body and not plan.chunked:
             head.append(("content-length", str(len(plan.body))))
-        if trace:
+        if trace := self._trace_of(plan):
             head.append(("traceparent", f"00-{trace}-01"))
         return head, plan.body
 
@@ -168,8 +179,9 @@ class Multiplexed:
         content = message(wish(plan).encode() + b" " + plan.body)
         return head, content * (MESSAGES if plan.chunked else 1)
 
-    def release(self, stream: Stream, rest: bytes) -> None:
-        stream.body, stream.ends = memoryview(rest), True
+    def release(self, stream: Stream) -> None:
+        """What `start` has held."""
+        stream.body, stream.held, stream.ends = stream.held, memoryview(b""), True
         self._push(stream)
         self.flush()
 
@@ -231,8 +243,9 @@ class Multiplexed:
 
     # As `generator.Wire` has it: one request after the other
 
-    def begin(self, plan: Plan, trace: str = "", *, close: bool = False) -> int:
-        self._last = self.start(plan, trace)
+    def begin(self, plan: Plan, *, close: bool = False) -> int:
+        """`close`: the connection's end is for the caller to bring about."""
+        self._last = self.start(plan)
         return self._last.begun
 
     def response(self, method: str) -> Response:
@@ -240,4 +253,9 @@ class Multiplexed:
         return self.wait(self._last)
 
     def close(self) -> None:
+        self.sock.close()
+
+    def cut(self) -> None:
+        """With RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()

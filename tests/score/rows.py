@@ -24,12 +24,13 @@ from certificates import certificates
 from clients import CLIENTS, Client
 from generator import Caller, Made, Place, UnableError
 from peer import Peer
-from servers import FRONT, FRONT_TLS, SERVERS, Running, Server
+from servers import FRONT, FRONT_TLS, FRONTS, GRPC_SERVERS, HTTP2_SERVERS, SERVERS, Running, Server
 from shapes import SHAPES, Ask, Shape
 
 SPAWN = multiprocessing.get_context("spawn")  # whoever starts these has threads
 PLAY_WITHIN = 90.0
 DONE, ENDED = "done", "ended"
+BEHIND = (FRONT, FRONT_TLS, *FRONTS)  # Node stands behind them
 
 
 class BrokenError(Exception):
@@ -105,7 +106,7 @@ class ServerRow:
         return f"needs {', '.join(lacking)}" if lacking else ""
 
     def start(self) -> None:
-        if self.server in (FRONT, FRONT_TLS):
+        if self.server in BEHIND:
             node = next(server for server in SERVERS if server.name == "node")
             self.behind = servers.wait_up(servers.launch(node, self.folder / "node"))
         self._launch()
@@ -126,6 +127,8 @@ class ServerRow:
         return ["--cmd", f"*{self.folder}/*"] if self.server.unix else ["--port", str(self.running.port)]
 
     def unable(self, shape: Shape) -> str:
+        if reason := self.server.unseen or shape.lacking(self.transport):
+            return reason
         if self.server.waits_in_tls and shape.name == "older":
             return "what a thread waits for within its TLS library when the agent starts is not seen"
         return ""
@@ -149,7 +152,7 @@ class ServerRow:
             running.address,
             None if self.server.unix else running.port,
             self.server.chunked_up,
-            own="/b/3/",
+            own="/b/3/" if "nginx" in self.server.command else "nothing",
             behind=self.behind.port if self.behind else None,
             forks=bool(self.server.forks),
         )
@@ -192,7 +195,8 @@ class ClientRow:
         return ["--cmd", f"*{self.folder}/*"]
 
     def unable(self, shape: Shape) -> str:
-        return shape.client if isinstance(shape.client, str) else ""
+        reason = shape.lacking(self.transport)
+        return reason or (shape.client if isinstance(shape.client, str) else "")
 
     def play(self, shape: Shape, cell: str, seconds: float, start_agent: Callable[[], None]) -> list[Made]:
         here, there = SPAWN.Pipe()
@@ -255,6 +259,9 @@ def end(process: Any) -> None:
 
 def all_rows(folder: Path) -> list[ServerRow | ClientRow]:
     certificates()  # made here, for whoever is started from here
-    own = [ServerRow(server, folder / f"server-{server.name}") for server in (FRONT, FRONT_TLS, *SERVERS)]
+    own = [
+        ServerRow(server, folder / f"server-{server.name}")
+        for server in (*BEHIND, *SERVERS, *HTTP2_SERVERS, *GRPC_SERVERS)
+    ]
     transports = [(client, name) for client in CLIENTS for name in ("http", "https") if name == "http" or client.https]
     return [*own, *(ClientRow(client, folder / f"client-{client.name}-{name}", name) for client, name in transports)]

@@ -225,7 +225,7 @@ FRONTS = (
     ),
 )
 HTTP2_SERVERS = (
-    *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node", "node http2"),
+    *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node"),
     *both(next(server for server in PLAIN_SERVERS if server.name == "go"), "go"),
     Server("hypercorn-h2c", HYPERCORN, transport="h2c", row="hypercorn", log=access_log),
     Server(
