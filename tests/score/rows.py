@@ -263,5 +263,5 @@ def all_rows(folder: Path) -> list[ServerRow | ClientRow]:
         ServerRow(server, folder / f"server-{server.name}")
         for server in (*BEHIND, *SERVERS, *HTTP2_SERVERS, *GRPC_SERVERS)
     ]
-    transports = [(client, name) for client in CLIENTS for name in ("http", "https") if name == "http" or client.https]
+    transports = [(client, name) for client in CLIENTS for name in client.transports]
     return [*own, *(ClientRow(client, folder / f"client-{client.name}-{name}", name) for client, name in transports)]

@@ -237,7 +237,11 @@ HTTP2_SERVERS = (
     ),
 )
 GRPC_JS = str(HERE.parents[2] / ".cache/node/node_modules/@grpc/grpc-js")
-GRPC_GO = {"needs": ("go",), "build": ("go", "build", "-o", "{folder}/grpc-go", "."), "build_in": "{here}/../grpc_go"}
+GRPC_GO: dict[str, Any] = {
+    "needs": ("go",),
+    "build": ("go", "build", "-o", "{folder}/grpc-go", "."),
+    "build_in": str(HERE.parent / "grpc_go"),
+}
 
 BORINGSSL = "grpcio brings a TLS library without symbols: what it encrypts can't be seen"
 
@@ -259,7 +263,12 @@ GRPC_SERVERS = (
 
 
 def missing(server: Server) -> list[str]:
-    return [name for name in server.needs if not (Path(name).exists() if "/" in name else shutil.which(name))]
+    return lacking(server.needs)
+
+
+def lacking(needs: Sequence[str]) -> list[str]:
+    """Of these programs, and files by their path, those that are not here."""
+    return [name for name in needs if not (Path(name).exists() if "/" in name else shutil.which(name))]
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unit.spans.batches import GROUPS, START, Row, batches, make_group, make_traced
 
 from autoinstr.health import Health, Loss
-from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS, Group, Kind, Overflow, Series, Snapshot
+from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS, Group, Overflow, Series, Snapshot
 from autoinstr.red import Red
 
 MS = 1_000_000
