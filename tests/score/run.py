@@ -30,7 +30,7 @@ from truth import path_of  # noqa: E402
 from watch import TOLD_WITHIN, Watch  # noqa: E402
 
 Row = ServerRow | ClientRow
-SHORT_ROWS = ("nginx", "uvicorn", "requests")
+SHORT_ROWS = ("nginx", "uvicorn", "requests", "grpc-go", "grpcio")
 SHORT_SECONDS = 0.5
 
 
