@@ -31,7 +31,8 @@ PROBES: dict[str, str] = {
     "sys_enter": "sys_enter",
     "sys_exit": "sys_exit",
 }
-STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
+# called by others, in the order of enum STEP_* (bpf/maps.h)
+STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish")
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says

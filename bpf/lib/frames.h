@@ -12,8 +12,6 @@
 #ifndef FRAMES_A_RUN
 #define FRAMES_A_RUN 64
 #endif
-/* Of a part: its block is told. Not an HTTP2_* flag of what is told. */
-#define PART_TOLD 0x8000
 #define MESSAGE_PREFIX 5        /* of gRPC: compressed or not, length */
 #define MESSAGE_MAX (1 << 26)   /* longer ones are something else */
 #define REFUSED_STREAM 7        /* RFC 9113, 7 */
@@ -178,17 +176,17 @@ static __always_inline int tell_part(struct connection *c, struct http2 *h, stru
 	struct exchange *x = (struct exchange *)w->window;
 	struct http2_part *part = (struct http2_part *)x->head;
 
-	fill_part(x, c, w->part_stream, w->part & ~PART_TOLD);
+	fill_part(x, c, w->part_stream, w->part);
 	x->pid = w->pid;
 	x->tid = w->tid;
 	x->fd = w->fd;
 	if (w->part & HTTP2_ENDED && !end_stream(x, h, w->part_stream)) {
 		part->flags &= ~HTTP2_ENDED;
-		if (!w->part_size)
+		if (!(w->part & HTTP2_FIELDS))
 			return 0;
 	}
 	http1_barrier();
-	if (w->part_size) {
+	if (w->part & HTTP2_FIELDS) {
 		part->size = w->part_size;
 		part->number = s->number++;
 	}
@@ -316,7 +314,6 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 static __always_inline void end_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
 	s->phase = HTTP2_HEADER;
-	w->part_size = 0;
 	if (s->type != HTTP2_DATA || !(s->flags & HTTP2_END_STREAM) || c->role == ROLE_UNKNOWN)
 		return;
 	if (!is_request(c, w)) {
@@ -344,7 +341,6 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 	if (st->request != SIDE_WAITS) {
 		w->part = HTTP2_ENDED;
 		w->part_stream = stream;
-		w->part_size = 0;
 	}
 }
 
@@ -389,13 +385,13 @@ static __always_inline int begin_frame(struct connection *c, struct http2 *h, st
 
 	switch (s->type) {
 	case HTTP2_HEADERS:
-		s->part = PART_TOLD | HTTP2_FIRST;
+		s->part = HTTP2_FIELDS | HTTP2_FIRST;
 		s->open = 1;
 		s->ends = s->flags & HTTP2_END_STREAM;
 		s->wanted = padded + (s->flags & HTTP2_HAS_PRIORITY ? 5 : 0);
 		break;
 	case HTTP2_PUSH_PROMISE:
-		s->part = PART_TOLD | HTTP2_FIRST | HTTP2_PROMISE;
+		s->part = HTTP2_FIELDS | HTTP2_FIRST | HTTP2_PROMISE;
 		s->open = 1;
 		s->ends = 0;
 		s->wanted = padded + 4;
@@ -425,11 +421,11 @@ static __always_inline void begin_body(struct connection *c, struct http2 *h, st
 	struct stream *st = stream_of(h, s->stream);
 
 	if (s->flags & HTTP2_PADDED) {
-		s->padding = prefix[0];
+		/* it counts as body until here; what lies behind it may already have been read */
 		if (st && is_request(c, w))
-			st->request_body -= s->padding + 1; /* what counts as body until here */
+			st->request_body -= prefix[0] + 1;
 		else if (st)
-			st->response_body -= s->padding + 1;
+			st->response_body -= prefix[0] + 1;
 		prefix++;
 	}
 	if (st && s->wanted >= MESSAGE_PREFIX) {
@@ -551,6 +547,17 @@ static __always_inline enum turn take_header(struct connection *c, struct http2 
 	return TURN_MORE;
 }
 
+/* A body whose first bytes were to be looked at comes out of a file: does without. */
+static __always_inline int pass_prefix(struct http2_side *s)
+{
+	if (s->phase != HTTP2_PREFIX || s->type != HTTP2_DATA || s->flags & HTTP2_PADDED)
+		return 0;
+	s->remaining += FRAME_HEADER + s->wanted - s->carried;
+	s->carried = 0;
+	s->phase = HTTP2_SKIP;
+	return 1;
+}
+
 /* Looks at the next bytes that belong together: a frame, or what is in one buffer of it. */
 static __always_inline enum turn look_at_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -559,9 +566,9 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		return TURN_DONE;
 	}
 	if (s->phase != HTTP2_SKIP) {
-		if (w->opaque)
+		if (w->opaque && !pass_prefix(s))
 			return TURN_LOST;
-		if (!find_segment(w))
+		if (!w->opaque && !find_segment(w))
 			return TURN_DONE;
 	}
 	http1_barrier();
@@ -608,7 +615,10 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 	w->position += n;
 	s->remaining -= n;
 	http1_barrier();
-	take_block(c, h, s, w);
+	if (n || s->flags & HTTP2_END_HEADERS)
+		take_block(c, h, s, w);
+	else
+		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
 	return TURN_DONE;
 }
 
@@ -621,7 +631,6 @@ static __always_inline int take_turn(struct connection *c, struct http2 *h, stru
 	if (w->settled) {
 		w->part = HTTP2_ENDED;
 		w->part_stream = w->settled;
-		w->part_size = 0;
 		w->settled = 0;
 	} else {
 		if (w->position >= w->size && !use_next_message(w))
@@ -776,7 +785,7 @@ static __always_inline void note_upgraded(struct connection *c, struct http2 *h,
 	st->fd = c->slot.fd;
 	st->request = SIDE_ENDED;
 	bpf_probe_read_kernel(part->fragment, HTTP2_FRAGMENT, c->slot.head);
-	w->part = HTTP2_REQUEST | HTTP2_FIRST | HTTP2_LAST | HTTP2_UPGRADED;
+	w->part = HTTP2_FIELDS | HTTP2_REQUEST | HTTP2_FIRST | HTTP2_LAST | HTTP2_UPGRADED;
 	w->part_stream = 1;
 	w->part_size = c->slot.head_size < HTTP2_FRAGMENT ? c->slot.head_size : HTTP2_FRAGMENT;
 }
