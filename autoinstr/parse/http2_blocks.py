@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.capture.abi import (
+    HTTP2_FIELDS,
     HTTP2_FIRST,
     HTTP2_FRAGMENT,
     HTTP2_LAST,
@@ -176,7 +177,7 @@ class Blocks:
     def read(self, parts: Parts) -> NDArray[np.int64]:
         """What each part says; 0 where it ends no block."""
         said = np.zeros(len(parts.lane), np.int64)
-        rows = tx.marked(parts.size > 0)
+        rows = tx.marked(parts.flags & HTTP2_FIELDS)
         if not len(rows):
             return said
         words = tx.sliding(parts.data, len(parts.data) - 7)

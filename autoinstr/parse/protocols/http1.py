@@ -6,6 +6,8 @@ mean is found in `http1_head.py`, routes and hosts in their own files; here it c
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +23,10 @@ from autoinstr.parse.http_groups import Calls, HttpGroups, schemes_of, servers_o
 from autoinstr.parse.methods import Methods
 from autoinstr.parse.redact import Redactor
 from autoinstr.parse.texts import Texts
-from autoinstr.parse.traceparent import Parents
+from autoinstr.parse.traceparent import Parents, no_parents
+
+_SWITCHING_PROTOCOLS = 101
+_UPGRADE = re.compile(rb"\nupgrade:[^\n]*\bh2c\b", re.IGNORECASE)
 
 
 class Http1:
@@ -39,6 +44,17 @@ class Http1:
         self._buffer = np.empty(0, np.uint8)  # for heads: a fresh one for each batch would cost page faults
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
+        to_http2 = _asks_for_http2(batch)
+        if not len(to_http2):
+            return self._parse(batch, service)
+        rows = np.delete(np.arange(len(batch)), to_http2)
+        if not len(rows):
+            return Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0), rows)
+        parsed = self._parse(batch[rows], service[rows])
+        parsed.rows = rows
+        return parsed
+
+    def _parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         wanted = (len(batch) + 1) * HEAD_SIZE
         if len(self._buffer) < wanted:
             self._buffer = np.zeros(wanted, np.uint8)
@@ -88,6 +104,12 @@ class Http1:
         sent = targets.query
         queries, _ = tx.cut_before(tx.gather(sent.data, sent.at, sent.size), ord("#"))
         return self._redactor.redact(tx.escape(queries))
+
+
+def _asks_for_http2(batch: Batch) -> NDArray[np.intp]:
+    """Requests that are answered as the first stream of HTTP/2, which tells of them (RFC 7540, 3.2)."""
+    rows = tx.marked(batch["status"] == _SWITCHING_PROTOCOLS)
+    return np.array([row for row in rows.tolist() if _UPGRADE.search(batch["head"][row].tobytes())], np.intp)
 
 
 def _parents(heads: Heads) -> Parents:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from autoinstr.capture.abi import (
     HTTP2_ENDED,
+    HTTP2_FIELDS,
     HTTP2_FIRST,
     HTTP2_FRAGMENT,
     HTTP2_LAST,
@@ -62,7 +63,7 @@ class Peer:
         cuts = list(range(0, len(block), size)) or [0]
         made = []
         for at in cuts:
-            now = HTTP2_REQUEST if request else 0
+            now = HTTP2_FIELDS | (HTTP2_REQUEST if request else 0)
             now |= HTTP2_FIRST if at == 0 else 0
             now |= HTTP2_LAST | flags if at == cuts[-1] else 0
             made.append(self.record(stream, now, block[at : at + size], self.numbers[request], **columns))

@@ -15,6 +15,7 @@ from autoinstr.capture.abi import (
     EXCHANGE,
     EXCHANGE_TLS,
     HTTP2_ENDED,
+    HTTP2_FIELDS,
     HTTP2_FIRST,
     HTTP2_LAST,
     HTTP2_MESSAGES,
@@ -177,7 +178,7 @@ def test_grpc_web_is_http() -> None:
 def test_an_upgraded_connection() -> None:
     peer, stage = Peer(1), Stage()
     line = b"GET /index?x HTTP/1.1\r\nHost: a.example\r\ntraceparent: " + TRACEPARENT.encode() + b"\r\nUpgrade: h2c\r\n"
-    flags = HTTP2_FIRST | HTTP2_LAST | HTTP2_REQUEST | HTTP2_UPGRADED
+    flags = HTTP2_FIELDS | HTTP2_FIRST | HTTP2_LAST | HTTP2_REQUEST | HTTP2_UPGRADED
     records = [peer.record(1, flags, line, 0), *peer.response(1, [(":status", "200")]), *peer.end(1, HTTP2_UPGRADED)]
     peer.numbers[True] = 1
     requests = stage.parse(*records, *peer.get(3, "/next"), *peer.get(5, "/next"))
