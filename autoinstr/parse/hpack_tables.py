@@ -9,6 +9,7 @@ keeps and decodes every value, and costs several times as much.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -25,8 +26,10 @@ Change: TypeAlias = Entry | int  # what a block does to the table: an entry more
 # Bytes of entries, as RFC 7541 counts them, that are kept of one table, however large its owners agreed to make it:
 # what is older counts as unknown. Values that are not wanted cost nothing here, so it is much less in fact.
 MAX_TABLE = 64 << 10
-# Bytes of a coded value that is decoded: one byte takes a quarter of a microsecond. A longer one counts as unknown.
+# Bytes of a coded value that is decoded: one byte takes a quarter of a microsecond. Of a longer one its beginning is kept,
+# of so many bytes: more than of a path is told.
 MAX_VALUE = 2048
+BEGINNING = 512
 MAX_REMEMBERED = 128  # bytes of a coded string whose meaning is remembered: a megabyte for all of them
 DEFAULT_TABLE = PackageTable.DEFAULT_SIZE
 WANTED = frozenset(
@@ -149,7 +152,7 @@ def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
 
 
 def _text(block: bytes, at: int, *, wanted: bool) -> tuple[bytes | None, int, int]:
-    """A string (5.2), its size as it came, and where it ends; b"" if it is not wanted, None if it is too long."""
+    """A string (5.2), its size as it came, and where it ends; b"" if it is not wanted, None if it can't be had."""
     coded = block[at] & 0x80
     size, at = _integer(block, at, 0x7F)
     end = at + size
@@ -158,11 +161,21 @@ def _text(block: bytes, at: int, *, wanted: bool) -> tuple[bytes | None, int, in
     if not wanted:
         return b"", size, end
     if size > MAX_VALUE:
-        return None, size, end
+        return _beginning(block[at : at + BEGINNING], coded), size, end
     text = block[at:end]
     if coded:
         text = _huffman(text) if size <= MAX_REMEMBERED else decode_huffman(text)
     return text, size, end
+
+
+def _beginning(text: bytes, coded: int) -> bytes | None:
+    """Of a string that goes on. A code ends at a byte's end, or may seem to, nearly always within a few bytes."""
+    if not coded:
+        return text
+    for size in range(len(text), len(text) - 64, -1):
+        with suppress(HPACKError):
+            return decode_huffman(text[:size])
+    return None
 
 
 __all__ = ["DEFAULT_TABLE", "MAX_TABLE", "UNKNOWN", "Change", "Field", "HPACKError", "HeaderTable"]

@@ -541,13 +541,13 @@ def unknown_frames(t: Talk) -> None:
 def pings(t: Talk) -> None:
     """A flood of what is no request, in both directions, in and around one."""
     link = Link(t)
-    flood = h2.ping() * 3000
+    flood = h2.ping() * 400
     stream, path, asked = link.request("POST", end=False)
     t.client(flood + asked + flood + data(stream, b"12345") + flood)
-    t.server(h2.ping(answer=True) * 9000 + link.response(stream) + flood + data(stream, b"abc"))
+    t.server(h2.ping(answer=True) * 1200 + link.response(stream) + flood + data(stream, b"abc"))
     link.expect(path, method="POST", request_size=5, response_size=3)
-    t.client((h2.settings() + h2.window_update(0, 1)) * 2000)
-    t.server(h2.SETTINGS_ACK * 2000)
+    t.client((h2.settings() + h2.window_update(0, 1)) * 800)
+    t.server(h2.SETTINGS_ACK * 800)
     link.exchange(answer=b"after")
 
 
