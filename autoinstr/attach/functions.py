@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -62,7 +63,9 @@ class Functions:
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
         patterns = [f"{folder}/{name}" for folder in FOLDERS for library in LIBRARIES for name in library.shared]
-        for path in {path.resolve() for pattern in patterns for path in Path("/").glob(pattern)}:
+        paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
+        paths += [Path(path) for library in LIBRARIES for name in library.programs if (path := shutil.which(name))]
+        for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
             self._consider(File((device, status.st_ino), str(path), (str(path),)), float("inf"))

@@ -16,11 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import clients
 import load
 import pytest
 import servers
 from agent import Agent
 from certificates import certificates, client_context, server_context, trusting
+from clients import CLIENTS
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
 from truth import CLIENT, Expected, compare
@@ -131,6 +133,29 @@ def test_programs_that_are_soon_over(
         truth.append(plain(path, running, kind=CLIENT, server_address="127.0.0.1", peer_port=running.port))
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints[:20])
+
+
+def test_program_with_the_library_built_in(
+    agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path
+) -> None:
+    """Started after the agent: its first request is told, too."""
+    fetch = next(client for client in CLIENTS if client.name == "fetch")
+    if lacking := clients.missing(fetch):
+        pytest.skip(f"needs {', '.join(lacking)}")
+    running = start(server_named("aiohttp-tls"))
+    started = agent("--cmd", f"*{tmp_path}/client*")
+    truth = []
+    for run in range(3):
+        paths = [f"/s/200/d/0/b/3/c/0/built-in-{run}-{number}" for number in range(3)]
+        lines = "".join(f"GET https://127.0.0.1:{running.port}{path} 0 length\n" for path in paths)
+        client = clients.Running(fetch, tmp_path / f"client-{run}", lines)
+        client.wait_up()
+        client.run()
+        truth += [
+            plain(path, running, kind=CLIENT, server_address="127.0.0.1", peer_port=running.port) for path in paths
+        ]
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
 
 
 LATE = """

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Client:
-    """`{here}`, `{folder}`, `{python}` and `{requests}` (the file) are filled in."""
+    """Filled in: `{here}`, `{folder}`, `{built}` (where it is built, once), `{python}`, `{requests}` (the file)."""
 
     name: str
     command: Sequence[str]
@@ -43,10 +43,9 @@ CLIENTS = (
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
     Client(
         "go",
-        ("{folder}/go-client", "{requests}"),
+        ("{built}/go-client", "{requests}"),
         needs=("go",),
-        build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
-        https=False,
+        build=("go", "build", "-o", "{built}/go-client", "{here}/go_client.go"),
     ),
     Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac"), https=False),
 )
@@ -63,8 +62,11 @@ class Running:
         self.client = client
         folder.mkdir(parents=True)
         (folder / "requests").write_text(requests)
-        words = {"here": HERE, "folder": folder, "python": sys.executable, "requests": folder / "requests"}
-        if client.build:
+        built = folder.parent / f"{client.name}-built"
+        words = {"here": HERE, "folder": folder, "built": built, "python": sys.executable}
+        words["requests"] = folder / "requests"
+        if client.build and not built.exists():
+            built.mkdir()
             subprocess.run([fill(part, words) for part in client.build], check=True, cwd=folder, timeout=240)
         self.process = subprocess.Popen(
             [fill(part, words) for part in client.command],
