@@ -64,7 +64,7 @@ class Functions:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
         patterns = [f"{folder}/{name}" for folder in FOLDERS for library in LIBRARIES for name in library.shared]
         paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
-        paths += [Path(path) for library in LIBRARIES for name in library.programs if (path := shutil.which(name))]
+        paths += [Path(found) for library in LIBRARIES for name in library.programs if (found := shutil.which(name))]
         for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"

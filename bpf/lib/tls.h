@@ -13,6 +13,9 @@
 #ifndef AUTOINSTR_TLS_H
 #define AUTOINSTR_TLS_H
 
+#define EPIPE 32
+#define ECONNRESET 104
+
 /* `other` of a socket whose session is over, and `last` of a thread that has read from several; no key is that small. */
 #define SESSION_OVER 1
 #define SOCKETS_SEVERAL 1
@@ -122,6 +125,12 @@ static __always_inline void fail_session(const struct connection *c, long ret)
 
 	if (s)
 		s->error = -ret;
+}
+
+/* The other end is gone: what is written into the session from now on goes nowhere. */
+static __always_inline int is_gone(const struct connection *s)
+{
+	return s->error == ECONNRESET || s->error == EPIPE;
 }
 
 /* In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. */

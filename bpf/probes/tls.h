@@ -164,7 +164,7 @@ int tls_return(struct pt_regs *ctx)
 		s->late = 1; /* its handshake was before our time */
 		s->fresh = 0;
 	}
-	if (s->ignored)
+	if (s->ignored || (call->kind == TLS_WRITE && is_gone(s)))
 		return 0;
 
 	struct work *w = session_work();

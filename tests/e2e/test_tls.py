@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
@@ -229,6 +230,21 @@ def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running])
     _, said = client.communicate(timeout=10)
     assert said.count(b"KEYUPDATE") == 3, said
     truth = [plain(f"/s/200/d/0/b/3/c/0/key-{number}", running) for number in range(3)]
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+def test_answers_that_nobody_can_get(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """A client leaves in the middle of a head: Node writes a 400 into the session, though its socket is reset."""
+    running = start(server_named("node-tls"))
+    started = agent("--port", running.port)
+    for number in range(200):
+        sock = servers.connect(running)
+        sock.sendall(f"GET /s/200/d/0/b/3/c/0/left-{number} HTTP/1.1\r\nHost: x\r\n".encode())
+        time.sleep(0.0005 * (number % 8))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    truth = load.run(lambda: servers.connect(running), [Plan("/s/200/d/0/b/3/c/0/whole-1")])
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
 
