@@ -186,8 +186,12 @@ struct tls_call {
 	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
 	__u64 entered; /* time */
 	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
+	__u64 size;    /* of what a write is to write, if that is to be looked at before it returns; else 0 */
+	__u64 sent;    /* bytes of ciphertext that went within a write */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
+	__u32 looked; /* what it writes was looked at */
+	__u32 unused;
 };
 /*
  * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go

@@ -155,6 +155,15 @@ def test_stacks_that_move(agent: StartAgent, start: Callable[..., Running]) -> N
     assert not complaints, "\n".join(complaints[:20])
 
 
+def test_process_that_is_killed_within_a_write(agent: StartAgent, start: Callable[..., Running]) -> None:
+    """The other end has its response: it was answered."""
+    running = start(source="go_dying.go")
+    started = agent("--pid", running.pid)
+    truth = load.run(lambda: servers.connect(running), [Plan("/first-1"), Plan("/first-2"), Plan("/last")], at_once=1)
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
 def test_large_bodies_and_a_slow_reader(agent: StartAgent, start: Callable[..., Running]) -> None:
     running = start()
     started = agent("--pid", running.pid)
