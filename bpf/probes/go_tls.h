@@ -77,7 +77,7 @@ int go_return(struct pt_regs *ctx)
 	__s64 n = GO_ARGUMENT_1(ctx);
 
 	if (!call)
-		return 0;
+		return n > 0 ? lose_call() : 0; /* of a handshake that went well it is 0 */
 
 	__u64 key = call->key, buffer = call->buffer, passed = call->passed;
 	__u32 kind = call->kind, looked = call->looked;

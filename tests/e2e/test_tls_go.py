@@ -184,6 +184,18 @@ def test_large_bodies_and_a_slow_reader(agent: StartAgent, start: Callable[..., 
     assert not complaints, "\n".join(complaints)
 
 
+def test_writes_that_began_before_the_agent_are_counted(agent: StartAgent, start: Callable[..., Running]) -> None:
+    """To a client that does not read: what they write is not known."""
+    running = start()
+    with servers.connect(running) as sock:
+        ask(sock, f"/s/200/d/0/b/{LARGE}/c/0/slow")
+        assert sock.recv(1)
+        started = agent("--pid", running.pid)
+        assert receive(sock, LARGE)
+    started.stop()
+    assert "lost: 1 calls of a TLS library" in started.stderr
+
+
 def test_client_that_goes_away(agent: StartAgent, start: Callable[..., Running]) -> None:
     running = start()
     started = agent("--pid", running.pid)
