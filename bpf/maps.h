@@ -177,7 +177,7 @@ BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
 
 /* A call of a TLS library that has not returned yet. */
-enum tls_kind { TLS_HANDSHAKE, TLS_READ, TLS_WRITE };
+enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
 struct tls_call {
 	__u64 key; /* session_key() */
 	__u64 buffer;
@@ -190,7 +190,7 @@ struct tls_call {
 	__u64 sent;    /* bytes of ciphertext that went within a write */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
-	__u32 looked; /* what it writes was looked at */
+	__u32 looked; /* what it writes was looked at already */
 	__u32 unused;
 };
 /*

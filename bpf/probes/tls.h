@@ -34,8 +34,9 @@ static __always_inline struct connection *enter_session(struct tls_thread *t, st
 	struct connection *s = connections.lookup(&key);
 
 	entered->known = s != NULL;
-	if (!s)
-		entered->size = 0; /* who is who is not known */
+	entered->looked = t->depth == 1 && t->calls[0].key == key && t->calls[0].kind == TLS_FLUSH;
+	if (!s || entered->looked)
+		entered->size = 0;
 	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
 	t->depth++;
 	return s ? s : new_session(key);
@@ -91,6 +92,12 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 int tls_handshake(struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_HANDSHAKE, 0);
+}
+
+/* Sends what was written before. */
+int tls_flush(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_FLUSH, 0);
 }
 
 int tls_read(struct pt_regs *ctx)
@@ -162,7 +169,7 @@ int tls_return(struct pt_regs *ctx)
 			return 0;
 		n = moved;
 	}
-	if (call->kind == TLS_HANDSHAKE)
+	if (call->kind == TLS_HANDSHAKE || call->kind == TLS_FLUSH)
 		return 0;
 	if (n <= 0) {
 		/* a response that ends with the connection ended with the last read that had nothing more */

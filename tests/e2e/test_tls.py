@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import re
 import shutil
@@ -247,6 +248,61 @@ def test_answers_that_nobody_can_get(agent: StartAgent, start: Callable[[Server]
     truth = load.run(lambda: servers.connect(running), [Plan("/s/200/d/0/b/3/c/0/whole-1")])
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+GNUTLS = """
+import ctypes, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+tls, credentials, session = ctypes.CDLL("libgnutls.so.30"), ctypes.c_void_p(), ctypes.c_void_p()
+tls.gnutls_certificate_allocate_credentials(ctypes.byref(credentials))
+assert tls.gnutls_certificate_set_x509_key_file(credentials, sys.argv[2].encode(), sys.argv[3].encode(), 1) == 0
+assert tls.gnutls_init(ctypes.byref(session), 1) == 0
+tls.gnutls_set_default_priority(session)
+tls.gnutls_credentials_set(session, 1, credentials)
+connection, _ = listener.accept()
+tls.gnutls_transport_set_int2(session, connection.fileno(), connection.fileno())
+while tls.gnutls_handshake(session) < 0:
+    pass
+buffer = ctypes.create_string_buffer(4096)
+head, body = b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n", b"corks"
+while (size := tls.gnutls_record_recv(session, buffer, 4096)) > 0:
+    said = buffer.raw[:size]
+    if b"send2" in said:
+        tls.gnutls_record_send2(session, head + body, len(head + body), 0, 0)
+    elif b"cork" in said:
+        tls.gnutls_record_cork(session)
+        tls.gnutls_record_send(session, head, len(head))
+        tls.gnutls_record_send(session, body, len(body))
+        tls.gnutls_record_uncork(session, 1)
+    elif b"range" in said:
+        size = len(head + body)
+        tls.gnutls_record_send_range(session, head + body, size, (ctypes.c_size_t * 2)(size, size))
+    else:
+        tls.gnutls_record_send(session, head + body, len(head + body))
+"""
+
+
+def test_ways_of_gnutls_to_send(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    if not ctypes.util.find_library("gnutls"):
+        pytest.skip("needs libgnutls")
+    server = Server("gnutls", ("{python}", "-c", GNUTLS, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--pid", running.pid)
+    truth = []
+    context = client_context()
+    with context.wrap_socket(socket.create_connection(running.address), server_hostname="127.0.0.1") as secret:
+        for number, how in enumerate(("send", "send2", "cork", "range") * 2):
+            path = f"/{how}-{number}"
+            secret.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            got = b""
+            while not got.endswith(b"corks"):
+                got += secret.recv(1000)
+            truth.append(replace(plain(path, running, peer_port=secret.getsockname()[1]), response_size=5))
+    spans = started.stop()
+    complaints = compare(truth, spans)
+    assert not complaints, "\n".join(complaints)
+    assert "lost" not in started.stderr
 
 
 WAITING = """
