@@ -26,8 +26,8 @@ Change: TypeAlias = Entry | int  # what a block does to the table: an entry more
 # Bytes of entries, as RFC 7541 counts them, that are kept of one table, however large its owners agreed to make it:
 # what is older counts as unknown. Values that are not wanted cost nothing here, so it is much less in fact.
 MAX_TABLE = 64 << 10
-# Bytes of a coded value that is decoded: one byte takes a quarter of a microsecond. Of a longer one its beginning is kept,
-# of so many bytes: more than of a path is told.
+# Bytes of a coded value that is decoded: one byte takes a quarter of a microsecond. Of a longer one so many bytes are
+# kept from its beginning, more than of a path is told.
 MAX_VALUE = 2048
 BEGINNING = 512
 MAX_REMEMBERED = 128  # bytes of a coded string whose meaning is remembered: a megabyte for all of them

@@ -7,6 +7,7 @@ orders ("agent", "fork", "restart") to the one here that can carry them out.
 from __future__ import annotations
 
 import multiprocessing
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,6 +44,9 @@ from shapes import SHAPES, Ask, Shape
 
 SPAWN = multiprocessing.get_context("spawn")  # whoever starts these has threads
 PLAY_WITHIN = 90.0
+LOOKED_AT_AFTER = (
+    0.5  # seconds; TLS that is built into an executable of which the agent has seen none is not seen at once
+)
 DONE, ENDED = "done", "ended"
 BEHIND = (FRONT, FRONT_TLS, *FRONTS)  # Node stands behind them
 
@@ -228,6 +232,8 @@ class ClientRow:
                 running.append(clients.Running(self.client, self.folder / f"{cell}-{n}", lines))
             for one in running:
                 one.wait_up()
+            if self.client.build:
+                time.sleep(LOOKED_AT_AFTER)
             took: dict[str, int] = {}
             threads = [Thread(target=lambda one=one: took.update(one.finish())) for one in running]
             for thread in threads:

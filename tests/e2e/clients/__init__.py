@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Client:
-    """`{here}`, `{folder}`, `{python}` and `{requests}` (the file) are filled in."""
+    """Filled in: `{here}`, `{folder}`, `{built}` (where it is built, once), `{python}`, `{requests}` (the file)."""
 
     name: str
     command: Sequence[str]
@@ -51,10 +51,9 @@ CLIENTS = (
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
     Client(
         "go",
-        ("{folder}/go-client", "{requests}"),
+        ("{built}/go-client", "{requests}"),
         needs=("go",),
-        build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
-        transports=("http",),
+        build=("go", "build", "-o", "{built}/go-client", "{here}/go_client.go"),
     ),
     Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac"), transports=("http",)),
 )
@@ -80,14 +79,19 @@ HTTP2_CLIENTS = (
     Client("node", ("node", "{here}/http2.js", "{requests}"), needs=("node",), transports=HTTP2),
     Client(
         "go",
-        ("{folder}/go-client", "{requests}", "http2"),
+        ("{built}/go-client", "{requests}", "http2"),
         needs=("go",),
-        build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
+        build=("go", "build", "-o", "{built}/go-client", "{here}/go_client.go"),
         transports=HTTP2,
     ),
 )
 GRPC_CLIENTS = (
-    Client("grpc-go", ("{folder}/grpc-go", "call", "{requests}"), transports=RPC, **GRPC_GO),
+    Client(
+        "grpc-go",
+        ("{built}/grpc-go", "call", "{requests}"),
+        transports=RPC,
+        **GRPC_GO | {"build": ("go", "build", "-o", "{built}/grpc-go", ".")},
+    ),
     # its TLS library has no symbols
     Client("grpcio", ("{python}", "{here}/with_grpc.py", "sync", "{requests}"), transports=("grpc",)),
     Client("grpcio-aio", ("{python}", "{here}/with_grpc.py", "aio", "{requests}"), transports=("grpc",)),
@@ -106,11 +110,13 @@ class Running:
         self.client = client
         folder.mkdir(parents=True)
         (folder / "requests").write_text(requests)
-        words = {"here": HERE, "folder": folder, "python": sys.executable, "requests": folder / "requests"}
-        if client.build:
-            subprocess.run(
-                [fill(part, words) for part in client.build], check=True, cwd=fill(client.build_in, words), timeout=240
-            )
+        built = folder.parent / f"{client.name}-built"
+        words = {"here": HERE, "folder": folder, "built": built, "python": sys.executable}
+        words["requests"] = folder / "requests"
+        if client.build and not built.exists():
+            built.mkdir()
+            build_in = fill(client.build_in, words)
+            subprocess.run([fill(part, words) for part in client.build], check=True, cwd=build_in, timeout=240)
         self.process = subprocess.Popen(
             [fill(part, words) for part in client.command],
             stdin=subprocess.PIPE,
