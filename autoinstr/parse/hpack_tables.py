@@ -33,8 +33,8 @@ BEGINNING = 512
 MAX_REMEMBERED = 128  # bytes of a coded string whose meaning is remembered: a megabyte for all of them
 DEFAULT_TABLE = PackageTable.DEFAULT_SIZE
 WANTED = frozenset(
-    (b":method", b":scheme", b":authority", b":path", b":status", b"host", b"content-type", b"grpc-status",
-     b"traceparent")
+    (b":method", b":scheme", b":authority", b":path", b":status", b"host", b"content-type", b"content-length",
+     b"grpc-status", b"traceparent")
 )  # fmt: skip
 UNKNOWN: Field = (b"", b"")  # no field has an empty name (RFC 9110, 5.1)
 

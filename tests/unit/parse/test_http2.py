@@ -159,6 +159,24 @@ def test_a_reset_stream(error: int, name: str) -> None:
     assert group.failed
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "body", "complete"),
+    [
+        ("GET", [(":status", "200"), ("content-length", "5")], 5, True),
+        ("GET", [(":status", "200"), ("content-length", "0")], 0, True),
+        ("GET", [(":status", "200"), ("content-length", "5")], 4, False),
+        ("GET", [(":status", "200")], 5, False),
+        ("GET", [(":status", "204")], 0, True),
+        ("HEAD", [(":status", "200"), ("content-length", "5")], 0, True),
+    ],
+)
+def test_a_client_closes_when_it_has_all(method: str, fields: Any, body: int, complete: bool) -> None:
+    peer = Peer(1)
+    end = peer.end(1, error=Error.TRUNCATED, response_body=body)
+    group = only(*peer.request(1, head(method, "/")), *peer.response(1, fields), *end)
+    assert group.metric_attributes.get("error.type") == (None if complete else "truncated")
+
+
 def test_interim_responses_come_before_the_one_that_counts() -> None:
     peer = Peer(1)
     interim = [peer.response(1, [(":status", code)]) for code in ("100", "103", "103")]
