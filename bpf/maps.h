@@ -254,7 +254,7 @@ BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
 
 /* A call of a TLS library that has not returned yet. */
-enum tls_kind { TLS_HANDSHAKE, TLS_READ, TLS_WRITE };
+enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
 struct tls_call {
 	__u64 key; /* session_key() */
 	__u64 buffer;
@@ -263,8 +263,12 @@ struct tls_call {
 	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
 	__u64 entered; /* time */
 	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
+	__u64 size;    /* of what a write is to write, if that is to be looked at before it returns; else 0 */
+	__u64 sent;    /* bytes of ciphertext that went within a write */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
+	__u32 looked; /* what it writes was looked at already */
+	__u32 unused;
 };
 /*
  * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go

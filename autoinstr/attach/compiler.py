@@ -18,7 +18,7 @@ from pathlib import Path
 from autoinstr.attach.image import KFUNC, Image, Map, Program
 from autoinstr.errors import AutoinstrError
 
-COMPILE_SECONDS = 120
+COMPILE_SECONDS = 300
 
 LOAD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 PSEUDO_MAP_FD = 1  # in its source register: the value is a map's descriptor

@@ -57,6 +57,8 @@ GRPC_STATUS = 1 << 10  # times grpc-status + 1
 GRPC_STATUS_MASK = 0xFF
 GRPC_TYPE = 1 << 18  # content-type is one of gRPC's
 FINAL = 1 << 19  # it is none of an interim response
+LENGTH = 1 << 20  # times content-length + 1; the highest bits
+MAX_LENGTH_DIGITS = 12
 
 _GRPC_TYPE = re.compile(rb"application/grpc(?:$|[+; ])")  # and not application/grpc-web
 
@@ -79,6 +81,8 @@ def read_response(fields: Sequence[Field]) -> int:
                 found = found & ~(GRPC_STATUS_MASK * GRPC_STATUS) | (int(value) + 1) * GRPC_STATUS
             case b"content-type" if is_grpc(value):
                 found |= GRPC_TYPE
+            case b"content-length" if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+                found = found & (LENGTH - 1) | (int(value) + 1) * LENGTH
     return found
 
 

@@ -29,6 +29,7 @@ from autoinstr.parse.http2_requests import (
     GRPC_STATUS,
     GRPC_STATUS_MASK,
     GRPC_TYPE,
+    LENGTH,
     NOTHING,
     STATUS_BITS,
     RequestTable,
@@ -53,6 +54,7 @@ class Ended:
     grpc: NDArray[np.int64]  # grpc-status + 1; 0: none, or not known
     blocks: NDArray[np.int64]  # header blocks of the response; trailers are the second
     grpc_type: NDArray[np.bool_]  # content-type of the response is one of gRPC's
+    length: NDArray[np.int64]  # content-length of the response + 1; 0: none, or not known
 
     def take(self, rows: NDArray[np.intp]) -> Ended:
         """Some of them."""
@@ -60,7 +62,7 @@ class Ended:
 
 
 # Of an open stream: the same, from `request` on, as far as it is known.
-Open = tuple[int, int, int, int, bool]
+Open = tuple[int, int, int, int, bool, int]
 
 
 class Streams:
@@ -95,6 +97,7 @@ class Streams:
             grpc=np.maximum.reduceat(answer // GRPC_STATUS & GRPC_STATUS_MASK, starts),
             blocks=np.add.reduceat(answer & FINAL != 0, starts, dtype=np.int64),
             grpc_type=np.logical_or.reduceat(answer & GRPC_TYPE != 0, starts),
+            length=np.maximum.reduceat(answer // LENGTH, starts),
         )
         self._carry(ended, parts, order[starts], stream[ended.rows])
         stream = stream[ended.rows]
@@ -106,6 +109,7 @@ class Streams:
             ended.grpc[stream],
             ended.blocks[stream],
             ended.grpc_type[stream],
+            ended.length[stream],
         )
 
     def settle(self) -> None:
@@ -178,13 +182,14 @@ class Streams:
                 int(found.grpc[index]),
                 int(found.blocks[index]),
                 bool(found.grpc_type[index]),
+                int(found.length[index]),
             )
             self._open += 1
             if len(known) > MAX_STREAMS:
                 self._drop(known.pop(next(iter(known))))
 
     def _add(self, found: Ended, index: int, before: Open) -> None:
-        request, status, grpc, blocks, grpc_type = before
+        request, status, grpc, blocks, grpc_type, length = before
         if request != NOTHING:
             if found.request[index] != request:
                 self._end_with(found.request[index : index + 1])
@@ -193,6 +198,7 @@ class Streams:
         found.grpc[index] = max(int(found.grpc[index]), grpc)
         found.blocks[index] += blocks
         found.grpc_type[index] |= grpc_type
+        found.length[index] = max(int(found.length[index]), length)
 
     def _end_with(self, requests: NDArray[np.intp] | NDArray[np.int64]) -> None:
         """Streams' own rows are released when all of the batch is told."""

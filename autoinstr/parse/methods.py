@@ -20,7 +20,7 @@ MAX_METHODS = 64  # methods that are told apart, those of HTTP included; clients
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 OTHER = 0  # number of a method that is none, or one too many
-POST = 1 + _METHODS.index("POST")
+HEAD, POST = 1 + _METHODS.index("HEAD"), 1 + _METHODS.index("POST")
 CONNECT = 1 + _METHODS.index("CONNECT")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 

@@ -326,6 +326,28 @@ int finish(void *ctx)
 	return 0;
 }
 
+/* All that a call of a TLS library is to write has gone over its socket. */
+static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u32 copy)
+{
+	struct connection *s = connections.lookup(&written->key);
+	struct work *w;
+
+	if (!s || s->ignored || s->role != ROLE_SERVER)
+		return;
+	w = take_work(WORK_EXIT, copy);
+	if (!w)
+		return;
+	use_connection(w, s, written->key, pid, 0, 0);
+	w->position = 0;
+	w->opaque = 0;
+	w->messages_left = 0;
+	w->size = written->size;
+	use_buffer(w, written->buffer);
+	written->size = 0;
+	written->looked = 1;
+	steps.call(ctx, first_step(s));
+}
+
 /* raw tracepoint: (struct pt_regs *regs, long ret) */
 static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
@@ -385,10 +407,15 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (*target & (TARGET_TLS | TARGET_GO) && ret < 0)
 		fail_session(c, ret);
+	struct tls_call *written = NULL;
 	if (*target & TARGET_TLS)
-		meet_session(c, sk, &call, transfer, incoming, ret);
-	if (*target & TARGET_GO)
-		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
+		written = meet_session(c, sk, &call, transfer, incoming, ret);
+	if (*target & TARGET_GO && !written)
+		written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
+	if (written) {
+		look_at_written(ctx, written, pid, copy);
+		return 0;
+	}
 	if (c->ignored)
 		return 0;
 

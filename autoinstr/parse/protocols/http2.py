@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import HTTP2_MESSAGES, Family
+from autoinstr.capture.abi import HTTP2_MESSAGES, Error, Family
 from autoinstr.health import Loss
 from autoinstr.model import Kind
 from autoinstr.parse import http2_requests as h2
@@ -22,12 +22,13 @@ from autoinstr.parse.hosts import Hosts
 from autoinstr.parse.http2_requests import RequestTable
 from autoinstr.parse.http2_streams import Ended, Streams
 from autoinstr.parse.http_groups import Calls, HttpGroups, Servers, schemes_of, servers_of
-from autoinstr.parse.methods import POST, Methods
+from autoinstr.parse.methods import HEAD, POST, Methods
 from autoinstr.parse.redact import Redactor
 from autoinstr.parse.texts import Texts
 from autoinstr.parse.traceparent import Parents, no_parents
 
 _VERSION = np.uint8(ord("2"))
+_NO_CONTENT, _NOT_MODIFIED = 204, 304
 
 
 class Http2:
@@ -61,6 +62,7 @@ class Http2:
         rows = self._requests.rows
         marks, method = rows["marks"][ended.request], rows["method"][ended.request]
         is_grpc = _is_grpc(ended, marks, method)
+        batch["error"][_is_complete(batch, ended, method)] = 0
         host = rows["host"][ended.request]
         host[(batch["role"] != Kind.CLIENT) | (batch["family"] == Family.UNIX)] = 0
         server = servers_of(batch, host, self._hosts)
@@ -149,6 +151,14 @@ class Http2:
         rows = tx.marked(marks & h2.PARENT)
         data, at = self._requests.traceparents(ended.request[rows])
         return traceparent.parse(data, at, data[at + traceparent.SIZE] != 0, rows, len(marks))
+
+
+def _is_complete(batch: Batch, ended: Ended, method: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Only the end of the stream did not come any more: a client may close when it has what it asked for."""
+    bodiless = (method == HEAD) | (ended.status == _NO_CONTENT) | (ended.status == _NOT_MODIFIED)
+    whole = bodiless | (ended.length == batch["response_body"].astype(np.int64) + 1)
+    complete: NDArray[np.bool_] = (batch["error"] == Error.TRUNCATED) & (ended.status > 0) & whole
+    return complete
 
 
 def _is_grpc(ended: Ended, marks: NDArray[np.uint8], method: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -159,6 +159,24 @@ def test_a_reset_stream(error: int, name: str) -> None:
     assert group.failed
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "body", "complete"),
+    [
+        ("GET", [(":status", "200"), ("content-length", "5")], 5, True),
+        ("GET", [(":status", "200"), ("content-length", "0")], 0, True),
+        ("GET", [(":status", "200"), ("content-length", "5")], 4, False),
+        ("GET", [(":status", "200")], 5, False),
+        ("GET", [(":status", "204")], 0, True),
+        ("HEAD", [(":status", "200"), ("content-length", "5")], 0, True),
+    ],
+)
+def test_a_client_closes_when_it_has_all(method: str, fields: Any, body: int, complete: bool) -> None:
+    peer = Peer(1)
+    end = peer.end(1, error=Error.TRUNCATED, response_body=body)
+    group = only(*peer.request(1, head(method, "/")), *peer.response(1, fields), *end)
+    assert group.metric_attributes.get("error.type") == (None if complete else "truncated")
+
+
 def test_interim_responses_come_before_the_one_that_counts() -> None:
     peer = Peer(1)
     interim = [peer.response(1, [(":status", code)]) for code in ("100", "103", "103")]
@@ -427,7 +445,7 @@ def test_entries_beyond_a_huge_table_are_unknown() -> None:
     peer, stage = Peer(1), Stage()
     peer.encoders[True].header_table_size = 1 << 20
     fields = [*head("POST", UNARY), *GRPC]
-    records = [*peer.request(1, fields), *chain(*(peer.request(0, [("x" * 30, f"{i:0200}")]) for i in range(400)))]
+    records = [*peer.request(1, fields), *chain(*(peer.request(0, [("x" * 30, f"{i:0200}")]) for i in range(700)))]
     records += [*peer.request(3, fields), *peer.response(3, OK), *peer.end(3, HTTP2_MESSAGES)]
     (group,) = stage.tell(*records)
     assert (group.metric, group.name) == ("rpc.server", "grpc")
@@ -589,7 +607,7 @@ def values(seed: int) -> np.ndarray[Any, Any]:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 3), st.integers(0, 4), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=224)
+            st.integers(0, 3), st.integers(0, 4), st.integers(0, 511), st.integers(0, 9), st.binary(max_size=224)
         ),
         max_size=40,
     ),
