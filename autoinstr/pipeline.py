@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits, attach
@@ -34,6 +35,9 @@ from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import SpanEncoder, encode_metrics, span_records
 from autoinstr.watcher import Watcher
+
+if TYPE_CHECKING:
+    from autoinstr.discover.kubernetes import Kubernetes
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,9 @@ COMPLAIN_EVERY = 20.0
 # (and if that is too little, spans are shed; metrics stay exact).
 STAND_BACK = 5
 
+# Seconds that names of pods may take at the start; after that they come when they come.
+PODS_WITHIN = 1.0
+
 CUMULATIVE = "cumulative"
 EXPONENTIAL = "base2_exponential_bucket_histogram"
 
@@ -63,7 +70,14 @@ class Pipeline:
         self.lock = threading.Lock()
         self.stopping = False
         self._complained = -COMPLAIN_EVERY
-        self.discovery = Discovery(config.selection, health, service_name=config.service_name, resource=config.resource)
+        self.pods = pods_of(config)
+        self.discovery = Discovery(
+            config.selection,
+            health,
+            service_name=config.service_name,
+            resource=config.resource,
+            pods=self.pods.table if self.pods else None,
+        )
         self.groups = Groups(health)
         routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
         self.parser = Parser(self.groups, routes, health, services=self.discovery.services, queries=config.queries)
@@ -158,6 +172,15 @@ class Pipeline:
             list(pool.map(lambda exporter: exporter.close(deadline), self.exporters))
 
 
+def pods_of(config: Config) -> Kubernetes | None:
+    """Who knows the names of this node's pods, if they are asked for."""
+    if not config.kubernetes_node:
+        return None
+    from autoinstr.discover.kubernetes import from_pod  # noqa: PLC0415 - TLS: 5 MB that other runs need not have
+
+    return from_pod(os.environ, config.kubernetes_node, config.kubernetes_labels)
+
+
 def own_resource(config: Config) -> Attributes:
     """The resource of the agent's own metrics."""
     return config.resource | {
@@ -211,6 +234,8 @@ def run(config: Config) -> int:
             raise
         attached = attaching.result()
     watcher = Watcher(attached, limits, pipeline.discovery, health)
+    if pipeline.pods:
+        pipeline.pods.wait(PODS_WITHIN)
     watcher.start()
     os.nice(STAND_BACK)
     announce(pipeline.discovery, time.monotonic() - started)

@@ -74,6 +74,11 @@ class MetricsFile(_Strict):
     cardinality_limit: int | str | None = None
 
 
+class KubernetesFile(_Strict):
+    node: str | None = None
+    labels: str | list[str] | None = None
+
+
 class OtlpFile(_Strict):
     """The OTEL_EXPORTER_OTLP_* variables of the same names."""
 
@@ -106,6 +111,7 @@ class File(_Strict):
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None
     resource: dict[str, str | int | float | bool] | None = None
+    kubernetes: KubernetesFile = msgspec.field(default_factory=KubernetesFile)
     ring_size: str | int | None = None
     log_level: str | None = None
 
