@@ -34,6 +34,6 @@ ENV PATH=/opt/autoinstr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
     PYTHONDONTWRITEBYTECODE=1 \
     AUTOINSTR_PROMETHEUS_PORT=9464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --start-interval=1s \
-    CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"AUTOINSTR_PROMETHEUS_PORT\"]}/', timeout=4)"]
+    CMD ["python3", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"AUTOINSTR_PROMETHEUS_PORT\"]}/ready', timeout=4)"]
 ENTRYPOINT ["autoinstr"]
 CMD ["run"]

@@ -51,6 +51,7 @@ class Health:
         self.lost: Counter[Loss] = Counter()
         self.work: Counter[str] = Counter()  # "requests", "spans_exported", "wakeups" ...
         self.gauges: dict[str, float] = {}  # "ring_fill_ratio", "queue_bytes" ...
+        self.looked = 0.0  # when the ring was last looked at, by the monotonic clock; 0: not attached yet
 
     def lose(self, loss: Loss, count: int = 1) -> None:
         """Count a loss, from any thread."""

@@ -238,6 +238,7 @@ def run(config: Config) -> int:
         pipeline.pods.wait(PODS_WITHIN)
     watcher.start()
     os.nice(STAND_BACK)
+    health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
     loop(pipeline, watcher, signals)
     finish(pipeline, watcher, attached)
@@ -263,6 +264,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
     while not signals.received and not pipeline.stopping:
         poll.poll(min(LOOK_EVERY, max(0.0, collect_at - time.monotonic())))
         pipeline.health.did("wakeups")
+        pipeline.health.looked = time.monotonic()
         pipeline.look(watcher)
         now = time.monotonic()
         if now >= collect_at:

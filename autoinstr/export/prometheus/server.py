@@ -1,4 +1,4 @@
-"""The HTTP side of the Prometheus exporter: `GET /metrics`, and a page that leads there.
+"""The HTTP side of the Prometheus exporter: `GET /metrics`, a page that leads there, and `/ready` for probes.
 
 In: requests from anyone who can reach the port (this machine only, unless told otherwise). Out: the page that `page`
 makes. Whatever a client does (garbage, silence, reading nothing) costs at most MAX_CONNECTIONS threads for TIMEOUT
@@ -33,6 +33,7 @@ CONTENT_TYPES = {
     True: "application/openmetrics-text; version=1.0.0; charset=utf-8",
     False: "text/plain; version=0.0.4; charset=utf-8",
 }
+STUCK = 30.0  # seconds without a look at the ring, which is looked at twice a second
 INDEX = b'<!doctype html><title>autoinstr</title><a href="/metrics">/metrics</a>\n'
 
 Page = Callable[[bool], Iterator[bytes]]  # OpenMetrics or not -> body, in pieces
@@ -132,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._metrics()
+        elif path == "/ready":
+            self._ready()
         elif path == "/":
             self._send(INDEX, "text/html; charset=utf-8")
         else:
@@ -139,6 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def _ready(self) -> None:
+        """Has it attached, and does it go on looking?"""
+        looked = self.server.health.looked
+        if looked and time.monotonic() - looked < STUCK:
+            self._send(b"ready\n", "text/plain; charset=utf-8")
+        else:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _metrics(self) -> None:
         open_metrics = OPEN_METRICS in self.headers.get("accept", "")

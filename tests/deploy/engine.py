@@ -13,9 +13,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+from machine import attempt, run, wait_for
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
@@ -23,15 +24,12 @@ NEEDED = {"containerd": "containerd", "runc": "runc", "debootstrap": "debootstra
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BASE = "localhost/debian:12"
 # Certificates and indexes of the machine: builds inside containers get their packages from the same places.
-FROM_HOST = ("/etc/ssl/certs/ca-certificates.crt", "/usr/local/share/ca-certificates", "/etc/pip.conf", "/etc/apt/apt.conf.d")
-
-
-def run(*command: str | Path, **options: Any) -> str:
-    """Its output; what it said, if it failed."""
-    done = subprocess.run([*map(str, command)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done.stdout
+FROM_HOST = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/usr/local/share/ca-certificates",
+    "/etc/pip.conf",
+    "/etc/apt/apt.conf.d",
+)
 
 
 def unpack(cache: Path) -> Path:
@@ -83,17 +81,14 @@ class Engine:
         config = self._run / "containerd.toml"
         config.write_text(f"version = 2\nroot = '{self.cache}/containerd'\nstate = '{self._run}/containerd'\n")
         self._start("containerd", "--config", config, "--address", address)
+        wait_for(address.exists, "containerd listens")
         self._start(
             "dockerd",
             *("--containerd", address, "--host", self.environment["DOCKER_HOST"]),
             *("--data-root", self.cache / "docker", "--exec-root", self._run / "exec", "--pidfile", self._run / "pid"),
             *("--userland-proxy-path", self.programs / "usr/sbin/docker-proxy"),
         )
-        end = time.monotonic() + 60
-        while subprocess.run(["docker", "info"], env=self.environment, capture_output=True, check=False).returncode:
-            if time.monotonic() > end:
-                raise RuntimeError((self._run / "dockerd.log").read_text()[-3000:])
-            time.sleep(0.2)
+        wait_for(lambda: attempt("docker", "info", env=self.environment), f"an engine: see {self._run}/dockerd.log")
         return self
 
     def _start(self, *command: str | Path) -> None:
@@ -101,7 +96,6 @@ class Engine:
             self._processes.append(
                 subprocess.Popen([*map(str, command)], env=self.environment, stdout=log, stderr=log, process_group=0)
             )
-        time.sleep(0.5)
 
     def docker(self, *arguments: str | Path, **options: Any) -> str:
         return run("docker", *arguments, env=self.environment, **options)
