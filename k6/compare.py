@@ -19,10 +19,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLE = re.compile(r'^(http_server_request_duration_seconds_(?:count|sum))\{(.*)\} (\S+)', re.MULTILINE)
+SAMPLE = re.compile(r"^(http_server_request_duration_seconds_(?:count|sum))\{(.*)\} (\S+)", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-# k6 counts from before it sends until it has read; the agent what lies between in the server. Loopback and k6's own work:
-NETWORK = 0.025  # seconds of the mean
+# k6 counts from before it sends until it has read, the agent what lies between in the server. Loopback and k6 itself:
+NETWORK = 25.0  # milliseconds of the mean
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def between(before: Side, after: Side) -> Side:
     return Side(requests, after.failed - before.failed, seconds / requests if requests else 0.0)
 
 
-def disagreements(k6: Side, agent: Side) -> list[str]:
+def disagreements(k6: Side, agent: Side, network: float) -> list[str]:
     """What can't both be true."""
     found = []
     if k6.requests != agent.requests:
         found.append(f"k6 sent {k6.requests:,} requests, the agent saw {agent.requests:,}")
-    if not agent.mean <= k6.mean <= agent.mean + NETWORK:
+    if not agent.mean <= k6.mean <= agent.mean + network:
         found.append(f"k6 waited {1000 * k6.mean:.2f} ms on average, the agent saw {1000 * agent.mean:.2f} ms")
     return found
 
@@ -81,13 +81,16 @@ def main() -> int:
     parser.add_argument("before", type=Path, help="a scrape of the agent before the run")
     parser.add_argument("after", type=Path, help="and one after it")
     parser.add_argument("--job", required=True, help="the service that k6 visited")
+    parser.add_argument(
+        "--network", type=float, default=NETWORK, help="ms that k6 may wait longer (default: %(default)s)"
+    )
     given = parser.parse_args()
     k6 = of_k6(json.loads(given.summary.read_text()))
     agent = between(*(of_agent(path.read_text(), given.job) for path in (given.before, given.after)))
     for name, side in (("k6", k6), ("agent", agent)):
         print(f"{name:>6}: {side.requests:9,} requests, {1000 * side.mean:9.2f} ms on average")
     print(f"{'':>6}  {agent.failed:9,} with a status from 400 on")
-    problems = disagreements(k6, agent)
+    problems = disagreements(k6, agent, given.network / 1000)
     print("\n".join(problems) if problems else "they agree")
     return bool(problems)
 

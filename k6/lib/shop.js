@@ -11,7 +11,7 @@ import http from 'k6/http';
 const doors = [__ENV.HTTP_URL, __ENV.HTTPS_URL].filter(Boolean);
 const grpcAddress = __ENV.GRPC_ADDRESS || '';
 const client = new grpc.Client();
-if (grpcAddress) client.load([__ENV.PROTO || '../../examples/python-ratings'], 'ratings.proto');
+if (grpcAddress) client.load([__ENV.PROTO || '../examples/python-ratings'], 'ratings.proto');
 if (!doors.length && !grpcAddress) throw new Error('set HTTP_URL, HTTPS_URL or GRPC_ADDRESS');
 
 export const rate = Number(__ENV.RATE || 50); // visits a second
@@ -35,7 +35,7 @@ const identity = () => Math.floor(Math.random() * 1e5);
 
 // share, method, path, body, name for k6's own statistics, statuses that are all right
 const visits = [
-  [0.5, 'GET', () => `/products/${identity()}`, null, '/products/*', [200]],
+  [0.5, 'GET', () => `/products/${identity()}`, null, '/products/*', [200, 502]], // one in a hundred prices is not to be had
   [0.2, 'GET', () => `/static/theme-${identity()}.css`, null, '/static/*', [200]],
   [0.15, 'GET', () => `/users/${identity()}/orders`, null, '/users/*/orders', [200]],
   [0.1, 'GET', () => `/search?q=${identity()}`, null, '/search', [200]],
