@@ -1,10 +1,10 @@
-"""A Docker engine of the tests' own, started by hand: nothing of the machine's is touched but the firewall, put back after.
+"""A Docker engine of the tests' own, started by hand; the firewall's settings, which it changes, are put back.
 
     with Engine(Path(".cache/containers")) as engine:
         engine.docker("build", "-t", "autoinstr:test", ".")
 
-Debian's unstable `docker.io`, unpacked and not installed (stable's is too old for `CAP_BPF`), on the machine's containerd
-and runc. Images can't be counted on to be pulled: `base` makes one by debootstrap. Needs root, apt and Debian's archive.
+Debian's unstable `docker.io`, unpacked and not installed (stable's is too old for `CAP_BPF`), on the machine's
+containerd and runc. Images can't be counted on to be pulled: `base` makes one by debootstrap. Needs root and apt.
 """
 
 from __future__ import annotations

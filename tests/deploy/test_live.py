@@ -18,11 +18,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-from agent import Agent
-from collector import free_port
-from machine import run, wait_for
-from queries import Api, of_dashboards, of_data_sources, sensible
-from storefront import ROOT, Storefront, k6
+from agent import Agent  # noqa: E402 - found by the line above
+from collector import free_port  # noqa: E402
+from machine import run, wait_for  # noqa: E402
+from queries import Api, of_dashboards, of_data_sources, sensible  # noqa: E402
+from storefront import ROOT, Storefront, k6  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="eBPF programs need root")]
 
