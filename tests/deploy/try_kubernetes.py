@@ -55,6 +55,7 @@ class Cluster:
         shutil.rmtree(overlay, ignore_errors=True)
         shutil.copytree(SHIPPED, overlay / "base", ignore=shutil.ignore_patterns("sidecar"))
         config = yaml.safe_load((SHIPPED / "config.yaml").read_text())
+        config["select"][0]["port"] = "8080-8281"  # what else runs on this machine is none of ours
         config["select"].append({"cmd": "*client.py*"})  # it listens to nothing
         (overlay / "base/config.yaml").write_text(yaml.safe_dump(config))
         container: dict[str, Any] = {
