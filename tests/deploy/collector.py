@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,35 +88,25 @@ class Collector:
             socket.create_connection((self.address, port), 1).close()
         return True
 
-    def _lines(self, key: str) -> Iterator[dict[str, Any]]:
-        if not self._file.exists():
-            return
-        for line in self._file.read_text().split("\n")[:-1]:
-            yield from json.loads(line).get(key, [])
-
     def spans(self) -> list[Told]:
-        return [
-            Told(plain(resource["resource"]["attributes"]), span)
-            for resource in self._lines("resourceSpans")
-            for scope in resource["scopeSpans"]
-            for span in scope["spans"]
-        ]
+        return told_in(self._file, "Spans")
 
     def metrics(self) -> list[Told]:
-        return [
-            Told(plain(resource["resource"]["attributes"]), metric)
-            for resource in self._lines("resourceMetrics")
-            for scope in resource["scopeMetrics"]
-            for metric in scope["metrics"]
-        ]
+        return told_in(self._file, "Metrics")
 
-    def logs(self) -> list[Told]:
-        return [
-            Told(plain(resource["resource"]["attributes"]), record)
-            for resource in self._lines("resourceLogs")
-            for scope in resource["scopeLogs"]
-            for record in scope["logRecords"]
-        ]
+
+def told_in(file: Path, signal: str) -> list[Told]:
+    """What a Collector wrote down of a signal: `Spans`, `Metrics`."""
+    scopes = f"scope{signal}"
+    items = signal.lower()
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return [
+        Told(plain(resource["resource"]["attributes"]), one)
+        for line in lines
+        for resource in json.loads(line).get(f"resource{signal}", [])
+        for scope in resource[scopes]
+        for one in scope[items]
+    ]
 
 
 def free_port(address: str = "127.0.0.1") -> int:
