@@ -36,6 +36,7 @@ class Loss(Enum):
         "metric batches that met no backend; the next cumulative one makes up for it",
     )
     METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
+    LOG_LOST = ("log_lost", "lines of autoinstr's own log that met no backend")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 
     def __init__(self, label: str, meaning: str) -> None:

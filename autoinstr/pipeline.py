@@ -98,6 +98,7 @@ class Pipeline:
             encode_spans=SpanEncoder(__version__).encode,
             encode_metrics=partial(encode_metrics, version=__version__, own_resource=own_resource(self.config)),
             span_records=span_records,
+            own_resource=own_resource(self.config),
             collect=self.collect_pulled,
             stop=self.stop,
             output=sys.stdout,

@@ -9,13 +9,13 @@ or `close`: what can't be delivered is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, TextIO
 
 from autoinstr.errors import UsageError
 from autoinstr.health import Health
-from autoinstr.model import Group, Service, Snapshot, Traced
+from autoinstr.model import Attributes, Group, Service, Snapshot, Traced
 
 
 class Encoded(Protocol):
@@ -60,6 +60,7 @@ class Context:
     console_format: str = "text"  # or "json"
     prometheus_host: str = "127.0.0.1"
     prometheus_port: int = 9464
+    own_resource: Attributes = field(default_factory=dict)  # the agent itself
 
 
 # Name on the command line -> module with `create(context) -> Exporter`, imported only when it is asked for: grpc alone

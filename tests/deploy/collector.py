@@ -94,11 +94,14 @@ class Collector:
     def metrics(self) -> list[Told]:
         return told_in(self._file, "Metrics")
 
+    def logs(self) -> list[Told]:
+        return told_in(self._file, "Logs")
+
 
 def told_in(file: Path, signal: str) -> list[Told]:
-    """What a Collector wrote down of a signal: `Spans`, `Metrics`."""
+    """What a Collector wrote down of a signal: `Spans`, `Metrics`, `Logs`."""
     scopes = f"scope{signal}"
-    items = signal.lower()
+    items = {"Spans": "spans", "Metrics": "metrics", "Logs": "logRecords"}[signal]
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [
         Told(plain(resource["resource"]["attributes"]), one)

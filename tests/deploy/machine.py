@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
+SLOWNESS = float(os.environ.get("TEST_SLOWNESS", "1"))  # of a machine that is busy with other things
 
 
 def run(*command: str | Path, **options: Any) -> str:
@@ -27,7 +29,7 @@ def attempt(*command: str | Path, **options: Any) -> bool:
 
 def wait_for(ask: Callable[[], Found], what: str, seconds: float = 60) -> Found:
     """What `ask` says as soon as it is something; an exception of `ask` counts as nothing until time is over."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWNESS
     problem: Exception | None = None
     while True:
         try:

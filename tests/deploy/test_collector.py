@@ -82,6 +82,7 @@ def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: st
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
             "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_LOGS_EXPORTER": "otlp",
             **({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(files.authority)} if tls else {}),
         }
         agent = Agent("--port", front.shop, environment=environment, exports=["otlp"]).wait_ready()
@@ -89,6 +90,11 @@ def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: st
             visit(front.shop, "received")
             assert_told(collector, "received")
             agent.stop()
+            lines = [line for line in agent.stderr.splitlines() if " INFO " in line or " WARNING " in line]
+            wait_for(lambda: len(collector.logs()) == len(lines) > 0, "every line of the log", 10)
+            for told, line in zip(collector.logs(), lines, strict=True):
+                assert told.content["body"]["stringValue"] in line and told.content["severityText"] in line
+                assert told.resource["service.name"] == "autoinstr"
         finally:
             agent.kill()
 

@@ -34,7 +34,7 @@ def objects(path: Path) -> list[dict[str, Any]]:
     return [one for one in yaml.safe_load_all(path.read_text()) if one]
 
 
-@pytest.mark.parametrize("version", ["1.25", "1.31", "1.37"])
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_kubernetes_takes_it(path: Path, version: str) -> None:
     for one in objects(path):

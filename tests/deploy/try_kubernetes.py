@@ -101,7 +101,7 @@ class Cluster:
         self.finished(name)
 
     def finished(self, name: str) -> None:
-        self.node.kubectl("wait", "--for=condition=complete", f"job/{name}", "--timeout=90s")
+        self.node.kubectl("wait", "--for=condition=complete", f"job/{name}", "--timeout=300s")
 
     def spans(self, word: str) -> list[Told]:
         """Those whose path begins with the word, by either side."""
@@ -255,7 +255,7 @@ def test_api_server_down_and_back(cluster: Cluster) -> None:
 def test_names_catch_up_when_the_agent_starts_before_the_api_server(cluster: Cluster) -> None:
     node = cluster.node
     address = cluster.address("db")
-    node.apply(workloads.job("early", address, SERVERS["db"][1], 150, pause=0.2))
+    node.apply(workloads.job("early", address, SERVERS["db"][1], 500, pause=0.2))
     wait_for(lambda: cluster.spans("early"), "requests are told")
     (pod,) = node.get("pods", "-n", "autoinstr")["items"]
     container = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
