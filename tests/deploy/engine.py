@@ -19,7 +19,7 @@ from typing import Any
 from machine import attempt, run, wait_for
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx")
+PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "tini")
 NEEDED = {"containerd": "containerd", "runc": "runc", "debootstrap": "debootstrap", "iptables": "iptables"}
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BASE = "localhost/debian:12"
@@ -35,7 +35,7 @@ FROM_HOST = (
 def unpack(cache: Path) -> Path:
     """The engine's programs, from Debian unstable, without installing them."""
     engine = cache / "engine"
-    if (engine / "usr/sbin/dockerd").exists():
+    if (engine / "usr/bin/tini-static").exists():
         return engine
     apt = cache / "apt"
     (apt / "state/lists/partial").mkdir(parents=True, exist_ok=True)
@@ -87,6 +87,7 @@ class Engine:
             *("--containerd", address, "--host", self.environment["DOCKER_HOST"]),
             *("--data-root", self.cache / "docker", "--exec-root", self._run / "exec", "--pidfile", self._run / "pid"),
             *("--userland-proxy-path", self.programs / "usr/sbin/docker-proxy"),
+            *("--init-path", self.programs / "usr/bin/tini-static"),
         )
         wait_for(lambda: attempt("docker", "info", env=self.environment), f"an engine: see {self._run}/dockerd.log")
         return self

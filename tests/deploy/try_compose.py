@@ -184,7 +184,8 @@ def test_sidecar(engine: Engine, tmp_path: Path) -> None:
     try:
         project.compose("up", "-d")
         wait_for(lambda: project.container("sidecar")["State"]["Health"]["Status"] == "healthy", "it is healthy", 120)
-        get = "import urllib.request as u; [u.urlopen('http://127.0.0.1:8081/users/%d/orders' % i).read() for i in range(23)]"
+        url = "http://127.0.0.1:8081/users/%d/orders"
+        get = f"import urllib.request as u; [u.urlopen('{url}' % i).read() for i in range(23)]"
         project.compose("exec", "-T", "shop", "python3", "-c", get)
         wait_for(
             lambda: project.compose("logs", "sidecar").count("GET /users/*/orders") == 23, "23 spans are printed", 20
