@@ -1,8 +1,8 @@
 # The agent as an image. How to run it: docs/compose.md, docs/sidecar.md, docs/kubernetes.md.
 #
 #   docker build -t autoinstr .
-#   docker run --rm --pid=host --cap-drop=ALL --cap-add=SYS_ADMIN --cap-add=SYS_PTRACE --cap-add=DAC_READ_SEARCH \
-#     --security-opt=apparmor=unconfined autoinstr run --port 8080
+#   docker run --rm --pid=host --cap-drop=ALL --cap-add=BPF --cap-add=PERFMON --cap-add=SYS_PTRACE \
+#     --cap-add=DAC_READ_SEARCH --security-opt=apparmor=unconfined autoinstr run --port 8080
 
 ARG BASE=debian:12.11-slim
 

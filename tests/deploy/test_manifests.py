@@ -57,7 +57,7 @@ def test_everything_is_in_the_kustomization() -> None:
 
 def test_daemonset_and_sidecar_have_the_same_rights_as_the_compose_services() -> None:
     (daemonset,), (sidecar,) = (objects(KUBERNETES / name) for name in ("daemonset.yaml", "sidecar/deployment.yaml"))
-    wanted = ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"]
+    wanted = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]
     for one in (daemonset, sidecar):
         (agent,) = (box for box in one["spec"]["template"]["spec"]["containers"] if box["name"] == "autoinstr")
         assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": wanted}
