@@ -258,7 +258,7 @@ OPTIONS: tuple[Option, ...] = (
         str.strip,
         ("AUTOINSTR_KUBERNETES_NODE",),
         "kubernetes.node",
-        flag=False,
+        metavar="NAME",
     ),
     Option(
         "kubernetes_labels",
@@ -266,7 +266,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_names,
         ("AUTOINSTR_KUBERNETES_LABELS",),
         "kubernetes.labels",
-        flag=False,
+        metavar="LABELS",
     ),
     Option(
         "ring_size",

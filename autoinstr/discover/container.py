@@ -19,7 +19,7 @@ _MOUNT = re.compile(
 # kubelet's group of a pod: "pod<uid>", by systemd's rules "kubepods-burstable-pod<uid with _ for ->.slice". The uid of
 # a pod from a file on the node has no dashes.
 _POD = re.compile(
-    r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?:[/:]|\Z)", re.MULTILINE
+    r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?:[/:]|$)", re.MULTILINE
 )
 
 

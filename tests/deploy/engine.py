@@ -19,7 +19,7 @@ from typing import Any
 from machine import attempt, run, wait_for
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "tini")
+PACKAGES = ("docker.io", "docker-cli", "docker-compose", "docker-buildx", "tini-static")
 NEEDED = {"containerd": "containerd", "runc": "runc", "debootstrap": "debootstrap", "iptables": "iptables"}
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 BASE = "localhost/debian:12"
