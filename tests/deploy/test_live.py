@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 from agent import Agent  # noqa: E402 - found by the line above
 from collector import free_port  # noqa: E402
-from machine import run, wait_for  # noqa: E402
+from machine import attempt, run, wait_for  # noqa: E402
 from queries import Api, of_dashboards, of_data_sources, sensible  # noqa: E402
 from storefront import ROOT, Storefront, k6  # noqa: E402
 
@@ -44,7 +44,10 @@ def prometheus_program() -> Path:
     if not program.exists():
         folder = program.parents[2]
         folder.mkdir(parents=True, exist_ok=True)
-        run("apt-get", "-o", "APT::Sandbox::User=root", "download", "prometheus", cwd=folder)
+        download = ("apt-get", "-o", "APT::Sandbox::User=root", "download", "prometheus")
+        if not attempt(*download, cwd=folder):
+            run("apt-get", "update")
+            run(*download, cwd=folder)
         (package,) = folder.glob("prometheus_*.deb")
         run("dpkg", "-x", package, folder)
     return program

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,16 @@ def test_alloy_components_are_connected() -> None:
     services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
     for host in re.findall(r'endpoint = "(?:http://)?([a-z]+):', text):
         assert host in services
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "autoinstr.service"
+    unit.write_text(
+        (ROOT / "deploy/systemd/autoinstr.service").read_text().replace("/opt/autoinstr/bin/autoinstr", "/bin/true")
+    )
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "autoinstr.service" not in done.stderr, done.stderr
 
 
 def test_every_image_has_a_version() -> None:

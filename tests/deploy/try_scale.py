@@ -1,7 +1,7 @@
-"""`make scale`: what one node sends, at each sampling setting, and what 200 of them cost a real Mimir. For docs/scale.md.
+"""What one node sends, at each sampling setting, and what 200 of them cost a real Mimir: figures of docs/scale.md.
 
-One agent watches the example shop under k6; its requests are weighed as they arrive. Its metrics, as bytes, are then sent
-as those of 200 nodes, whose resources are named otherwise, and Mimir is asked for the sum.
+One agent watches the example shop under k6; its requests are weighed as they arrive. Its metrics, as bytes, are then
+sent as those of 200 nodes, whose resources are named otherwise, and Mimir is asked for the sum.
 """
 
 from __future__ import annotations
