@@ -239,7 +239,7 @@ conf_dir = '{self.folder}/cni'
             *("--cert-dir", "kubelet-certs", "--hostname-override", NAME, "--node-ip", ADDRESS),
         ]
         # in the same mount namespace: both mount volumes and control groups
-        inside = ["nsenter", "-m", "-t", str(self._processes["containerd"].pid), f"--wd={self.folder}", "--"]
+        inside = ["nsenter", "-m", "-t", str(self._processes["containerd"].pid), "env", "-C", str(self.folder)]
         self._start(*inside, *command, name="kubelet")
 
     # --- for those who use it

@@ -26,6 +26,7 @@ from node import ADDRESS, API, NAME, Node
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "deploy/kubernetes"
+pytestmark = pytest.mark.timeout(1800)  # the node and the image are made for the first test
 # servers: kind, port, what else their pods are
 SERVERS = {
     "web": ("Deployment", 8080, {}),

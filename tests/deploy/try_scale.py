@@ -29,6 +29,12 @@ from try_lgtm import MIMIR, configured  # noqa: E402
 
 NODES = 200
 ROUNDS = 3
+# Mimir lets a tenant send 10,000 samples a second and keep 150,000 series, unless told otherwise.
+LIMITS = (
+    "-distributor.ingestion-rate-limit=10000000",
+    "-distributor.ingestion-burst-size=10000000",
+    "-ingester.max-global-series-per-user=0",
+)
 SAMPLERS = {
     "always_on": {},
     "keep_errors_slow": {"OTEL_TRACES_SAMPLER": "keep_errors_slow", "OTEL_TRACES_SAMPLER_ARG": "slow=500ms,ratio=0.01"},
@@ -90,7 +96,7 @@ def test_one_node(sampler: str, payload: dict[str, ExportMetricsServiceRequest],
 def test_two_hundred_nodes(payload: dict[str, ExportMetricsServiceRequest], tmp_path: Path) -> None:
     environment = {**os.environ, "ADDRESS": "127.0.0.1", "DATA": str(tmp_path)}
     with (tmp_path / "log").open("wb") as log:
-        mimir = subprocess.Popen(configured("mimir"), env=environment, stdout=log, stderr=log, cwd=tmp_path)
+        mimir = subprocess.Popen([*configured("mimir"), *LIMITS], env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:
         wait_for(lambda: urllib.request.urlopen(f"{MIMIR}/ready").read(), f"Mimir is ready: {tmp_path}/log", 120)
         process = psutil.Process(mimir.pid)
