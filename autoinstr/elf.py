@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,28 +90,25 @@ def read_section(descriptor: int, name: str, limit: int) -> bytes:
         return b""
 
 
-def function_offsets(descriptor: int, names: Iterable[str]) -> dict[str, int]:
-    """Offset in the file of the first instruction of each of these functions that it defines."""
-    return {name: offset for name, (offset, _) in functions(descriptor, names).items()}
+def cheaper_callee(descriptor: int, found: Collection[tuple[int, int]]) -> int | None:
+    """Offset of the function that all of these call, if a probe is much cheaper there than on themselves.
 
-
-def cheaper_callee(descriptor: int, one: str, other: str) -> int | None:
-    """Offset of the function that both of these functions call, if a probe is much cheaper there than on themselves.
-
+    `found`: they, as `functions` tells of them.
     The kernel emulates the instruction under a probe if it is a `push`, and else lets the processor make that single
     step in another place, which takes ten times as long. Where two functions are but a few instructions around an inner
     one that does their work, that one begins with a `push`. x86-64 only; looked for in the bytes, where `call` is E8.
     """
-    found = functions(descriptor, (one, other)) if os.pread(descriptor, 2, 18) == _AMD64 else {}
-    if len(found) < 2 or any(size > MAX_WRAPPER or _begins_with_push(descriptor, at) for at, size in found.values()):
+    if os.pread(descriptor, 2, 18) != _AMD64:
+        return None
+    if any(size > MAX_WRAPPER or _begins_with_push(descriptor, at) for at, size in found):
         return None
     called = []
-    for at, size in found.values():
+    for at, size in found:
         code = os.pread(descriptor, size, at)
         calls = [i for i in range(len(code) - 4) if code[i] == _CALL]
         called.append({at + i + 5 + int.from_bytes(code[i + 1 : i + 5], "little", signed=True) for i in calls})
-    both = [at for at in called[0] & called[1] if at > 0 and _begins_with_push(descriptor, at)]
-    return _past_mark(descriptor, both[0]) if len(both) == 1 else None
+    shared = [at for at in set.intersection(*called) if at > 0 and _begins_with_push(descriptor, at)]
+    return _past_mark(descriptor, shared[0]) if len(shared) == 1 else None
 
 
 def _begins_with_push(descriptor: int, at: int) -> bool:

@@ -75,7 +75,7 @@ class Group:
     service: int  # index into the pipeline's list of services
     kind: Kind
     name: str  # span name: "GET /users/{id}"
-    metric: str  # prefix of the metric family: "http.server" -> http.server.request.duration
+    metric: str  # prefix of the metric family: "http.server" -> http.server.request.duration; see `red/names.py`
     metric_attributes: Attributes  # of the points; low cardinality only
     span_attributes: Attributes  # of the spans; a superset of what is known at group level
     text_key: str  # attribute that the request's own text becomes: "url.path"
@@ -133,9 +133,8 @@ class Overflow:
     """
 
     pid: int
-    kind: Kind
-    method: str
-    status: int  # 0: no response
+    metric: str  # as in Group
+    attributes: Attributes  # of its points, as far as the kernel side knows them
     count: int
     duration_sum: int  # ns
     duration_buckets: NDArray[np.int64]

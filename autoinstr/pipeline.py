@@ -84,7 +84,11 @@ class Pipeline:
         self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
         exponential = config.histogram == EXPONENTIAL
         self.red = Red(
-            health, start=time.time_ns(), exponential=exponential, cardinality_limit=config.cardinality_limit
+            health,
+            start=time.time_ns(),
+            exponential=exponential,
+            cardinality_limit=config.cardinality_limit,
+            old_rpc_names=config.old_rpc_names,
         )
         self.pushed = self.red.reader(config.temporality, exponential=exponential)
         self.pulled = self.red.reader(CUMULATIVE)

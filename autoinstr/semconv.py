@@ -30,17 +30,28 @@ URL_PATH: Final = "url.path"
 URL_QUERY: Final = "url.query"
 URL_SCHEME: Final = "url.scheme"
 
+# RPC
+RPC_GRPC_STATUS_CODE: Final = "rpc.grpc.status_code"
+RPC_METHOD: Final = "rpc.method"
+RPC_SERVICE: Final = "rpc.service"
+RPC_SYSTEM: Final = "rpc.system"
+
 # Values
-METHOD_OTHER: Final = "_OTHER"  # a method that is not one of HTTP's
+METHOD_OTHER: Final = "_OTHER"  # a method that is not one of HTTP's, or of a service's
 ERROR_OTHER: Final = "_OTHER"  # an error without a name
 ERROR_NO_RESPONSE: Final = "no_response"
 ERROR_TRUNCATED: Final = "truncated"
+GRPC: Final = "grpc"  # an rpc.system
 REDACTED: Final = "REDACTED"  # in place of a secret, as the conventions write it
 
 # Metrics: a group's `metric` is the prefix, these are the rest of the name
 HTTP_SERVER: Final = "http.server"
 HTTP_CLIENT: Final = "http.client"
+RPC_SERVER: Final = "rpc.server"
+RPC_CLIENT: Final = "rpc.client"
 REQUEST_DURATION: Final = "request.duration"
+CALL_DURATION: Final = "call.duration"
+CALL_DURATION_OLD: Final = "duration"  # of RPCs, before semantic conventions 1.38
 REQUEST_BODY_SIZE: Final = "request.body.size"
 RESPONSE_BODY_SIZE: Final = "response.body.size"
 OTEL_METRIC_OVERFLOW: Final = "otel.metric.overflow"

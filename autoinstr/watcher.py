@@ -96,7 +96,8 @@ class Watcher:
     def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
         """All exchanges that wait, as (EXCHANGE records, index of each one's service); the caller owns the arrays.
 
-        Those that turn out not to be of a target (a program that was watched until it was looked at) are left out.
+        -1: it turned out not to be of a target (a program that was watched until it was looked at), or is part of one
+        whose process is not known yet.
         """
         full = True
         while full:  # what comes meanwhile is left for the next look: small batches cost as much as large ones
@@ -105,12 +106,8 @@ class Watcher:
             # what is told of processes now is at least as new as these exchanges
             self._follow_events()
             self._discovery.name_pods()
-            service = self._discovery.service_of(batch["pid"])
-            known = service >= 0
-            if not known.all():
-                batch, service = batch[known], service[known]
             if len(batch):
-                yield batch, service
+                yield batch, self._discovery.service_of(batch["pid"])
 
     def counted(self) -> list[tuple[Overflow, int]]:
         """What the kernel side only counted since the last call, with the index of its service; losses into health."""

@@ -8,6 +8,8 @@
 #include "lib/kernel.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
+#include "lib/http2.h"
+#include "lib/frames.h"
 #include "probes/processes.h"
 #include "probes/sockets.h"
 #include "lib/tls.h"

@@ -79,6 +79,8 @@ struct connection {
 	__u8 session;    /* plaintext of a TLS session */
 	__u8 secret;     /* TLS records were seen on this socket */
 	__u8 late;       /* a TLS session that was there before our probes */
+	__u8 http2;      /* its frames are followed, in `http2_connections` */
+	__u8 switched;   /* a response with status 101 was its last one */
 	__u16 error; /* errno of the socket */
 	__u16 misses;
 	__u32 entered; /* bytes of the current write that were looked at on its entry */
@@ -109,6 +111,77 @@ struct pipelined {
 	__u8 slack[HEAD_SIZE]; /* as in struct connection */
 };
 BPF_TABLE("lru_hash", struct pipelined_key, struct pipelined, pipelined, MAX_PIPELINED);
+
+/* One direction of an HTTP/2 connection: where in which frame it is. */
+struct http2_side {
+	__u64 began;     /* time of the first byte of the header block being read */
+	__u32 remaining; /* bytes of the frame's payload, behind what is read of its beginning; padding included */
+	__u32 stream;    /* of the frame */
+	__u32 block;     /* stream of the header block being read; 0: of none that is told */
+	__u32 number;    /* parts told that have a fragment */
+	__u16 part;      /* HTTP2_* flags of the next part of this block */
+	__u8 phase;      /* enum http2_phase */
+	__u8 type, flags; /* of the frame */
+	__u8 padding;
+	__u8 wanted, carried; /* bytes: of the payload to be read with the frame's header, and in carry */
+	__u8 open;       /* a header block goes on in the next frame */
+	__u8 ends;       /* the stream's side ends with this header block */
+	__u8 unsure;     /* where the frame begins is a guess */
+	__u8 unused;
+	__u8 carry[40];
+};
+
+/* Streams of a connection that are told of when it ends: by number, modulo. */
+#ifndef HTTP2_PLACES
+#define HTTP2_PLACES 128
+#endif
+
+struct http2 {
+	__u64 id;      /* of the connection, in what is told */
+	__u64 entered; /* time at which the current write of a client began */
+	__u64 opened, ended; /* streams */
+	struct http2_side sides[2]; /* outgoing, incoming */
+	__u32 first, last; /* lowest and highest stream of a request */
+	__u32 refused_above; /* GOAWAY: streams above it will not be answered */
+	__u16 refused;       /* its error code + ERROR_HTTP2; 0: none came */
+	__u8 old;      /* older than the agent: what the tables hold is not known */
+	__u8 unused;
+	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
+	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
+};
+/* HTTP/2 connections, by the key of `connections`; least recently used ones go first, and are found again as old ones. */
+BPF_TABLE("lru_hash", u64, struct http2, http2_connections, MAX_HTTP2);
+BPF_ARRAY(blank_http2, struct http2, 1);
+
+/* A request on an HTTP/2 connection that is not over. Each side writes what is its own: they may run at the same time. */
+struct stream_key {
+	__u64 id; /* of the connection */
+	__u64 stream;
+};
+struct stream {
+	/* as in struct exchange, so that they are copied in one go */
+	__u64 request_start, request_end, response_start, response_end;
+	__u64 request_body, response_body;
+	__u32 pid, tid;
+	__u32 fd;
+	__u16 status; /* of the response, if it is easy to see; else 0 */
+	__u16 error;
+	__u32 request_frames, response_frames;
+	__u8 request; /* enum progress */
+	__u8 response;
+	__u8 messages; /* the request's body begins like a gRPC message */
+	__u8 unused[5];
+};
+enum progress { SIDE_WAITS, SIDE_BEGUN, SIDE_ENDED };
+BPF_TABLE("lru_hash", struct stream_key, struct stream, streams, MAX_STREAMS);
+BPF_ARRAY(blank_stream, struct stream, 1);
+
+/* What is told at the end of a connection, where no work is at hand; one of each copy of the probe. */
+struct last_words {
+	struct exchange exchange;
+	__u32 last; /* the connection ends, too */
+};
+BPF_PERCPU_ARRAY(last_words, struct last_words, PROBE_COPIES);
 
 /*
  * The agent's own ends of TCP connections, so that who receives its export is not told of it. With both ports: the
@@ -151,7 +224,11 @@ struct work {
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
 	__u32 cut;      /* no more than one run is left */
-	__u32 unused;
+	__u32 part;     /* HTTP2_* flags of the part that is to be told; 0: none */
+	__u32 part_size; /* bytes of its fragment */
+	__u32 part_stream;
+	__u32 turn;     /* enum turn, in memory */
+	__u32 settled;  /* HTTP/2: a stream that was answered before its request was told */
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */
@@ -172,12 +249,12 @@ struct work_owners {
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
-enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FINISH, STEPS };
+enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
 
 /* A call of a TLS library that has not returned yet. */
-enum tls_kind { TLS_HANDSHAKE, TLS_READ, TLS_WRITE };
+enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
 struct tls_call {
 	__u64 key; /* session_key() */
 	__u64 buffer;
@@ -186,8 +263,12 @@ struct tls_call {
 	__u64 stack; /* of a goroutine: distance from the stack's end, since stacks are moved */
 	__u64 entered; /* time */
 	__u64 passed;  /* time at which ciphertext last went in this call's direction; 0: not within it */
+	__u64 size;    /* of what a write is to write, if that is to be looked at before it returns; else 0 */
+	__u64 sent;    /* bytes of ciphertext that went within a write */
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
+	__u32 looked; /* what it writes was looked at already */
+	__u32 unused;
 };
 /*
  * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go
@@ -207,13 +288,18 @@ BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
 BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);
 BPF_ARRAY(blank_work, struct work, 1);
 
-static __always_inline void count(__u32 what)
+static __always_inline void count_several(__u32 what, __u64 times)
 {
 	__u32 zero = 0;
 	struct counters *all = counters.lookup(&zero);
 
 	if (all && what < COUNT_MAX)
-		__sync_fetch_and_add(&all->values[what], 1);
+		__sync_fetch_and_add(&all->values[what], times);
+}
+
+static __always_inline void count(__u32 what)
+{
+	count_several(what, 1);
 }
 
 static __always_inline __u8 *target_of(__u32 pid)

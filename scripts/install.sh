@@ -50,6 +50,9 @@ missing_others() {
 	[ "$what" = dev ] || return 0
 	has curl || echo curl curl
 	has ab || echo apache2-utils httpd-tools
+	has apache2 || has httpd || echo apache2-bin httpd
+	has h2load || echo nghttp2-client nghttp2
+	has nghttpx || echo nghttp2-proxy nghttp2
 	has php || echo php-cli php-cli
 	has ruby || echo ruby ruby
 	ruby -rwebrick -e '' 2>/dev/null || echo ruby-webrick rubygem-webrick
@@ -57,7 +60,7 @@ missing_others() {
 	{ has gcc && [ -e /usr/include/stdio.h ]; } || printf '%s\n' 'gcc gcc' 'libc6-dev glibc-devel'
 }
 
-# nginx's package starts its service and enables it for the next boot. The demo needs the program only.
+# Packages start their services and enable them for the next boot. Here only the programs are needed.
 without_services() {
 	if [ ! -e "$policy" ]; then
 		policy_is_ours=yes
@@ -77,6 +80,7 @@ install_apt() {
 	without_services quietly root env DEBIAN_FRONTEND=noninteractive \
 		apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
 	case " $* " in *" nginx-light "*) quietly root update-rc.d nginx disable ;; esac
+	case " $* " in *" nghttp2-proxy "*) quietly root update-rc.d nghttpx disable ;; esac
 }
 
 install_dnf() {
@@ -116,6 +120,17 @@ python_packages() {
 	exec .venv/bin/python -m pip install --editable "$1"
 }
 
+# What tests in other languages are built with. Without npm or Go those are skipped, and say so.
+other_packages() {
+	[ "$what" = dev ] || return 0
+	if has npm && [ ! -e .cache/node/node_modules/@grpc/grpc-js ]; then
+		say "installing grpc-js (npm)"
+		mkdir -p .cache/node
+		quietly npm install --prefix .cache/node --no-audit --no-fund --silent @grpc/grpc-js@1
+	fi
+	if has go; then (cd tests/e2e/grpc_go && quietly go mod download); fi
+}
+
 case $what in
 run) about="autoinstr and its Python packages" project=. stamp=.venv/.installed ;;
 dev) about="what the tests need" project='.[dev]' stamp=.venv/.installed-dev ;;
@@ -129,6 +144,7 @@ say "installing $about (pip)"
 python_packages "$project" >"$logs/pip" 2>&1 &
 pip=$!
 system_packages missing_others # meanwhile
+other_packages
 wait "$pip" || { tail -n 30 "$logs/pip" >&2; fail "pip could not install $about"; }
 pip=
 .venv/bin/python -c 'import bcc' || fail "the virtual environment can't import bcc, which belongs to /usr/bin/python3"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from autoinstr.attach.uprobes import attach_uprobes
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, File, Found, find, mapped_files
+from autoinstr.libraries import LIBRARIES, File, Found, Identity, find, identity_of, mapped_files
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,14 @@ class Functions:
     def __init__(self, programs: Callable[[str], int], tell: Callable[[int, int], None]) -> None:
         self._programs = programs
         self._tell = tell
-        self._probed: dict[tuple[str, int], Probed] = {}
-        self._plain: set[tuple[str, int]] = set()  # files of no interest, or that can't be probed
+        self._probed: dict[tuple[str, int], Probed] = {}  # the kernel keeps the inode of what is probed
+        self._plain: set[Identity] = set()  # files of no interest, or that can't be probed
 
     def follow(self, pid: int, maps: bytes) -> None:
         """See to it that what this process has mapped is probed."""
         now = time.monotonic()
         for file in mapped_files(pid, maps):
-            if file.key not in self._plain:
-                self._consider(file, now)
+            self._consider(file, now)
             if (probed := self._probed.get(file.key)) is not None:
                 probed.used = max(now, probed.used)
                 self._tell(pid, probed.flags)
@@ -62,7 +62,9 @@ class Functions:
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
         patterns = [f"{folder}/{name}" for folder in FOLDERS for library in LIBRARIES for name in library.shared]
-        for path in {path.resolve() for pattern in patterns for path in Path("/").glob(pattern)}:
+        paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
+        paths += [Path(found) for library in LIBRARIES for name in library.programs if (found := shutil.which(name))]
+        for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
             self._consider(File((device, status.st_ino), str(path), (str(path),)), float("inf"))
@@ -83,7 +85,7 @@ class Functions:
         self._probed.clear()
 
     def _consider(self, file: File, now: float) -> None:
-        if file.key in self._probed:
+        if file.key in self._probed or (identity := identity_of(file)) in self._plain:
             return
         for path in file.opened:
             try:
@@ -102,7 +104,8 @@ class Functions:
                 break
         if len(self._plain) >= MAX_FILES:
             self._plain.clear()
-        self._plain.add(file.key)
+        if identity:
+            self._plain.add(identity)
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
         probed = Probed(reduce(or_, (one.library.flag for one in found)), used=now)

@@ -16,13 +16,17 @@ class Limits:
     # 512 births and ends of processes between two looks
     process_ring: int = 256 << 10
     # connections with a request in flight at the same time; idle ones that are pushed out are found again
-    connections: int = 12288
+    connections: int = 10240
     # pipelined requests that wait for their response, of all connections
-    pipelined: int = 4096
+    pipelined: int = 3072
+    # HTTP/2 connections; idle ones that are pushed out are found again
+    http2_connections: int = 1536
+    # requests in flight on them, of all connections
+    streams: int = 8192
     # threads that use a TLS library, those that wait in a call of it included
     tls_threads: int = 8192
     # of them, those that are being looked at this very moment; a few hundred are kept per CPU
-    tls_works: int = 1024
+    tls_works: int = 512
     # (process, method, status) combinations that can be told apart while the ring is full
     aggregates: int = 1024
 

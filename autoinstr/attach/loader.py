@@ -12,6 +12,7 @@ import os
 import resource
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
@@ -31,16 +32,18 @@ PROBES: dict[str, str] = {
     "sys_enter": "sys_enter",
     "sys_exit": "sys_exit",
 }
-STEPS = ("step", "chunks", "lost", "finish")  # called by others, in the order of enum STEP_* (bpf/maps.h)
+# called by others, in the order of enum STEP_* (bpf/maps.h)
+STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish")
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says
 FUNCTION_PROBES = (
-    *("tls_handshake", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
+    *("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
     *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
 )
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
+LOAD_AT_ONCE = 2
 ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
 LOG_LINES = 15  # of the verifier's last words
@@ -107,9 +110,8 @@ def load(image: Image, limits: Limits) -> Attached:
         for one in image.maps:
             size = limits.exchange_ring if one.name == "exchanges" else one.max_entries
             attached.maps[one.name] = create_map(one, size)
-        for program in image.programs:
-            if program.name not in FUNCTION_PROBES:
-                attached.programs[program.name] = load_program(program, attached.maps, RAW_TRACEPOINT)
+        wanted = {one.name: one for one in image.programs if one.name not in FUNCTION_PROBES}
+        load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for index, name in enumerate(STEPS):
             update(attached.maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
@@ -139,12 +141,20 @@ def begin_function_programs(image: Image, attached: Attached) -> None:
 def load_function_programs(image: Image, attached: Attached) -> None:
     """Load what is for functions, and the steps once more: the kernel lets no program call one of another type."""
     maps = attached.maps | {"steps": attached.maps["tls_steps"], "works": attached.maps["tls_works"]}
-    for program in image.programs:
-        if program.name in FUNCTION_PROBES:
-            attached.programs[program.name] = load_program(program, maps, KPROBE)
-        elif program.name in STEPS:
-            step = attached.programs[f"tls_{program.name}"] = load_program(program, maps, KPROBE)
-            update(maps["steps"], struct.pack("<I", STEPS.index(program.name)), struct.pack("<I", step))
+    wanted = {one.name: one for one in image.programs if one.name in FUNCTION_PROBES}
+    wanted |= {f"tls_{one.name}": one for one in image.programs if one.name in STEPS}
+    load_programs(attached, wanted, maps, KPROBE)
+    for index, name in enumerate(STEPS):
+        update(maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[f"tls_{name}"]))
+
+
+def load_programs(attached: Attached, wanted: dict[str, Program], maps: dict[str, int], kind: int) -> None:
+    """Load programs, several at a time: the verifier takes a good part of a second for the large ones."""
+    with ThreadPoolExecutor(LOAD_AT_ONCE) as pool:
+        loading = {name: pool.submit(load_program, program, maps, kind) for name, program in wanted.items()}
+    attached.programs |= {name: one.result() for name, one in loading.items() if not one.exception()}
+    for one in loading.values():
+        one.result()  # raises, if it was refused
 
 
 def attach_probes(attached: Attached) -> None:

@@ -59,6 +59,8 @@ def flags(
         "PROCESS_RING_PAGES": limits.process_ring // PAGE,
         "MAX_CONNECTIONS": limits.connections,
         "MAX_PIPELINED": limits.pipelined,
+        "MAX_HTTP2": limits.http2_connections,
+        "MAX_STREAMS": limits.streams,
         "MAX_AGGREGATES": limits.aggregates,
         "MAX_TLS_THREADS": limits.tls_threads,
         "MAX_TLS_WORKS": limits.tls_works,

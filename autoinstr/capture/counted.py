@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr import semconv
 from autoinstr.bpf_call import items
-from autoinstr.capture.abi import OVERFLOW, OVERFLOW_KEY, Role
-from autoinstr.model import Kind, Overflow
+from autoinstr.capture.abi import OVERFLOW, OVERFLOW_KEY, Protocol, Role
+from autoinstr.model import Attributes, Overflow
 
 METHODS = {
     name[:4].ljust(4): name.strip()
@@ -38,11 +39,11 @@ class Aggregate:
 
     @staticmethod
     def _difference(key: Any, now: Any, before: Any) -> Overflow:
+        metric, attributes = described(key)
         return Overflow(
             pid=int(key["pid"]),
-            kind=Kind.CLIENT if key["role"] == Role.CLIENT else Kind.SERVER,
-            method=METHODS.get(bytes(key["method"]).decode("latin-1").ljust(4), "_OTHER"),
-            status=int(key["status"]),
+            metric=metric,
+            attributes=attributes,
             count=int(now["count"] - before["count"]),
             duration_sum=int(now["duration_sum"] - before["duration_sum"]),
             duration_buckets=(now["duration"] - before["duration"]).astype(np.int64),
@@ -51,3 +52,22 @@ class Aggregate:
             response_size_sum=int(now["response_sum"] - before["response_sum"]),
             response_size_buckets=(now["response"] - before["response"]).astype(np.int64),
         )
+
+
+def described(key: Any) -> tuple[str, Attributes]:
+    """Prefix of the metrics, and what the kernel side knows of their attributes; of HTTP/2 it reads no header block."""
+    server, method, status = key["role"] != Role.CLIENT, bytes(key["method"]), int(key["status"])
+    if key["protocol"] == Protocol.HTTP2:
+        if method == b"gRPC":
+            return semconv.RPC_SERVER if server else semconv.RPC_CLIENT, {semconv.RPC_SYSTEM: semconv.GRPC}
+        return semconv.HTTP_SERVER if server else semconv.HTTP_CLIENT, {}
+    attributes: Attributes = {
+        semconv.HTTP_REQUEST_METHOD: METHODS.get(method.decode("latin-1").ljust(4), semconv.METHOD_OTHER)
+    }
+    if status:
+        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    if status == 0:
+        attributes[semconv.ERROR_TYPE] = semconv.ERROR_NO_RESPONSE
+    elif status >= (500 if server else 400):
+        attributes[semconv.ERROR_TYPE] = str(status)
+    return semconv.HTTP_SERVER if server else semconv.HTTP_CLIENT, attributes

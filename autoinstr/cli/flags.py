@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from autoinstr.config import EXCLUDING, OPTIONS, SELECTING, Option
+from autoinstr.config import EXCLUDING, OPTIONS, SELECTING, Option, parse_bool
 
 HOW_SELECTED = """how processes are selected:
   Every selecting flag is a selector of its own, and a process that matches any of them is watched as a whole, on all
@@ -51,7 +51,7 @@ def add_option(group: argparse._ArgumentGroup, option: Option) -> None:
     """One line of `config.OPTIONS`."""
     text = f"{option.help} [{', '.join(option.environment)}]".replace("%", "%%")
     flag = flag_of(option)
-    if option.name == "queries":
+    if option.parse is parse_bool:
         group.add_argument(flag, dest=option.name, action="store_const", const=True, help=text)
     elif option.name == "exports":
         group.add_argument(flag, dest=option.name, action="append", metavar=option.metavar, help=text)

@@ -72,6 +72,7 @@ class MetricsFile(_Strict):
     temporality: str | None = None
     histogram: str | None = None
     cardinality_limit: int | str | None = None
+    old_rpc_names: bool | None = None
 
 
 class KubernetesFile(_Strict):

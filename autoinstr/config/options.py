@@ -55,6 +55,7 @@ class Config:
     temporality: str = "cumulative"
     histogram: str = "explicit_bucket_histogram"
     cardinality_limit: int = 2000
+    old_rpc_names: bool = False
     service_name: str = ""  # for all targets
     resource: Attributes = field(default_factory=dict)  # on every resource
     kubernetes_node: str = ""
@@ -235,6 +236,13 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_CARDINALITY_LIMIT",),
         "metrics.cardinality_limit",
         metavar="N",
+    ),
+    Option(
+        "old_rpc_names",
+        "call the metric of gRPC rpc.server.duration, rpc.client.duration, as older conventions did (default: off)",
+        parse_bool,
+        ("AUTOINSTR_OLD_RPC_NAMES",),
+        "metrics.old_rpc_names",
     ),
     Option(
         "service_name",

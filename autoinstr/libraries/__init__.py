@@ -4,7 +4,7 @@ In: what a process has mapped. Out: where in which file the functions are that t
 """
 
 from autoinstr.libraries.base import Function, Library, Place
-from autoinstr.libraries.find import File, Found, find, mapped_files
+from autoinstr.libraries.find import File, Found, Identity, find, identity_of, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.openssl import OPENSSL
@@ -12,4 +12,16 @@ from autoinstr.libraries.unread import Unread
 
 LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS)
 
-__all__ = ["LIBRARIES", "File", "Found", "Function", "Library", "Place", "Unread", "find", "mapped_files"]
+__all__ = [
+    "LIBRARIES",
+    "File",
+    "Found",
+    "Function",
+    "Identity",
+    "Library",
+    "Place",
+    "Unread",
+    "find",
+    "identity_of",
+    "mapped_files",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoinstr.elf import cheaper_callee, function_offsets
+from autoinstr import elf
 
 # bpf/maps.h: how the kernel side joins sessions with sockets
 TARGET_TLS = 16
@@ -40,10 +40,11 @@ class Inner:
 
 def exported(descriptor: int, functions: tuple[Function, ...], inner: tuple[Inner, ...] = ()) -> list[Place]:
     """Places of functions that are in a table of symbols. `inner`: takes the place of two, if it is cheaper there."""
-    offsets = function_offsets(descriptor, [function.symbol for function in functions])
-    found = [(function, offsets[function.symbol]) for function in functions if function.symbol in offsets]
-    for one in inner if found else ():
-        if (at := cheaper_callee(descriptor, *one.symbols)) is not None:
+    defined = elf.functions(descriptor, [function.symbol for function in functions])
+    found = [(function, defined[function.symbol][0]) for function in functions if function.symbol in defined]
+    for one in inner:
+        around = [defined[symbol] for symbol in one.symbols if symbol in defined]
+        if len(around) == len(one.symbols) and (at := elf.cheaper_callee(descriptor, around)) is not None:
             found = [pair for pair in found if pair[0].symbol not in one.symbols] + [(one.function, at)]
     places = []
     for function, at in found:
@@ -60,7 +61,9 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     flag: int = TARGET_TLS  # of a process that has it
-    shared: tuple[str, ...] = ()  # how its shared files are called, as globs: for finding it before any process has it
+    # where it is found before any process has it: names of its shared files, as globs, and of programs with it built in
+    shared: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     # where its functions are in a file, returns first: a call that is only seen to end is nothing. None: it is not
     # there; OSError or ValueError: it is, but can't be probed
     places: Callable[[int, tuple[Function, ...]], list[Place]] = exported

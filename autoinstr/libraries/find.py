@@ -10,11 +10,14 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from autoinstr.libraries.base import Library, Place
 
 MAX_FILES = 4096  # remembered
+Identity = tuple[int, ...]
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
 
@@ -56,8 +59,20 @@ def open_file(path: str) -> int:
     return descriptor
 
 
-# by what changes with a file: the places of one that had the same inode before would be in the midst of instructions
-_known: OrderedDict[tuple[int, ...], list[Found]] = OrderedDict()
+def identity(status: os.stat_result) -> Identity:
+    """What changes with a file: a new one gets the inode of one that is gone."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def identity_of(file: File) -> Identity:
+    """Empty: it can't be looked at."""
+    for path in file.opened:
+        with suppress(OSError):
+            return identity(Path(path).stat())
+    return ()
+
+
+_known: OrderedDict[Identity, list[Found]] = OrderedDict()
 
 
 def find(path: str, libraries: Iterable[Library]) -> list[Found]:
@@ -67,8 +82,7 @@ def find(path: str, libraries: Iterable[Library]) -> list[Found]:
     """
     descriptor = open_file(path)
     try:
-        status = os.fstat(descriptor)
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        key = identity(os.fstat(descriptor))
         if key not in _known:
             found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
             _known[key] = [one for one in found if one.places]

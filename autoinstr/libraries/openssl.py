@@ -22,5 +22,6 @@ OPENSSL = Library(
         Function("SSL_free", "tls_free"),
     ),
     shared=("libssl.so.*",),
+    programs=("node",),
     places=partial(exported, inner=INNER),
 )

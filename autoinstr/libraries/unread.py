@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from autoinstr.elf import read_section
 from autoinstr.libraries.base import Library
-from autoinstr.libraries.find import File, find, open_file
+from autoinstr.libraries.find import File, Identity, find, identity_of, open_file
 
 MAX_FILES = 4096  # remembered
 MAX_DATA = 32 << 20  # bytes of read-only data that are looked at
@@ -32,15 +32,17 @@ class Unread:
 
     def __init__(self, libraries: tuple[Library, ...]) -> None:
         self._libraries = libraries
-        self._known: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._known: OrderedDict[Identity, str] = OrderedDict()
 
     def tls_in(self, file: File) -> str:
         """Empty: none, or it can be read."""
-        if file.key not in self._known:
-            self._known[file.key] = self._look(file)
+        if not (key := identity_of(file)):
+            return self._look(file)
+        if key not in self._known:
+            self._known[key] = self._look(file)
             if len(self._known) > MAX_FILES:
                 self._known.popitem(last=False)
-        return self._known[file.key]
+        return self._known[key]
 
     def _look(self, file: File) -> str:
         base = file.path.removesuffix(" (deleted)").rpartition("/")[2]

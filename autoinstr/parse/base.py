@@ -3,13 +3,16 @@
 A protocol is one file in `protocols/` and one line in `registry.py`; nobody else names it.
 
 1. `parse` gets exchanges of its own protocol only, server and client side mixed, at least one, and the index of each
-   one's service. It returns columns of the same length in the same order: no row may be left out or disturb another.
+   one's service. It returns columns with a row for each request, in the order of the exchanges that end them: where an
+   exchange is a whole request, for each exchange; else `Parsed.rows` says for which. None that ends a request may be
+   left out, and none may disturb another.
 2. The bytes are hostile. No exchange, however broken, raises: what can't be understood becomes a request with as
    little as is known (counted as Loss.PARSE_ERROR), so that counts stay exact.
 3. Work per request is array work. Python runs once for each thing not seen before (a group, a path's node, a host),
    and the number of such things is bounded by a named MAX_ constant, with the reason beside it. The cost of a request
    does not depend on whether its path was seen before.
-4. No I/O, no clock: times come with the record. State is only what has been learned (tables above), never a row.
+4. No I/O, no clock: times come with the record. State is only what has been learned (tables above), and, where requests
+   come in parts, what is known of those that have not ended: bounded too.
 5. Texts that leave are printable ASCII: other bytes are percent-encoded. Secrets don't leave: no header values beyond
    trace context and host, query strings only if asked for, and redacted.
 6. What requests share goes into a `Group`, names and all (semantic conventions): later stages know no protocol.
@@ -47,12 +50,13 @@ class Context:
 
 @dataclass(slots=True)
 class Parsed:
-    """What only the protocol knows of n requests, in the order of the exchanges."""
+    """What only the protocol knows of n requests."""
 
     group: NDArray[np.int32]
     text: Texts
     query: Texts
     parents: Parents
+    rows: NDArray[np.intp] | None = None  # which of the exchanges each is told by, ascending; None: all of them
 
     def take(self, rows: NDArray[np.intp]) -> Parsed:
         """Some of the requests."""
@@ -62,11 +66,15 @@ class Parsed:
             Texts(text.data, text.at[rows], text.size[rows]),
             Texts(query.data, query.at[rows], query.size[rows]),
             Parents(parents.valid[rows], parents.trace[rows], parents.span[rows], parents.flags[rows]),
+            rows if self.rows is None else self.rows[rows],
         )
 
 
 class ProtocolParser(Protocol):
     """See the contract above."""
+
+    # Later exchanges depend on all earlier ones: also those of no service are wanted, and left out of what is told.
+    needs_all: bool
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed: ...
 

@@ -6,28 +6,20 @@ bytes are, and never looks beyond a head's own bytes.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr import semconv
 from autoinstr.parse import texts as tx
 from autoinstr.parse.hosts import MAX_AUTHORITY
-from autoinstr.parse.table import Table
+from autoinstr.parse.methods import CONNECT
 from autoinstr.parse.texts import Texts
 
 U64 = np.uint64
 
 TRACEPARENT_SLOT = 192  # a traceparent from beyond the kept head lies here, over its last bytes (bpf/include/events.h)
-MAX_METHOD = 16  # bytes; a longer one is not kept for http.request.method_original
-MAX_METHODS = 64  # methods that are told apart, those of HTTP included; clients may invent endlessly many
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
-_OTHER = 0  # number of a method that is none, or one too many
-_CONNECT = 1 + _METHODS.index("CONNECT")
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _WINDOW = 128  # bytes of a head that nearly every request line fits in: the rest is looked at only where it does not
 _METHOD_WINDOW = 64  # bytes within which a method must end
 _VERSION = U64(int.from_bytes(b"HTTP/1.\0", "little"))
@@ -126,42 +118,6 @@ def _read(heads: Heads, rows: slice | NDArray[np.intp], width: int) -> Lines:
     return Lines(fine, whole, ended, method_size, target, query, stop, feed + 1, version)
 
 
-class Methods:
-    """Numbers for methods: `names[number]` is its name, and as it was sent where that is another."""
-
-    def __init__(self) -> None:
-        self.names: list[tuple[str, str]] = [(semconv.METHOD_OTHER, "")]
-        self._table = Table()
-        for name in _METHODS:
-            data = np.frombuffer(name.encode(), np.uint8)
-            key = tx.hashes(tx.windows(data), np.zeros(1, np.int64), np.array([len(data)]))
-            self._table.add(int(key[0]), len(self.names))
-            self.names.append((name, ""))
-
-    def find(self, heads: Heads, lines: Lines) -> NDArray[np.int32]:
-        """The number of each request's method."""
-        known = lines.fine & (lines.method_size <= MAX_METHOD)
-        size = np.where(known, lines.method_size, 0)
-        keys = tx.hashes(heads.words, heads.start, size)
-        number = self._table.find(keys)
-        number[~known] = _OTHER
-        new = tx.marked(number < 0)
-        if len(new):
-            for row in new[np.sort(np.unique(keys[new], return_index=True)[1])].tolist():
-                if len(self._table) >= MAX_METHODS:
-                    break
-                self._learn(int(keys[row]), heads.bytes[row, : int(size[row])].tobytes())
-            number[new] = np.maximum(self._table.find(keys[new]), _OTHER)
-        return number
-
-    def _learn(self, key: int, method: bytes) -> None:
-        if _TOKEN.fullmatch(method):
-            self._table.add(key, len(self.names))
-            self.names.append((semconv.METHOD_OTHER, method.decode("ascii")))
-        else:
-            self._table.add(key, _OTHER)
-
-
 @dataclass(slots=True)
 class Targets:
     """The parts of n request targets (RFC 9112, 3.2)."""
@@ -180,7 +136,7 @@ def read_targets(heads: Heads, lines: Lines, method: NDArray[np.int32]) -> Targe
     query_size = np.where(lines.fine, np.maximum(end - query - 1, 0), 0)
     odd = tx.marked(lines.fine & (heads.flat.take(at) != _SLASH))
     if len(odd):
-        is_connect = method[odd] == _CONNECT
+        is_connect = method[odd] == CONNECT
         query_size[odd[is_connect]] = 0
         parts.connect(odd[is_connect])
         parts.absolute(odd[~is_connect], heads)

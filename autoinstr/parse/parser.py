@@ -49,17 +49,22 @@ class Parser:
         self._protocols = {int(protocol): make(context) for protocol, make in PROTOCOLS.items()}
         self._known = np.zeros(256, np.bool_)  # by protocol
         self._known[list(self._protocols)] = True
+        self._needs_all = np.zeros(256, np.bool_)
+        self._needs_all[[number for number, one in self._protocols.items() if one.needs_all]] = True
 
     def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
         """The requests of a batch, in its order.
 
-        `service`: (n,) index of the service of each exchange. `wall_offset`: ns to add to CLOCK_MONOTONIC to get Unix
-        time. Exchanges of an unknown protocol, role or service are left out, and counted.
+        `service`: (n,) index of the service of each exchange; -1: none, it is not told. `wall_offset`: ns to add to
+        CLOCK_MONOTONIC to get Unix time. Exchanges of an unknown protocol or role are left out, and counted.
         """
-        known = self._known.take(batch["protocol"]) & (service >= 0)
+        protocol = batch["protocol"]
+        known = self._known.take(protocol)
         known &= (batch["role"] == Role.SERVER) | (batch["role"] == Role.CLIENT)
         if not known.all():
             self._health.lose(Loss.PARSE_ERROR, len(batch) - int(np.count_nonzero(known)))
+        known &= (service >= 0) | self._needs_all.take(protocol)
+        if not known.all():
             batch, service = batch[known], service[known]
         if not len(batch):
             nothing = Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0))
@@ -68,25 +73,33 @@ class Parser:
             self._chunk(batch[start : start + CHUNK], service[start : start + CHUNK])
             for start in range(0, len(batch), CHUNK)
         ]
-        return _requests(batch, _joined(parts), wall_offset)
+        parsed = _joined(parts, range(0, len(batch), CHUNK))
+        return _requests(batch if parsed.rows is None else batch[parsed.rows], parsed, wall_offset)
 
     def _chunk(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         protocol = batch["protocol"]
         if (protocol == protocol[0]).all():
             return self._protocols[int(protocol[0])].parse(batch, service)
-        order, parts = [], []
+        parts: list[Parsed] = []
+        order: list[NDArray[np.intp]] = []
         for number in np.unique(protocol).tolist():
             rows = tx.marked(protocol == number)
-            order.append(rows)
-            parts.append(self._protocols[number].parse(batch[rows], service[rows]))
-        return _joined(parts).take(np.argsort(np.concatenate(order)))
+            part = self._protocols[number].parse(batch[rows], service[rows])
+            order.append(rows if part.rows is None else rows[part.rows])
+            part.rows = order[-1]
+            parts.append(part)
+        return _joined(parts, [0] * len(parts)).take(np.argsort(np.concatenate(order)))
 
 
-def _joined(parts: list[Parsed]) -> Parsed:
-    """All rows of all parts, in order."""
+def _joined(parts: list[Parsed], starts: Sequence[int]) -> Parsed:
+    """All rows of all parts, in order; the exchanges of each begin at `starts` of all."""
     if len(parts) == 1:
         return parts[0]
     parents = [part.parents for part in parts]
+    rows = None
+    if any(part.rows is not None for part in parts):
+        told = [np.arange(len(part.group)) if part.rows is None else part.rows for part in parts]
+        rows = np.concatenate([some + start for some, start in zip(told, starts, strict=True)])
     return Parsed(
         np.concatenate([part.group for part in parts]),
         tx.concatenate([part.text for part in parts]),
@@ -97,6 +110,7 @@ def _joined(parts: list[Parsed]) -> Parsed:
             np.concatenate([some.span for some in parents]),
             np.concatenate([some.flags for some in parents]),
         ),
+        rows,
     )
 
 

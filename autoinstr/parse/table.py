@@ -37,6 +37,13 @@ class Table:
             other = other[(self._keys[next_slot] != keys[other]) & (found >= 0)]
         return values
 
+    def get(self, key: int) -> int:
+        """The value of one key, -1 if it is unknown."""
+        slot = key & int(self._mask)
+        while (value := int(self._values[slot])) >= 0 and int(self._keys[slot]) != key:
+            slot = (slot + 1) & int(self._mask)
+        return value
+
     def add(self, key: int, value: int) -> None:
         """Add a key that is not there yet; `value` is at least 0."""
         if (self._count + 1) * _SPARSE > len(self._keys):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 U64 = np.uint64
-MAX_HASHED = 128  # bytes of a string that its hash covers: those who need longer ones exact must refuse them
+MAX_HASHED = 256  # bytes of a string that its hash covers: those who need longer ones exact must refuse them
 
 _WORDS = MAX_HASHED // 8
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], U64)  # the first 0..8 bytes of a little-endian word

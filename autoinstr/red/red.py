@@ -7,7 +7,7 @@ saw last. Counts and sums are exact, sampled or not. One thread at a time: who c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,42 +18,25 @@ from autoinstr.health import Health, Loss
 from autoinstr.model import (
     DURATION_BOUNDS,
     SIZE_BOUNDS,
-    Attributes,
     Exemplar,
     Group,
-    Kind,
     Overflow,
     Series,
     Snapshot,
     Traced,
 )
+from autoinstr.red import names
 from autoinstr.red.exemplars import Exemplars
 from autoinstr.red.histograms import Explicit, Exponentials, ExponentialState, Integers, grown
 from autoinstr.red.own import own_metrics
 from autoinstr.red.table import Row, SeriesTable
-from autoinstr.semconv import (
-    ERROR_NO_RESPONSE,
-    ERROR_TYPE,
-    HTTP_CLIENT,
-    HTTP_REQUEST_METHOD,
-    HTTP_RESPONSE_STATUS_CODE,
-    HTTP_SERVER,
-    OTEL_METRIC_OVERFLOW,
-    REQUEST_BODY_SIZE,
-    REQUEST_DURATION,
-    RESPONSE_BODY_SIZE,
-)
+from autoinstr.semconv import OTEL_METRIC_OVERFLOW
 
 CARDINALITY_LIMIT = 2000
 NANOSECONDS = 10**9
 # The bounds of the buckets that the kernel counts in; ours may be others.
 KERNEL_DURATIONS = [round(bound * NANOSECONDS) for bound in DURATION_BOUNDS]
 KERNEL_SIZES = [int(bound) for bound in SIZE_BOUNDS]
-DESCRIPTIONS = {
-    REQUEST_DURATION: "Duration of requests",
-    REQUEST_BODY_SIZE: "Size of request bodies",
-    RESPONSE_BODY_SIZE: "Size of response bodies",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +60,18 @@ class Seen:
 class Measure:
     """One quantity of requests, over all series: sums and buckets. Rows are those of the series table."""
 
-    def __init__(self, suffix: str, unit: str, per_unit: int, bounds: tuple[float, ...], exponential: bool) -> None:
-        self.suffix = suffix
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        description: str,
+        unit: str,
+        per_unit: int,
+        bounds: tuple[float, ...],
+        *,
+        exponential: bool,
+    ) -> None:
+        self.names = names  # by prefix; without one it is not told
+        self.description = description
         self.unit = unit
         self.per_unit = per_unit  # values are integers: nanoseconds a second, bytes a byte
         self.bounds = bounds
@@ -122,7 +115,8 @@ def _middles(bounds: list[int]) -> Integers:
 
 
 class Red:
-    """All series. `exponential`: count in exponential buckets as well, for readers that want those.
+    """All series. `exponential`: count in exponential buckets as well, for readers that want those. `old_rpc_names`: as
+    conventions before 1.38 had them.
 
     `start`: ns since the Unix epoch, from when on we count.
     """
@@ -136,13 +130,19 @@ class Red:
         size_bounds: tuple[float, ...] = SIZE_BOUNDS,
         exponential: bool = False,
         cardinality_limit: int = CARDINALITY_LIMIT,
+        old_rpc_names: bool = False,
     ) -> None:
         self.health = health
         self.start = start
         self.table = SeriesTable(cardinality_limit)
-        self.duration = Measure(REQUEST_DURATION, "s", NANOSECONDS, duration_bounds, exponential)
-        self.request_size = Measure(REQUEST_BODY_SIZE, "By", 1, size_bounds, exponential)
-        self.response_size = Measure(RESPONSE_BODY_SIZE, "By", 1, size_bounds, exponential)
+        durations = names.DURATIONS | (names.OLD_RPC_DURATIONS if old_rpc_names else {})
+        self.duration = Measure(
+            durations, "Duration of requests", "s", NANOSECONDS, duration_bounds, exponential=exponential
+        )
+        self.request_size, self.response_size = (
+            Measure(sizes, f"Size of {what} bodies", "By", 1, size_bounds, exponential=exponential)
+            for what, sizes in (("request", names.REQUEST_SIZES), ("response", names.RESPONSE_SIZES))
+        )
         self.measures = (self.duration, self.request_size, self.response_size)
         self.exemplars = Exemplars(self.duration.explicit.width, NANOSECONDS)
 
@@ -160,7 +160,8 @@ class Red:
 
     def add_overflow(self, overflow: Overflow, service: int) -> None:
         """Count what the kernel counted, in a series that says so."""
-        row, folded = self.table.find(_overflow_row(overflow, service))
+        attributes = overflow.attributes | {OTEL_METRIC_OVERFLOW: True}
+        row, folded = self.table.find(Row(service, overflow.metric, attributes))
         self.health.lose(Loss.CARDINALITY, overflow.count if folded else 0)
         rows = len(self.table.rows)
         self.duration.add_buckets(row, overflow.duration_sum, KERNEL_DURATIONS, overflow.duration_buckets, rows)
@@ -178,18 +179,6 @@ class Red:
         return Reader(self, delta=temporality != "cumulative", exponential=exponential)
 
 
-def _overflow_row(overflow: Overflow, service: int) -> Row:
-    server, status = overflow.kind is Kind.SERVER, overflow.status
-    attributes: Attributes = {HTTP_REQUEST_METHOD: overflow.method}
-    if status:
-        attributes[HTTP_RESPONSE_STATUS_CODE] = status
-    if status == 0:
-        attributes[ERROR_TYPE] = ERROR_NO_RESPONSE
-    elif status >= (500 if server else 400):
-        attributes[ERROR_TYPE] = str(status)
-    return Row(service, HTTP_SERVER if server else HTTP_CLIENT, attributes | {OTEL_METRIC_OVERFLOW: True})
-
-
 class Reader:
     """One who collects, with its own temporality and kind of buckets."""
 
@@ -199,7 +188,7 @@ class Reader:
         self._exponential = exponential
         self._since = red.start
         self._turn = 0
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[Measure, Seen] = {}
 
     def collect(self, now: int) -> Snapshot:
         """All series that something was added to: since the start, or with delta since the last call."""
@@ -219,10 +208,12 @@ class Reader:
         with_exemplars = measure is self._red.duration
         for number in np.flatnonzero(totals).tolist():
             row = rows[number]
+            if row.metric not in measure.names:
+                continue
             yield Series(
-                name=f"{row.metric}.{measure.suffix}",
+                name=measure.names[row.metric],
                 unit=measure.unit,
-                description=DESCRIPTIONS[measure.suffix],
+                description=measure.description,
                 service=row.service,
                 attributes=row.attributes,
                 start=self._since,
@@ -239,5 +230,5 @@ class Reader:
         now = measure.seen(rows, exponential=self._exponential)
         if not self._delta:
             return now
-        before, self._seen[measure.suffix] = self._seen.get(measure.suffix), now
+        before, self._seen[measure] = self._seen.get(measure), now
         return now if before is None else now.minus(before)

@@ -12,10 +12,10 @@ from autoinstr.model import Group, Kind
 from autoinstr.semconv import (
     CLIENT_ADDRESS,
     CLIENT_PORT,
+    HTTP_REQUEST_BODY_SIZE,
+    HTTP_RESPONSE_BODY_SIZE,
     NETWORK_PEER_ADDRESS,
     NETWORK_PEER_PORT,
-    REQUEST_BODY_SIZE,
-    RESPONSE_BODY_SIZE,
 )
 
 _IPV4 = bytes(10) + b"\xff\xff"
@@ -34,12 +34,11 @@ class Keys:
 
 
 def keys_of(group: Group) -> Keys:
-    """`http.server` -> http.request.body.size; the other end is the client of a server, and the peer of a client."""
-    protocol = group.metric.partition(".")[0]
+    """The other end is the client of a server, and the peer of a client. All protocols so far are carried by HTTP."""
     server = group.kind is Kind.SERVER
     return Keys(
-        request_size=f"{protocol}.{REQUEST_BODY_SIZE}",
-        response_size=f"{protocol}.{RESPONSE_BODY_SIZE}",
+        request_size=HTTP_REQUEST_BODY_SIZE,
+        response_size=HTTP_RESPONSE_BODY_SIZE,
         text=group.text_key,
         address=CLIENT_ADDRESS if server else NETWORK_PEER_ADDRESS,
         port=CLIENT_PORT if server else NETWORK_PEER_PORT,

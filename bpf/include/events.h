@@ -71,10 +71,10 @@ _Static_assert(sizeof(struct exchange) == 376, "mirror in capture/abi.py");
 struct http2_part {
 	__u64 id;     /* of the connection: no other one has it, had it or will have it */
 	__u32 stream; /* 0: none, the part is for the table alone */
-	__u32 number; /* nth part with a fragment of this direction of the connection, from 0; a gap: the ring was full */
+	__u32 number; /* HTTP2_FIELDS: nth such part of this direction of the connection, from 0; a gap: the ring was full */
 	__u32 request_frames; /* HTTP2_ENDED: DATA frames of the request */
 	__u32 response_frames;
-	__u16 size;   /* valid bytes in fragment; 0: no part of a header block */
+	__u16 size;   /* HTTP2_FIELDS: valid bytes in fragment */
 	__u16 flags;  /* HTTP2_* */
 	__u32 unused;
 	__u8 fragment[HTTP2_FRAGMENT]; /* of a header block (RFC 7541), without padding and priority */
@@ -87,6 +87,7 @@ struct http2_part {
 #define HTTP2_ENDED 16      /* the stream is over */
 #define HTTP2_MESSAGES 32   /* HTTP2_ENDED: the request's body begins like a gRPC message */
 #define HTTP2_TABLE_OLD 64  /* the connection is older than the agent: what its tables held then is not known */
+#define HTTP2_FIELDS 256    /* a part of a header block: the fragment is valid */
 #define HTTP2_UPGRADED 128  /* the stream's request came as HTTP/1, which asked for an upgrade to h2c */
 
 _Static_assert(sizeof(struct http2_part) == HEAD_SIZE, "it is the head of an exchange");

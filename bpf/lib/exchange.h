@@ -22,19 +22,23 @@ static __always_inline __u32 size_bucket(__u64 value)
 	return 0 SIZE_BOUNDS(ABOVE);
 }
 
-/* The ring is full: count the exchange, so that metrics stay exact. */
-static __always_inline void aggregate_exchange(const struct exchange *x)
+#define METHOD_GRPC 0x43505267 /* "gRPC" */
+
+/* The ring is full: count the exchange, or several like it, so that metrics stay exact. */
+static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 times)
 {
 	struct overflow_key key = {};
 	__u64 duration = x->response_end - x->request_start;
 	__u32 zero = 0;
 
-	count(COUNT_RING_FULL);
+	count_several(COUNT_RING_FULL, times);
 	key.pid = x->pid;
 	key.status = x->status;
 	key.role = x->role;
 	key.protocol = x->protocol;
-	if (x->head_size >= 4)
+	if (x->protocol == PROTOCOL_HTTP2)
+		key.method = ((const struct http2_part *)x->head)->flags & HTTP2_MESSAGES ? METHOD_GRPC : 0;
+	else if (x->head_size >= 4)
 		__builtin_memcpy(&key.method, x->head, 4);
 
 	struct overflow *sums = aggregate.lookup(&key);
@@ -47,30 +51,31 @@ static __always_inline void aggregate_exchange(const struct exchange *x)
 		sums = aggregate.lookup(&key);
 	}
 	if (!sums) {
-		count(COUNT_AGGREGATE_FULL);
+		count_several(COUNT_AGGREGATE_FULL, times);
 		__builtin_memset(&key, 0, sizeof(key));
 		key.role = x->role;
 		sums = aggregate.lookup(&key); /* inserted by the loader */
 		if (!sums)
 			return;
 	}
-	__sync_fetch_and_add(&sums->count, 1);
-	__sync_fetch_and_add(&sums->duration_sum, duration);
-	__sync_fetch_and_add(&sums->request_sum, x->request_body);
-	__sync_fetch_and_add(&sums->response_sum, x->response_body);
+	__sync_fetch_and_add(&sums->count, times);
+	__sync_fetch_and_add(&sums->duration_sum, times * duration);
+	__sync_fetch_and_add(&sums->request_sum, times * x->request_body);
+	__sync_fetch_and_add(&sums->response_sum, times * x->response_body);
 
 	__u32 i = duration_bucket(duration);
 	if (i < DURATION_BUCKETS)
-		__sync_fetch_and_add(&sums->duration[i], 1);
+		__sync_fetch_and_add(&sums->duration[i], times);
 	i = size_bucket(x->request_body);
 	if (i < SIZE_BUCKETS)
-		__sync_fetch_and_add(&sums->request[i], 1);
+		__sync_fetch_and_add(&sums->request[i], times);
 	i = size_bucket(x->response_body);
 	if (i < SIZE_BUCKETS)
-		__sync_fetch_and_add(&sums->response[i], 1);
+		__sync_fetch_and_add(&sums->response[i], times);
 }
 
-static __always_inline void send_exchange(struct exchange *x)
+/* Puts a record into the ring; returns whether there was no room. */
+static __always_inline int put_exchange(struct exchange *x)
 {
 	__u32 zero = 0;
 	struct pace *p = pace.lookup(&zero);
@@ -82,8 +87,13 @@ static __always_inline void send_exchange(struct exchange *x)
 		p->sent = 0;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
-	if (exchanges.ringbuf_output(x, sizeof(*x), flags))
-		aggregate_exchange(x);
+	return exchanges.ringbuf_output(x, sizeof(*x), flags) != 0;
+}
+
+static __always_inline void send_exchange(struct exchange *x)
+{
+	if (put_exchange(x))
+		aggregate_exchanges(x, 1);
 }
 
 /* The request that is being read on this connection; NULL: there was no room for it, or it has been answered. */

@@ -152,9 +152,16 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		forget_guess(c, w);
 		return;
 	}
+	if (c->switched)
+		c->ignored = 1;
 	if (!f->carried && is_tls_record(load64(w->window)))
 		c->secret = 1;
 	skip_call(w);
+	if (c->role == ROLE_UNKNOWN || c->switched) {
+		if (++c->misses > MAX_MISSES)
+			c->ignored = 1;
+		return;
+	}
 	if (w->side == SIDE_REQUEST) {
 		int at_start = f->phase == HTTP1_START_LINE;
 		__u8 first = f->carried ? f->carry[0] : w->window[0];
@@ -426,9 +433,8 @@ static __always_inline enum outcome finish_response_head(struct connection *c, s
 		return OUTCOME_MORE;
 	}
 	if (status == 101) {
-		/* RFC 9110, 15.2.2: another protocol from here on */
-		c->ignored = 1;
-		skip_call(w);
+		/* RFC 9110, 15.2.2: another protocol from here on, perhaps HTTP/2 */
+		c->switched = 1;
 		return OUTCOME_ENDED;
 	}
 	if (method == METHOD_CONNECT && status < 300) {
@@ -466,13 +472,8 @@ static __always_inline int find_role(struct connection *c, struct work *w, __u64
 	__u64 word = load64(w->window);
 	int response = size >= 2 && plausible_start(word, size > 7 ? 7 : size, 1);
 
-	if (!response && !plausible_start(word, size, 0)) {
-		c->secret |= is_tls_record(word);
-		skip_call(w);
-		if (++c->misses > MAX_MISSES)
-			c->ignored = 1;
+	if (!response && !plausible_start(word, size, 0))
 		return 0;
-	}
 	c->role = (response ? !w->incoming : w->incoming) ? ROLE_SERVER : ROLE_CLIENT;
 	c->slot.role = c->role;
 	c->guessed = 1;
@@ -508,6 +509,7 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 
 	if (n > WINDOW)
 		return OUTCOME_DONE;
+	w->scan.size = 0;
 	bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
 	if (bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
 				(void *)(w->segment_begin + (w->position - w->segment_at)))) {
@@ -521,9 +523,8 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	}
 	w->scan.size = carried + n;
 	http1_barrier();
-
-	if (c->role == ROLE_UNKNOWN && !find_role(c, w, w->scan.size))
-		return OUTCOME_DONE;
+	if (c->switched || (c->role == ROLE_UNKNOWN && !find_role(c, w, w->scan.size)))
+		return OUTCOME_LOST;
 	http1_barrier();
 	f = &c->framers[w->side & 1];
 

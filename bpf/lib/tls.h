@@ -13,6 +13,9 @@
 #ifndef AUTOINSTR_TLS_H
 #define AUTOINSTR_TLS_H
 
+#define EPIPE 32
+#define ECONNRESET 104
+
 /* `other` of a socket whose session is over, and `last` of a thread that has read from several; no key is that small. */
 #define SESSION_OVER 1
 #define SOCKETS_SEVERAL 1
@@ -124,18 +127,41 @@ static __always_inline void fail_session(const struct connection *c, long ret)
 		s->error = -ret;
 }
 
-/* In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. */
-static __always_inline void join_call(struct tls_call *within, struct connection *c, __u64 sk, const struct syscall *call,
-				      enum transfer transfer, __u32 incoming, long ret)
+/* The other end is gone: what is written into the session from now on goes nowhere. */
+static __always_inline int is_gone(const struct connection *s)
+{
+	return s->error == ECONNRESET || s->error == EPIPE;
+}
+
+/*
+ * What a server writes is looked at as soon as all of it is on its way, for the process may be killed before the call
+ * returns, when the other end has its response already. One record holds so many bytes, and is larger than they are by at
+ * least as much as this: its head and its tag.
+ */
+#define MAX_WHOLE (16 << 10)
+#define LEAST_OVERHEAD 21
+
+/*
+ * In the middle of a call, bytes were moved over a socket: the session's, if it is TLS. Returns the call, if it is a write
+ * and all that it is to write has been moved now.
+ */
+static __always_inline struct tls_call *join_call(struct tls_call *within, struct connection *c, __u64 sk,
+						  const struct syscall *call, enum transfer transfer, __u32 incoming,
+						  long ret)
 {
 	if (ret > 0 && incoming == (within->kind == TLS_READ))
 		within->passed = bpf_ktime_get_ns();
-	if (c->other == within->key)
-		return;
+	if (c->other == within->key) {
+		if (ret <= 0 || incoming || !within->size)
+			return NULL;
+		within->sent += ret;
+		return within->sent >= within->size + LEAST_OVERHEAD ? within : NULL;
+	}
 	if (!c->secret)
 		note_record(c, call, transfer, ret);
 	if (c->secret)
 		join_session(within->key, sk, c);
+	return NULL;
 }
 
 /* A goroutine's place in `tls_threads`. No thread's id is that large. */
@@ -157,10 +183,10 @@ static __always_inline struct go_stack stack_of_goroutine(__u64 goroutine)
 	return stack;
 }
 
-/* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did. */
-static __always_inline void meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid, const void *registers,
-						      const struct syscall *call, enum transfer transfer, __u32 incoming,
-						      long ret)
+/* The current goroutine has moved bytes over a socket. It may be in the middle of a call, which then did; as join_call. */
+static __always_inline struct tls_call *meet_session_of_goroutine(struct connection *c, __u64 sk, __u32 pid,
+								  const void *registers, const struct syscall *call,
+								  enum transfer transfer, __u32 incoming, long ret)
 {
 	const struct pt_regs *regs = registers;
 	__u64 goroutine = 0, stack = 0;
@@ -170,13 +196,14 @@ static __always_inline void meet_session_of_goroutine(struct connection *c, __u6
 	__u64 id = thread_of_goroutine(pid, goroutine);
 	struct tls_thread *t = tls_threads.lookup(&id);
 	if (!t || !t->depth)
-		return;
+		return NULL;
 
 	struct tls_call *within = &t->calls[(t->depth - 1) & (TLS_DEPTH - 1)];
 	bpf_probe_read_kernel(&stack, sizeof(stack), &regs->sp);
 	/* else what was entered has never returned: a panic went past it */
-	if (stack - stack_of_goroutine(goroutine).end < within->stack)
-		join_call(within, c, sk, call, transfer, incoming, ret);
+	if (stack - stack_of_goroutine(goroutine).end >= within->stack)
+		return NULL;
+	return join_call(within, c, sk, call, transfer, incoming, ret);
 }
 
 /* A thread or goroutine that uses TLS; by its place in `tls_threads`. */
@@ -191,31 +218,30 @@ static __always_inline struct tls_thread *this_thread(__u64 tid)
 	return tls_threads.lookup(&tid);
 }
 
-/* The current task, which uses TLS, has moved bytes over a socket. */
-static __always_inline void meet_session(struct connection *c, __u64 sk, const struct syscall *call,
-					 enum transfer transfer, __u32 incoming, long ret)
+/* The current task, which uses TLS, has moved bytes over a socket; as join_call. */
+static __always_inline struct tls_call *meet_session(struct connection *c, __u64 sk, const struct syscall *call,
+						     enum transfer transfer, __u32 incoming, long ret)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid();
 	struct tls_thread *t = tls_threads.lookup(&tid);
 
-	if (t && t->depth) {
-		join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, incoming, ret);
-		return;
-	}
+	if (t && t->depth)
+		return join_call(&t->calls[(t->depth - 1) & (TLS_DEPTH - 1)], c, sk, call, transfer, incoming, ret);
 	if (!incoming || ret <= 0)
-		return;
+		return NULL;
 	if (c->other) {
 		if (t && t->last)
 			t->last = 0;
-		return;
+		return NULL;
 	}
 	if (!c->secret && !c->requests)
 		note_record(c, call, transfer, ret);
 	if (!c->secret)
-		return;
+		return NULL;
 	t = this_thread(tid);
 	if (t)
 		t->last = t->last && t->last != sk ? SOCKETS_SEVERAL : sk;
+	return NULL;
 }
 
 /* A session goes on: with what the thread has read last, if its library did not read by itself. */

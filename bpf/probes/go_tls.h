@@ -23,6 +23,8 @@ static __always_inline struct connection *enter_go(struct pt_regs *ctx, __u32 pi
 	call->buffer = GO_ARGUMENT_2(ctx);
 	call->stack = ctx->sp - stack.end;
 	call->stack_end = call->buffer >= stack.begin && call->buffer < stack.end ? stack.end : 0;
+	if (call->kind == TLS_WRITE && !call->stack_end)
+		call->size = to_look_at(GO_ARGUMENT_3(ctx));
 	return t ? enter_session(t, call) : NULL;
 }
 
@@ -59,6 +61,10 @@ int go_write(struct pt_regs *ctx)
 	use_connection(w, s, call.key, pid, 0, 0);
 	w->size = size > ENTRY_SIZE ? ENTRY_SIZE : size;
 	use_buffer(w, call.buffer);
+	if (s->http2) {
+		enter_frames(s, w);
+		return 0;
+	}
 	w->entering = 1;
 	note_entry(s, w->size);
 	tls_steps.call(ctx, STEP_LOOK);
@@ -75,15 +81,15 @@ int go_return(struct pt_regs *ctx)
 	__s64 n = GO_ARGUMENT_1(ctx);
 
 	if (!call)
-		return 0;
+		return n > 0 ? lose_call() : 0; /* of a handshake that went well it is 0 */
 
 	__u64 key = call->key, buffer = call->buffer, passed = call->passed;
-	__u32 kind = call->kind;
+	__u32 kind = call->kind, looked = call->looked;
 	if (!t->depth)
 		tls_threads.delete(&id);
 
 	struct connection *s = connections.lookup(&key);
-	if (kind == TLS_HANDSHAKE || !s || s->ignored)
+	if (kind == TLS_HANDSHAKE || looked || !s || s->ignored)
 		return 0;
 	if (n <= 0) {
 		if (s->entered)
@@ -100,7 +106,7 @@ int go_return(struct pt_regs *ctx)
 	w->size = n;
 	use_buffer(w, buffer);
 	if (!s->entered || pass_entered(s, w))
-		tls_steps.call(ctx, STEP_LOOK);
+		tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 
@@ -175,7 +181,7 @@ int go_read_return(struct pt_regs *ctx)
 	use_connection(w, s, key, pid, 0, 1);
 	w->size = n;
 	use_buffer(w, buffer ? buffer : at.buffer);
-	tls_steps.call(ctx, STEP_LOOK);
+	tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 

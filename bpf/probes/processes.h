@@ -35,6 +35,16 @@ static __always_inline void tell_event(struct process *event)
 	processes.ringbuf_submit(event, flags);
 }
 
+/*
+ * What may have libraries that are worth a probe is told at once: its first request may be near. What it maps until user
+ * space looks need not be told.
+ */
+static __always_inline void tell_program(struct process *event, __u8 *target)
+{
+	*target |= TARGET_MAPPED;
+	processes.ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
+}
+
 /* Parent and arguments of the current process, which may have ended when user space looks. */
 static __always_inline void describe_program(struct process *event)
 {
@@ -104,7 +114,7 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 	describe_program(event);
 	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
-	tell_event(event);
+	tell_program(event, target);
 	return 0;
 }
 PROBE(sched_process_exec)
@@ -136,10 +146,8 @@ static __always_inline void mapped_code(__u32 pid, __u8 *target)
 		return;
 
 	struct process *event = new_event(PROCESS_MAP, pid);
-	if (!event)
-		return;
-	*target |= TARGET_MAPPED;
-	processes.ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
+	if (event)
+		tell_program(event, target);
 }
 
 /* A TCP socket of the current process begins to listen: is its port asked for? */
@@ -160,7 +168,7 @@ static __always_inline void listening(__u64 sk)
 		return;
 	event->port = port;
 	describe_program(event);
-	tell_event(event);
+	tell_program(event, target);
 }
 
 #endif

@@ -87,14 +87,29 @@ static __always_inline void note_own_endpoint(__u64 file)
 	own_endpoints.update(&local, &yes);
 }
 
-/* The last reference to a connection goes. */
-static __always_inline void end_connection(__u64 sk, struct connection *c)
+/*
+ * Ends what is going on on a connection. `last`: and the connection, too; in memory, for it is asked twice, and what lies
+ * between looks alike then. `x`: memory to tell what is left with.
+ */
+static __always_inline void end_connection(__u64 key, struct connection *c, __u64 time, const __u32 *last, struct exchange *x)
 {
-	if (c->entered)
-		undo_entry(c); /* a write that found no room, and was not made again */
-	if (!c->ignored)
-		give_up(c, sk, c->closed ? c->closed : bpf_ktime_get_ns());
-	connections.delete(&sk);
+	if (*last) {
+		if (c->entered)
+			undo_entry(c); /* a write that found no room, and was not made again */
+		if (c->closed)
+			time = c->closed;
+	}
+	http1_barrier();
+	if (c->http2)
+		end_streams(c, key, time, x);
+	else if (!*last || !c->ignored)
+		give_up(c, key, time);
+	http1_barrier();
+	if (!*last)
+		return;
+	if (c->http2)
+		http2_connections.delete(&key);
+	connections.delete(&key);
 }
 
 /* raw tracepoint: (struct sock *sk) */
@@ -113,7 +128,12 @@ static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *c
 			c = session;
 		}
 	}
-	end_connection(key, c);
+
+	struct last_words *words = last_words.lookup(&copy);
+	if (!words)
+		return 0;
+	words->last = 1;
+	end_connection(key, c, bpf_ktime_get_ns(), &words->last, &words->exchange);
 	if (key != sk)
 		connections.delete(&sk);
 	return 0;

@@ -125,6 +125,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->skipped = 0;
 	w->cut = 0;
 	w->last = 0;
+	w->settled = 0;
 	w->time = bpf_ktime_get_ns();
 }
 
@@ -268,8 +269,45 @@ int lost(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
+
+	int http2 = begins_http2(c, w);
+	if (http2) {
+		if (become_http2(c, w, http2))
+			steps.call(ctx, STEP_FRAMES);
+		return 0;
+	}
 	if (go_on_lost(c, w))
 		steps.call(ctx, STEP_LOOK);
+	return 0;
+}
+
+/* Tail call: looks at the system call that this CPU has at hand, of an HTTP/2 connection. */
+int frames(void *ctx)
+{
+	struct work *w = work_at_hand();
+
+	if (!w)
+		return 0;
+
+	struct connection *c = connections.lookup(&w->sock);
+	if (!c)
+		return 0;
+
+	struct http2 *h = http2_of(c, w->sock);
+	if (h)
+		look_at_frames(ctx, c, h, w);
+	return 0;
+}
+
+/* Tail call: the ring has no room for the end of a stream; then goes on. */
+int only_count(void *ctx)
+{
+	struct work *w = work_at_hand();
+
+	if (!w)
+		return 0;
+	aggregate_exchanges((struct exchange *)w->window, 1);
+	steps.call(ctx, STEP_FRAMES);
 	return 0;
 }
 
@@ -284,11 +322,30 @@ int finish(void *ctx)
 	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
-	if (w->last)
-		end_connection(w->sock, c);
-	else
-		give_up(c, w->sock, w->time);
+	end_connection(w->sock, c, w->time, &w->last, (struct exchange *)w->window);
 	return 0;
+}
+
+/* All that a call of a TLS library is to write has gone over its socket. */
+static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u32 copy)
+{
+	struct connection *s = connections.lookup(&written->key);
+	struct work *w;
+
+	if (!s || s->ignored || s->role != ROLE_SERVER)
+		return;
+	w = take_work(WORK_EXIT, copy);
+	if (!w)
+		return;
+	use_connection(w, s, written->key, pid, 0, 0);
+	w->position = 0;
+	w->opaque = 0;
+	w->messages_left = 0;
+	w->size = written->size;
+	use_buffer(w, written->buffer);
+	written->size = 0;
+	written->looked = 1;
+	steps.call(ctx, first_step(s));
 }
 
 /* raw tracepoint: (struct pt_regs *regs, long ret) */
@@ -350,10 +407,15 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (*target & (TARGET_TLS | TARGET_GO) && ret < 0)
 		fail_session(c, ret);
+	struct tls_call *written = NULL;
 	if (*target & TARGET_TLS)
-		meet_session(c, sk, &call, transfer, incoming, ret);
-	if (*target & TARGET_GO)
-		meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
+		written = meet_session(c, sk, &call, transfer, incoming, ret);
+	if (*target & TARGET_GO && !written)
+		written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
+	if (written) {
+		look_at_written(ctx, written, pid, copy);
+		return 0;
+	}
 	if (c->ignored)
 		return 0;
 
@@ -376,7 +438,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		return 0;
 	if (!incoming && c->entered && !pass_entered(c, w))
 		return 0;
-	steps.call(ctx, STEP_LOOK);
+	steps.call(ctx, first_step(c));
 	return 0;
 }
 PROBE(sys_exit)
@@ -420,6 +482,10 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
+	if (c->http2) {
+		enter_frames(c, w);
+		return 0;
+	}
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
 	if (!use_call(w, &call, transfer, transfer == TRANSFER_BUFFER ? call.args[2] : 0))

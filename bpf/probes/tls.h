@@ -34,6 +34,9 @@ static __always_inline struct connection *enter_session(struct tls_thread *t, st
 	struct connection *s = connections.lookup(&key);
 
 	entered->known = s != NULL;
+	entered->looked = t->depth == 1 && t->calls[0].key == key && t->calls[0].kind == TLS_FLUSH;
+	if (!s || entered->looked)
+		entered->size = 0;
 	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
 	t->depth++;
 	return s ? s : new_session(key);
@@ -54,6 +57,12 @@ static __always_inline struct tls_call *leave_session(struct tls_thread *t, __u6
 	return call->stack == stack ? call : NULL;
 }
 
+/* Of a write: is it to be looked at before it returns? */
+static __always_inline __u64 to_look_at(__u64 size)
+{
+	return size <= MAX_WHOLE ? size : 0;
+}
+
 static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
 {
 	__u32 pid = current_pid();
@@ -71,6 +80,8 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 	call.stack = STACK_ON_ENTRY(ctx);
 	call.entered = bpf_ktime_get_ns();
 	call.kind = kind;
+	if (kind == TLS_WRITE)
+		call.size = to_look_at(ARGUMENT(3, ctx));
 
 	struct connection *s = enter_session(t, &call);
 	if (s && kind != TLS_WRITE)
@@ -81,6 +92,12 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 int tls_handshake(struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_HANDSHAKE, 0);
+}
+
+/* Sends what was written before. */
+int tls_flush(struct pt_regs *ctx)
+{
+	return enter_tls(ctx, TLS_FLUSH, 0);
 }
 
 int tls_read(struct pt_regs *ctx)
@@ -152,7 +169,7 @@ int tls_return(struct pt_regs *ctx)
 			return 0;
 		n = moved;
 	}
-	if (call->kind == TLS_HANDSHAKE)
+	if (call->kind == TLS_HANDSHAKE || call->kind == TLS_FLUSH)
 		return 0;
 	if (n <= 0) {
 		/* a response that ends with the connection ended with the last read that had nothing more */
@@ -164,7 +181,7 @@ int tls_return(struct pt_regs *ctx)
 		s->late = 1; /* its handshake was before our time */
 		s->fresh = 0;
 	}
-	if (s->ignored)
+	if (s->ignored || call->looked || (call->kind == TLS_WRITE && is_gone(s)))
 		return 0;
 
 	struct work *w = session_work();
@@ -178,7 +195,7 @@ int tls_return(struct pt_regs *ctx)
 		w->time = call->passed;
 	w->size = n;
 	use_buffer(w, call->buffer);
-	tls_steps.call(ctx, STEP_LOOK);
+	tls_steps.call(ctx, first_step(s));
 	return 0;
 }
 

@@ -1,4 +1,4 @@
-"""Load: wrk as fast as it goes, and `steady.c` at a fixed rate.
+"""Load: wrk, h2load or grpc-go as fast as it goes, and `steady.c` at a fixed rate.
 
 In: a port of this machine. Out: how many requests were answered, and how fast.
 """
@@ -11,8 +11,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from servers import Running
+
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = 32
+STREAMS = 8  # of HTTP/2 at once, on each of CONNECTIONS / STREAMS connections
 OWN_PATHS = 'local n = 0\nrequest = function() n = n + 1 return wrk.format("GET", "/item/" .. n) end\n'
 
 
@@ -35,6 +38,27 @@ class Steady:
     failed: int
     p50_us: float
     p99_us: float
+
+
+def saturate(server: Running, seconds: int, folder: Path) -> Saturation:
+    """As many requests as go, `CONNECTIONS` at a time, by what speaks the server's protocol."""
+    transport, port = server.server.transport, server.port
+    if transport == "grpc":
+        # the application's own program is a client, too
+        command = [str(server.folder / "grpc-go"), "load", str(port), str(seconds)]
+        return Saturation(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    if transport in ("h2c", "h2"):
+        return h2load(port, seconds, scheme="http" if transport == "h2c" else "https")
+    return wrk(port, seconds, folder, scheme=transport)
+
+
+def h2load(port: int, seconds: int, scheme: str) -> Saturation:
+    command = ["h2load", f"-c{CONNECTIONS // STREAMS}", f"-m{STREAMS}", f"-D{seconds}", "--warm-up-time=0"]
+    done = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}/item/1"], check=True, capture_output=True, text=True)
+    found = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
+    assert found, done.stdout
+    count, good = int(found[1]), int(found[2])
+    return Saturation(count, count / seconds, count - good)
 
 
 def wrk(port: int, seconds: int, folder: Path, script: str = OWN_PATHS, scheme: str = "http") -> Saturation:

@@ -72,15 +72,15 @@ class Price:
         """Requests, and the figures of a load as fast as it goes."""
         pids = meter.family(running.pid)
         before = meter.running_seconds(pids)
-        load = generators.wrk(running.port, seconds, self.place.folder, scheme=self.app.server.transport)
+        load = generators.saturate(running, seconds, self.place.folder)
         used = meter.running_seconds(pids) - before
         self.answered[running.folder.name] += load.requests
         self.expect(load.failed == 0, f"{load.failed} of {load.requests} requests failed")
         return load.requests, {"rate": load.rate, "app_us": used / load.requests * 1e6}
 
     def keep_up(self, running: Running) -> tuple[int, Figures]:
-        """The same for a load of a fixed rate, which there is no generator for over TLS."""
-        if self.app.server.transport == "https":
+        """The same for a load of a fixed rate, which there is a generator for of HTTP/1 without TLS only."""
+        if self.app.server.transport != "http":
             return 0, {}
         load = generators.steady(self.place.steady, running.port, self.rate, self.place.seconds)
         self.answered[running.folder.name] += load.requests
@@ -117,7 +117,7 @@ class Price:
             third, hits = self.count_hits(running, agent)
             requests = first + second + third
             told = agent.wait_told(requests)
-            # wrk does not count what it still waits for at its end
+            # wrk and h2load do not count what they still wait for at their end
             self.expect(told >= requests, f"{requests - told} of {requests} requests are missing in the metrics")
             self.expect(told <= requests + 2 * CONNECTIONS, f"{told - requests} requests too many in the metrics")
             found |= latency | hits

@@ -38,7 +38,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def of_applications(parts: Parts) -> list[Part]:
-    return [part for part in parts.values() if "alone" in part.get("variants", {})]
+    return [part for part in parts.values() if "autoinstr" in part.get("variants", {})]
 
 
 def how(parts: Parts) -> str:

@@ -22,7 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-import calibrate  # noqa: E402 - found by the line above
+import bystander  # noqa: E402 - found by the line above
+import calibrate  # noqa: E402
 import full_load  # noqa: E402
 import no_load  # noqa: E402
 import price  # noqa: E402
@@ -44,7 +45,8 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     parts: dict[str, Callable[[], Part]] = {PROBES: partial(calibrate.measure, here.folder)}
     for app in APPS:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
-    return parts | {"full_load": partial(full_load.measure, here), "no_load": partial(no_load.measure, here)}
+    whole = {"full_load": full_load, "bystander": bystander, "no_load": no_load}
+    return parts | {name: partial(module.measure, here) for name, module in whole.items()}
 
 
 def machine() -> dict[str, object]:
@@ -52,7 +54,7 @@ def machine() -> dict[str, object]:
 
 
 def options() -> argparse.Namespace:
-    names = [PROBES, *(app.name for app in APPS), "full_load", "no_load"]
+    names = [PROBES, *(app.name for app in APPS), "full_load", "bystander", "no_load"]
     parser = argparse.ArgumentParser(description="What watching costs, in applications and in the agent.")
     parser.add_argument(
         "--short",

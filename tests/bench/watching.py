@@ -36,7 +36,8 @@ class Watching:
 
     def told(self) -> int:
         """Requests in its metrics."""
-        counts = re.findall(r"^http_server_request_duration_seconds_count\{.*?\} (\S+)", self.page(), re.MULTILINE)
+        series = r"^(?:http_server_request|rpc_server_call)_duration_seconds_count\{.*?\} (\S+)"
+        counts = re.findall(series, self.page(), re.MULTILINE)
         return int(sum(map(float, counts)))
 
     def wait_told(self, requests: int) -> int:

@@ -25,6 +25,8 @@ typedef __u64 u64;
 #define PROCESS_RING_PAGES 1
 #define MAX_CONNECTIONS 64
 #define MAX_PIPELINED 512
+#define MAX_HTTP2 4
+#define MAX_STREAMS 512
 #define MAX_AGGREGATES 64
 #define MAX_TLS_THREADS 64
 #define MAX_TLS_WORKS 64
@@ -64,9 +66,11 @@ typedef __u64 u64;
 	static int name##_delete(const void *key)                                                                      \
 	{                                                                                                              \
 		for (int i = 0; i < (n); i++)                                                                          \
-			if (name##_data.used[i] && !memcmp(&name##_data.keys[i], key, sizeof(key_type)))               \
+			if (name##_data.used[i] && !memcmp(&name##_data.keys[i], key, sizeof(key_type))) {             \
 				name##_data.used[i] = 0;                                                               \
-		return 0;                                                                                              \
+				return 0;                                                                              \
+			}                                                                                              \
+		return -1;                                                                                             \
 	}                                                                                                              \
 	static struct {                                                                                                \
 		leaf_type *(*lookup)(const void *);                                                                    \
@@ -115,6 +119,18 @@ static long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 	return 0;
 }
 
+static u64 now;
+
+static u64 bpf_ktime_get_ns(void)
+{
+	return now;
+}
+
+static u32 bpf_get_smp_processor_id(void)
+{
+	return 0;
+}
+
 static u64 unreadable; // an address from which nothing can be read
 
 static long bpf_probe_read_user(void *to, u32 size, const void *from)
@@ -130,6 +146,8 @@ static long bpf_probe_read_user(void *to, u32 size, const void *from)
 #include "maps.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
+#include "lib/http2.h"
+#include "lib/frames.h"
 
 static struct exchange told[100000];
 static int told_count;
@@ -144,12 +162,13 @@ static int output(void *record, u64 size, u64 flags)
 }
 
 static struct connection connection;
-static u64 now;
 
 void open_connection(int role, int fresh)
 {
 	memset(&connection, 0, sizeof(connection));
 	memset(&pipelined_data, 0, sizeof(pipelined_data));
+	memset(&http2_connections_data, 0, sizeof(http2_connections_data));
+	memset(&streams_data, 0, sizeof(streams_data));
 	memset(&counters_leaf, 0, sizeof(counters_leaf));
 	memset(&works_leaf, 0xee, sizeof(works_leaf)); // whatever other connections have left there
 	connection.role = role;
@@ -180,28 +199,50 @@ static struct work *new_work(int incoming, u64 size)
 	w->steps = 0;
 	w->skipped = 0;
 	w->cut = 0;
+	w->settled = 0;
 	return w;
+}
+
+/* What `lost` in probes/syscalls.h does; returns the step to go on with, or STEPS. */
+static int look_at_lost(struct work *w)
+{
+	int http2 = begins_http2(&connection, w);
+
+	if (http2)
+		return become_http2(&connection, w, http2) ? STEP_FRAMES : STEPS;
+	return go_on_lost(&connection, w) ? STEP_LOOK : STEPS;
 }
 
 static void look_until_done(struct work *w)
 {
-	static int calls; // survives the jumps
+	static int calls, step; // survive the jumps
 
 	if (connection.ignored)
 		return;
 	calls = 0;
-	switch (setjmp(tail_call)) {
-	case 1 + STEP_CHUNKS:
+	step = setjmp(tail_call);
+	step = step ? step - 1 : first_step(&connection);
+	if (calls++ > 33)
+		return;
+	switch (step) {
+	case STEP_CHUNKS:
 		while (skip_chunks(&connection, w) && ++w->steps < MAX_STEPS)
 			calls++;
+		call_step(NULL, STEP_LOOK);
+	case STEP_LOST:
+		step = look_at_lost(w);
+		if (step != STEPS)
+			call_step(NULL, step);
 		break;
-	case 1 + STEP_LOST:
-		if (!go_on_lost(&connection, w))
-			return;
+	case STEP_FRAMES:
+		look_at_frames(NULL, &connection, http2_of(&connection, w->sock), w);
 		break;
-	}
-	if (calls++ < 34)
+	case STEP_AGGREGATE:
+		aggregate_exchanges((struct exchange *)w->window, 1);
+		call_step(NULL, STEP_FRAMES);
+	case STEP_LOOK:
 		look_at_call(NULL, &connection, w);
+	}
 }
 
 /* One read or write of these bytes. */
@@ -246,7 +287,9 @@ void move_opaque(int incoming, u64 size)
 void end_of_connection(int error)
 {
 	connection.error = error;
-	if (!connection.ignored)
+	if (connection.http2)
+		end_streams(&connection, 1, ++now, (struct exchange *)works_leaf.window);
+	else if (!connection.ignored)
 		give_up(&connection, 1, ++now);
 }
 
@@ -271,10 +314,15 @@ int is_ignored(void)
 	return connection.ignored;
 }
 
-/* The aggregate's entry for a pid, method and status. */
-int aggregated(u32 method, u32 status, int role, struct overflow *into)
+int is_http2(void)
 {
-	struct overflow_key key = {.pid = 42, .method = method, .status = status, .role = role, .protocol = PROTOCOL_HTTP1};
+	return connection.http2;
+}
+
+/* The aggregate's entry for a pid, method and status. */
+int aggregated(u32 method, u32 status, int role, int protocol, struct overflow *into)
+{
+	struct overflow_key key = {.pid = 42, .method = method, .status = status, .role = role, .protocol = protocol};
 	struct overflow *found = aggregate.lookup(&key);
 
 	if (found)

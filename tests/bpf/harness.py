@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import EXCHANGE, OVERFLOW, Counter, Role
+from autoinstr.capture.abi import EXCHANGE, OVERFLOW, Counter, Protocol, Role
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -82,11 +82,15 @@ class Connection:
             return np.zeros(0, EXCHANGE)
         return np.frombuffer(ctypes.string_at(first.value, count * EXCHANGE.itemsize), EXCHANGE)
 
-    def aggregated(self, method: bytes, status: int) -> Any:
+    @property
+    def http2(self) -> bool:
+        return bool(self.library.is_http2())
+
+    def aggregated(self, method: bytes, status: int, protocol: Protocol = Protocol.HTTP1) -> Any:
         """The OVERFLOW entry, or None."""
         found = np.zeros(1, OVERFLOW)
         word = int.from_bytes(method[:4], "little")
-        there = self.library.aggregated(word, status, int(self.role), ctypes.c_void_p(found.ctypes.data))
+        there = self.library.aggregated(word, status, int(self.role), int(protocol), ctypes.c_void_p(found.ctypes.data))
         return found[0] if there else None
 
 

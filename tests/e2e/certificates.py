@@ -51,12 +51,18 @@ def trusting() -> dict[str, str]:
 
 
 @cache
-def client_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificates().authority))
+def client_context(*protocols: str) -> ssl.SSLContext:
+    """`protocols`: what it offers by ALPN."""
+    context = ssl.create_default_context(cafile=str(certificates().authority))
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    return context
 
 
 @cache
-def server_context() -> ssl.SSLContext:
+def server_context(*protocols: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates().certificate, certificates().key)
+    if protocols:
+        context.set_alpn_protocols(protocols)
     return context

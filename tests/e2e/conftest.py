@@ -18,12 +18,14 @@ NEED_KERNEL = (
     "test_bench",
     "test_clients",
     "test_exact",
+    "test_http2",
     "test_lifecycle",
     "test_score",
     "test_servers",
     "test_tls",
     "test_tls_go",
     "test_torture",
+    "test_torture_http2",
     "test_torture_tls",
 )
 

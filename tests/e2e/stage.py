@@ -15,6 +15,7 @@ from puppet import Puppet
 from truth import SERVER, Expected, path_of
 
 WITHOUT_PATH = {"CONNECT": "connect", "OPTIONS": "options_of_everything"}  # method, case
+UNKNOWN = "?"  # a server's address: what is told is not checked
 AT_ONCE = 3  # conversations at the same time
 
 
@@ -24,6 +25,7 @@ class Outcome:
 
     expected: list[Expected]
     error: str = ""
+    port: int = 0  # of the server; 0: it has none
 
 
 class Stage:
@@ -50,7 +52,8 @@ class Stage:
                 errors.append(f"{side}: {error!r}")
         if errors:
             return Outcome([], "\n".join(errors))
-        return Outcome([placed(talk, truth, address, ports[number]) for number, truth in talk.expected])
+        expected = [placed(talk, truth, address, ports[number]) for number, truth in talk.expected]
+        return Outcome(expected, port=0 if isinstance(address, str) else address)
 
     def play(self, talk: Talk) -> Outcome:
         return self.end(talk, *self.begin(talk))
@@ -64,7 +67,7 @@ def placed(talk: Talk, truth: Expected, address: str | int, client_port: int) ->
     if truth.kind == SERVER:
         host = FAMILIES[talk.options.family]
         return replace(truth, server_port=port, peer_port=client_port, server_address=host)
-    host = truth.server_address or HOST
+    host = None if truth.server_address == UNKNOWN else truth.server_address or HOST
     return replace(truth, server_port=truth.server_port or port, peer_port=port, server_address=host)
 
 

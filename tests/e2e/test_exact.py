@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -39,6 +40,8 @@ LOAD_SECONDS = 9
 STOPPED_SECONDS = 6
 CONNECTIONS = 16
 DURATION = "http_server_request_duration_seconds"
+CALLS = "rpc_server_call_duration_seconds"
+GRPC = Server("grpc-go", ("{folder}/grpc-go", "serve", "{port}", ""), transport="grpc", **servers.GRPC_GO)
 
 StartAgent = Callable[..., Agent]
 
@@ -130,6 +133,42 @@ def test_counts_are_exact_although_the_agent_stood_still(agent: StartAgent, ngin
 def told_like(counts: Counter[str]) -> Counter[str]:
     """nginx logs a client that went away as 499: no status for anyone else."""
     return Counter({"" if status == "499" else status: count for status, count in counts.items() if count})
+
+
+def test_calls_are_exact_although_the_agent_stood_still(agent: StartAgent, tmp_path: Path) -> None:
+    """gRPC: what is many streams of few connections. Names of methods may be lost, no call may."""
+    if lacking := servers.missing(GRPC):
+        pytest.skip(f"needs {', '.join(lacking)}")
+    running = servers.wait_up(servers.launch(GRPC, tmp_path / "grpc"))
+    page = servers.free_port()
+    started = agent("--pid", running.pid, "--prometheus-port", page, "--ring-size", "1MiB", exports=("prometheus",))
+    program = running.folder / "grpc-go"
+    command = [str(program), "load", str(running.port), str(LOAD_SECONDS - 2)]
+    loading = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    time.sleep(1)
+    os.kill(started.pid, signal.SIGSTOP)
+    time.sleep(STOPPED_SECONDS - 2)
+    os.kill(started.pid, signal.SIGCONT)
+    output, _ = loading.communicate(timeout=60)
+    result = json.loads(output)
+    assert not result["failed"]
+    made = result["requests"]
+    text = ""
+
+    def told() -> int:
+        nonlocal text
+        text = metrics(page)
+        return sum(sum_by_status(text, f"{CALLS}_count").values())
+
+    wait_for(lambda: told() >= made)
+    time.sleep(1)
+    lost = re.search(r'autoinstr_lost_total\{loss="ring_full"\} (\d+)', text)
+    assert lost and int(lost[1]) > 0, "the ring never overflowed: this tested nothing"
+    assert told() == made
+    assert sum(sum_by_status(text, f"{CALLS}_bucket").values()) == made
+    assert "http_server" not in text, "a call was taken for something else"
+    started.stop()
+    running.stop()
 
 
 def otlp(backend: OtlpReceiver) -> dict[str, str]:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_cell_is_right(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tests/score/run.py"), "--short", "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     score = json.loads((tmp_path / "score.json").read_text())
     ran = [cell for cell in score["cells"] if not cell["reason"]]

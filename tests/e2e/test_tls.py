@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
@@ -16,11 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import clients
 import load
 import pytest
 import servers
 from agent import Agent
 from certificates import certificates, client_context, server_context, trusting
+from clients import CLIENTS
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
 from truth import CLIENT, Expected, compare
@@ -133,6 +137,29 @@ def test_programs_that_are_soon_over(
     assert not complaints, "\n".join(complaints[:20])
 
 
+def test_program_with_the_library_built_in(
+    agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path
+) -> None:
+    """Started after the agent: its first request is told, too."""
+    fetch = next(client for client in CLIENTS if client.name == "fetch")
+    if lacking := clients.missing(fetch):
+        pytest.skip(f"needs {', '.join(lacking)}")
+    running = start(server_named("aiohttp-tls"))
+    started = agent("--cmd", f"*{tmp_path}/client*")
+    truth = []
+    for run in range(3):
+        paths = [f"/s/200/d/0/b/3/c/0/built-in-{run}-{number}" for number in range(3)]
+        lines = "".join(f"GET https://127.0.0.1:{running.port}{path} 0 length\n" for path in paths)
+        client = clients.Running(fetch, tmp_path / f"client-{run}", lines)
+        client.wait_up()
+        client.run()
+        truth += [
+            plain(path, running, kind=CLIENT, server_address="127.0.0.1", peer_port=running.port) for path in paths
+        ]
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
 LATE = """
 import socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -206,6 +233,76 @@ def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running])
     truth = [plain(f"/s/200/d/0/b/3/c/0/key-{number}", running) for number in range(3)]
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+def test_answers_that_nobody_can_get(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """A client leaves in the middle of a head: Node writes a 400 into the session, though its socket is reset."""
+    running = start(server_named("node-tls"))
+    started = agent("--port", running.port)
+    for number in range(200):
+        sock = servers.connect(running)
+        sock.sendall(f"GET /s/200/d/0/b/3/c/0/left-{number} HTTP/1.1\r\nHost: x\r\n".encode())
+        time.sleep(0.0005 * (number % 8))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    truth = load.run(lambda: servers.connect(running), [Plan("/s/200/d/0/b/3/c/0/whole-1")])
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+GNUTLS = """
+import ctypes, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+tls, credentials, session = ctypes.CDLL("libgnutls.so.30"), ctypes.c_void_p(), ctypes.c_void_p()
+tls.gnutls_certificate_allocate_credentials(ctypes.byref(credentials))
+assert tls.gnutls_certificate_set_x509_key_file(credentials, sys.argv[2].encode(), sys.argv[3].encode(), 1) == 0
+assert tls.gnutls_init(ctypes.byref(session), 1) == 0
+tls.gnutls_set_default_priority(session)
+tls.gnutls_credentials_set(session, 1, credentials)
+connection, _ = listener.accept()
+tls.gnutls_transport_set_int2(session, connection.fileno(), connection.fileno())
+while tls.gnutls_handshake(session) < 0:
+    pass
+buffer = ctypes.create_string_buffer(4096)
+head, body = b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\n", b"corks"
+while (size := tls.gnutls_record_recv(session, buffer, 4096)) > 0:
+    said = buffer.raw[:size]
+    if b"send2" in said:
+        tls.gnutls_record_send2(session, head + body, len(head + body), 0, 0)
+    elif b"cork" in said:
+        tls.gnutls_record_cork(session)
+        tls.gnutls_record_send(session, head, len(head))
+        tls.gnutls_record_send(session, body, len(body))
+        tls.gnutls_record_uncork(session, 1)
+    elif b"range" in said:
+        size = len(head + body)
+        tls.gnutls_record_send_range(session, head + body, size, (ctypes.c_size_t * 2)(size, size))
+    else:
+        tls.gnutls_record_send(session, head + body, len(head + body))
+"""
+
+
+def test_ways_of_gnutls_to_send(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    if not ctypes.util.find_library("gnutls"):
+        pytest.skip("needs libgnutls")
+    server = Server("gnutls", ("{python}", "-c", GNUTLS, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--pid", running.pid)
+    truth = []
+    context = client_context()
+    with context.wrap_socket(socket.create_connection(running.address), server_hostname="127.0.0.1") as secret:
+        for number, how in enumerate(("send", "send2", "cork", "range") * 2):
+            path = f"/{how}-{number}"
+            secret.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            got = b""
+            while not got.endswith(b"corks"):
+                got += secret.recv(1000)
+            truth.append(replace(plain(path, running, peer_port=secret.getsockname()[1]), response_size=5))
+    spans = started.stop()
+    complaints = compare(truth, spans)
+    assert not complaints, "\n".join(complaints)
+    assert "lost" not in started.stderr
 
 
 WAITING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import struct
@@ -43,9 +44,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
-        def run(*flags: str, source: str = "go_server.go") -> Running:
+        def run(*flags: str, source: str = "go_server.go", program: Path | None = None) -> Running:
             build = ("go", "build", *flags, "-o", "{folder}/go-server", f"{{here}}/{source}")
-            running = servers.launch(replace(GO, build=build), tmp_path / "server")
+            server = replace(GO, build=build)
+            if program:
+                server = replace(GO, build=(), command=(str(program), *GO.command[1:]))
+            running = servers.launch(server, tmp_path / "server")
             stack.callback(running.stop)
             return servers.wait_up(running)
 
@@ -155,6 +159,34 @@ def test_stacks_that_move(agent: StartAgent, start: Callable[..., Running]) -> N
     assert not complaints, "\n".join(complaints[:20])
 
 
+@pytest.mark.parametrize("version", ["1.17.13", "1.18.10"])
+def test_older_go(agent: StartAgent, start: Callable[..., Running], tmp_path: Path, version: str) -> None:
+    """Of 1.17 and 1.18 calling convention and table of functions are not those of later ones."""
+    (tmp_path / "go.mod").write_text("module moving\ngo 1.17\n")
+    shutil.copy(Path(servers.__file__).with_name("go_moving.go"), tmp_path)
+    environment = {**os.environ, "GOTOOLCHAIN": f"go{version}", "GOENV": "off", "GOFLAGS": ""}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 240}
+    built = subprocess.run(["go", "build", "-o", "moving", "."], check=False, **options)
+    if built.returncode:
+        pytest.skip(f"needs Go {version}: {built.stderr.strip()}")
+    running = start(program=tmp_path / "moving")
+    started = agent("--pid", running.pid)
+    truth = load.run(
+        lambda: servers.connect(running), [Plan(f"/older-{number}") for number in range(COUNT)], at_once=16
+    )
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])
+
+
+def test_process_that_is_killed_within_a_write(agent: StartAgent, start: Callable[..., Running]) -> None:
+    """The other end has its response: it was answered."""
+    running = start(source="go_dying.go")
+    started = agent("--pid", running.pid)
+    truth = load.run(lambda: servers.connect(running), [Plan("/first-1"), Plan("/first-2"), Plan("/last")], at_once=1)
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
 def test_large_bodies_and_a_slow_reader(agent: StartAgent, start: Callable[..., Running]) -> None:
     running = start()
     started = agent("--pid", running.pid)
@@ -173,6 +205,20 @@ def test_large_bodies_and_a_slow_reader(agent: StartAgent, start: Callable[..., 
     connection.close()
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+def test_writes_that_began_before_the_agent_are_counted(agent: StartAgent, start: Callable[..., Running]) -> None:
+    """To a client that does not read: what they write is not known."""
+    running = start()
+    with servers.connect(running) as sock:
+        ask(sock, f"/s/200/d/0/b/{LARGE}/c/0/slow")
+        assert sock.recv(1)
+        started = agent("--pid", running.pid)
+        got = 1
+        while got < LARGE:
+            got += len(sock.recv(1 << 16))
+    started.stop()
+    assert "lost: 1 calls of a TLS library" in started.stderr
 
 
 def test_client_that_goes_away(agent: StartAgent, start: Callable[..., Running]) -> None:

@@ -63,3 +63,28 @@ def test_wrong_field(lie: dict[str, Any]) -> None:
 
 def test_wrong_duration() -> None:
     assert len(compare([TRUTH], [{**span(), "endTimeUnixNano": "1050000000"}])) == 1
+
+
+RPC = Expected("/a.B/C", status=5, request_size=None, response_size=None, rpc=True)
+
+
+def rpc_span(**attributes: Any) -> dict[str, Any]:
+    told = {"rpc.system": "grpc", "rpc.service": "a.B", "rpc.method": "C", "rpc.grpc.status_code": 5}
+    return {"kind": 2, "traceId": "", "parentSpanId": "", "attributes": told | attributes}
+
+
+def test_honest_rpc() -> None:
+    assert compare([RPC], [rpc_span()]) == []
+
+
+@pytest.mark.parametrize("lie", [{"rpc.grpc.status_code": 0}, {"rpc.system": "http"}, {"error.type": "NOT_FOUND"}])
+def test_wrong_rpc(lie: dict[str, Any]) -> None:
+    """NOT_FOUND is no failure of a server's."""
+    assert compare([RPC], [rpc_span(**lie)])
+
+
+def test_rpcs_of_the_servers_here_are_told_apart_by_their_traces() -> None:
+    own = Expected("/autoinstr.test.Echo/Unary/ab", status=0, request_size=None, response_size=None, rpc=True)
+    told = rpc_span(**{"rpc.service": "autoinstr.test.Echo", "rpc.method": "Unary", "rpc.grpc.status_code": 0})
+    assert compare([own], [{**told, "traceId": "ab"}]) == []
+    assert len(compare([own], [{**told, "traceId": "cd"}])) == 2

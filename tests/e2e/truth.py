@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 SERVER, CLIENT = "server", "client"
+# The service of the gRPC servers here. Its methods are few: its RPCs are told apart by the trace that each comes with.
+ECHO = "autoinstr.test.Echo"
 # Machines under test are busy: a duration may be longer than planned by this much, never shorter by more than EARLY.
 LATE = 3.0
 EARLY = 0.005
 # Ids stand at the start of a path: what follows may be cut, since the kernel keeps the start of a head only.
 KEY_SIZE = 100
+# Status codes of gRPC by number, and those which are a server's fault by the semantic conventions.
+CODES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+SERVER_FAULTS = (2, 4, 12, 13, 14, 15)
 # How kinds are written in JSON, by name or by OTLP's number.
 KINDS = {"2": SERVER, "3": CLIENT, "SERVER": SERVER, "CLIENT": CLIENT}
 
@@ -39,6 +48,11 @@ class Expected:
     trace: str = ""  # trace id and parent's span id of an incoming traceparent, "<32>-<16>"
     version: str | None = None  # network.protocol.version
     optional: bool = False  # may be missing, but must be right if told
+    rpc: bool = False  # of gRPC: path is /<service>/<method>, with the trace's id behind it for `ECHO`; status its code
+
+    @property
+    def key(self) -> str:
+        return self.path[:KEY_SIZE]
 
 
 def kind_of(span: dict[str, Any]) -> str:
@@ -48,6 +62,8 @@ def kind_of(span: dict[str, Any]) -> str:
 def path_of(span: dict[str, Any]) -> str:
     """The path; for a request that has none (CONNECT, OPTIONS *) its method."""
     told = span["attributes"]
+    if service := told.get("rpc.service"):
+        return f"/{service}/{told.get('rpc.method')}" + (f"/{span['traceId']}" if service == ECHO else "")
     path = str(told.get("url.path", ""))
     return path if path.startswith("/") else str(told.get("http.request.method"))
 
@@ -73,7 +89,7 @@ def compare(expected: Iterable[Expected], spans: Iterable[dict[str, Any]]) -> li
         told[key_of(span)].append(span)
     complaints = []
     for truth in expected:
-        found = told.pop((truth.kind, truth.path[:KEY_SIZE]), [])
+        found = told.pop((truth.kind, truth.key), [])
         name = f"{truth.kind} {truth.method} {truth.path}"
         if not found and not truth.optional:
             complaints.append(f"missing: {name}")
@@ -90,14 +106,10 @@ def differences(truth: Expected, span: dict[str, Any]) -> list[str]:
     told = span["attributes"]
     port = "client.port" if truth.kind == SERVER else "network.peer.port"
     fields = {
-        "http.request.method": truth.method,
-        "http.response.status_code": truth.status,
-        "http.request.body.size": truth.request_size,
-        "http.response.body.size": truth.response_size,
+        **(rpc_fields(truth) if truth.rpc else http_fields(truth)),
         "server.port": truth.server_port,
         "server.address": truth.server_address,
         port: truth.peer_port,
-        "network.protocol.version": truth.version,
     }
     wrong = [
         f"{name} is {told.get(name)!r}, not {value!r}"
@@ -107,19 +119,45 @@ def differences(truth: Expected, span: dict[str, Any]) -> list[str]:
     return wrong + wrong_error(truth, span) + wrong_time(truth, span) + wrong_trace(truth, span)
 
 
+def http_fields(truth: Expected) -> dict[str, Any]:
+    return {
+        "http.request.method": truth.method,
+        "http.response.status_code": truth.status,
+        "http.request.body.size": truth.request_size,
+        "http.response.body.size": truth.response_size,
+        "network.protocol.version": truth.version,
+    }
+
+
+def rpc_fields(truth: Expected) -> dict[str, Any]:
+    _, service, method, *_ = truth.path.split("/")
+    return {
+        "rpc.system": "grpc",
+        "rpc.service": service,
+        "rpc.method": method,
+        "rpc.grpc.status_code": truth.status,
+    }
+
+
 def wrong_error(truth: Expected, span: dict[str, Any]) -> list[str]:
     """error.type and the span's status, by the semantic conventions where the truth names no error."""
     told = span["attributes"].get("error.type")
-    failed_from = 500 if truth.kind == SERVER else 400
     allowed: Collection[str | None] = truth.errors
     if not truth.errors:
         if truth.status is None:
             return []
-        allowed = [str(truth.status)] if truth.status >= failed_from else [None]
+        allowed = [str(truth.status), *CODES[truth.status : truth.status + 1]] if failed(truth) else [None]
     wrong = [] if told in allowed else [f"error.type is {told!r}, not one of {sorted(map(str, allowed))}"]
     if is_error(span) != (told is not None):
         wrong.append(f"span status is {span.get('status')!r} with error.type {told!r}")
     return wrong
+
+
+def failed(truth: Expected) -> bool:
+    assert truth.status is not None
+    if truth.rpc:
+        return truth.status in SERVER_FAULTS if truth.kind == SERVER else truth.status != 0
+    return truth.status >= (500 if truth.kind == SERVER else 400)
 
 
 def wrong_time(truth: Expected, span: dict[str, Any]) -> list[str]:

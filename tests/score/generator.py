@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from load import Plan, parts
-from servers import TRANSPORTS, Address
+from multiplexed import GoneError, Multiplexed, Response, code_of, rpc_path, rpc_trace, status_of, wish
+from servers import MULTIPLEXED, RPC, SECURE, TRANSPORTS, Address
 from truth import CLIENT, Expected
 
 TIMEOUT = 15.0
@@ -33,10 +34,6 @@ class UnableError(Exception):
     def __init__(self, why: str, made: Sequence[Made] = ()) -> None:
         super().__init__(why)
         self.made = made
-
-
-class GoneError(Exception):
-    """The connection ended before the response did."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +58,16 @@ class Place:
     behind: int | None = None  # the port that it hands them to
     forks: bool = False
 
+    @property
+    def multiplexed(self) -> bool:
+        return self.transport in MULTIPLEXED
+
+    @property
+    def rpc(self) -> bool:
+        return self.transport in RPC
+
     def hands_on(self, path: str) -> bool:
         return self.behind is not None and self.own not in path
-
-
-class Response(NamedTuple):
-    status: int
-    size: int
-    ended: int
-    clock: Times | None
-    closes: bool
 
 
 class Wire:
@@ -84,6 +81,10 @@ class Wire:
         self.pause = 0.0  # before each read
         self.at_once = 1 << 18
         self._buffer = bytearray()
+
+    def begin(self, plan: Plan, *, close: bool = False) -> int:
+        """Send a request. The time before it."""
+        return self.send(request_bytes(plan, close=close))
 
     def send(self, *pieces: bytes, pause: float = 0.0) -> int:
         """The time before it."""
@@ -165,6 +166,9 @@ class Wire:
                 return total
 
 
+AnyWire = Wire | Multiplexed
+
+
 @dataclass
 class Caller:
     """What a shape has at hand."""
@@ -201,18 +205,21 @@ class Caller:
         path = f"/s/{status}/d/{delay}/b/{size}/c/{int(chunked)}/{self.cell}-{self.number()}"
         return Plan(path, method, body, chunked_up, delay / 1000)
 
-    def connect(self, receive_buffer: int = 0) -> Wire:
-        wire = Wire(TRANSPORTS[self.place.transport](self.place.address, TIMEOUT))
+    def connect(self, receive_buffer: int = 0) -> AnyWire:
+        place = self.place
+        sock = TRANSPORTS[place.transport](place.address, TIMEOUT)
+        if place.multiplexed:
+            return Multiplexed(sock, rpc=place.rpc, secure=place.transport in SECURE, trace_of=trace_of)
+        wire = Wire(sock)
         if receive_buffer:
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         return wire
 
-    def ask(self, wire: Wire, plan: Plan, *, close: bool = False) -> None:
-        data = request_bytes(plan, close=close)
-        begun = wire.send(data)
+    def ask(self, wire: AnyWire, plan: Plan, *, close: bool = False) -> None:
+        begun = wire.begin(plan, close=close)
         self.note(plan, wire, begun, wire.response(plan.method))
 
-    def ask_all(self, work: list[Plan], wire: Wire | None = None) -> None:
+    def ask_all(self, work: list[Plan], wire: AnyWire | None = None) -> None:
         """One after the other, on one connection as long as the server keeps it."""
         for plan in work:
             if wire is None or wire.closes:
@@ -221,19 +228,20 @@ class Caller:
         if wire:
             wire.close()
 
-    def ask_on_each(self, wires: Sequence[Wire | None], plan: Callable[[], Plan]) -> list[Wire | None]:
+    def ask_on_each(self, wires: Sequence[AnyWire | None], plan: Callable[[], Plan]) -> list[Wire | None]:
         """A request on each connection before any response is read. The connections, new ones for those that ended."""
         sent = []
         for old in wires:
             wire = self.connect() if old is None or old.closes else old
-            sent.append((planned := plan(), wire, wire.send(request_bytes(planned))))
+            sent.append((planned := plan(), wire, wire.begin(planned)))
         for planned, wire, begun in sent:
             self.note(planned, wire, begun, wire.response(planned.method))
         return [wire for _, wire, _ in sent]
 
-    def note(self, plan: Plan, wire: Wire, begun: int, response: Response) -> None:
+    def note(self, plan: Plan, wire: AnyWire, begun: int, response: Response) -> None:
         """A request that was answered."""
-        assert response.status == status_of(plan), f"{plan.method} {plan.path} was answered with {response.status}"
+        due = code_of(plan) if self.place.rpc else status_of(plan)
+        assert response.status == due, f"{plan.method} {plan.path} was answered with {response.status}"
         self.add(
             plan,
             wire,
@@ -242,17 +250,18 @@ class Caller:
             inner=response.clock,
         )
 
-    def note_uncertain(self, plan: Plan, wire: Wire, **known: Any) -> None:
+    def note_uncertain(self, plan: Plan, wire: AnyWire, **known: Any) -> None:
         """A request that met an end before its response had; optional unless said otherwise."""
         unknown = {"status": None, "request_size": None, "response_size": None, "optional": True}
         self.add(plan, wire, {**unknown, **known})
 
     def add(
-        self, plan: Plan, wire: Wire, known: dict[str, Any], outer: Times | None = None, inner: Times | None = None
+        self, plan: Plan, wire: AnyWire, known: dict[str, Any], outer: Times | None = None, inner: Times | None = None
     ) -> None:
         place = self.place
-        own = {"method": plan.method, "server_port": place.port, "peer_port": wire.port, "trace": trace_of(plan)}
-        told = Expected(plan.path, **{**own, **known})
+        told = Expected(**{**self._own(plan), "server_port": place.port, "peer_port": wire.port, **known})
+        if place.rpc:
+            told = replace(told, request_size=None, response_size=None)
         self.made.append(Made(told, outer, inner))
         if place.hands_on(plan.path):
             handed = replace(
@@ -261,14 +270,17 @@ class Caller:
                 server_port=None,
                 peer_port=place.behind,
                 trace="",
+                version=None,
                 # what a proxy makes of a client that went away is its own affair
                 **({} if outer else {"optional": True, "status": None, "errors": ()}),
             )
             self.made.append(Made(handed, outer, inner))
 
-
-def status_of(plan: Plan) -> int:
-    return int(plan.path.split("/")[2])
+    def _own(self, plan: Plan) -> dict[str, Any]:
+        if self.place.rpc:
+            return {"path": rpc_path(plan), "method": "POST", "trace": rpc_trace(wish(plan)), "rpc": True}
+        version = "2" if self.place.multiplexed else None
+        return {"path": plan.path, "method": plan.method, "trace": trace_of(plan), "version": version}
 
 
 def trace_of(plan: Plan) -> str:
@@ -302,7 +314,7 @@ def load_until(caller: Caller, stop: Callable[[], bool], at_once: int = 4) -> No
             try:
                 if wire is None or wire.closes:
                     wire = caller.connect()
-                begun = wire.send(request_bytes(plan))
+                begun = wire.begin(plan)
                 response = wire.response(plan.method)
             except (OSError, GoneError):
                 if wire and begun:

@@ -7,6 +7,7 @@ orders ("agent", "fork", "restart") to the one here that can carry them out.
 from __future__ import annotations
 
 import multiprocessing
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,15 +22,33 @@ from typing import Any
 import clients
 import servers
 from certificates import certificates
-from clients import CLIENTS, Client
+from clients import CLIENTS, GRPC_CLIENTS, HTTP2_CLIENTS, Client
 from generator import Caller, Made, Place, UnableError
+from load import Plan
+from multiplexed import rpc_method, rpc_path, rpc_trace, wish
 from peer import Peer
-from servers import FRONT, FRONT_TLS, SERVERS, Running, Server
+from peer_http2 import PeerHttp2
+from servers import (
+    FRONT,
+    FRONT_TLS,
+    FRONTS,
+    GRPC_SERVERS,
+    HTTP2_SERVERS,
+    MULTIPLEXED,
+    RPC,
+    SERVERS,
+    Running,
+    Server,
+)
 from shapes import SHAPES, Ask, Shape
 
 SPAWN = multiprocessing.get_context("spawn")  # whoever starts these has threads
 PLAY_WITHIN = 90.0
+LOOKED_AT_AFTER = (
+    0.5  # seconds; TLS that is built into an executable of which the agent has seen none is not seen at once
+)
 DONE, ENDED = "done", "ended"
+BEHIND = (FRONT, FRONT_TLS, *FRONTS)  # Node stands behind them
 
 
 class BrokenError(Exception):
@@ -58,7 +77,7 @@ def play_peer(orders: Connection, transport: str) -> None:
         said.get()
 
     try:
-        peer = Peer(order, transport)
+        peer = PeerHttp2(order, transport) if transport in MULTIPLEXED else Peer(order, transport)
         orders.send(("port", peer.port))
         while (word := orders.recv()) != ENDED:
             said.put(word)
@@ -105,7 +124,7 @@ class ServerRow:
         return f"needs {', '.join(lacking)}" if lacking else ""
 
     def start(self) -> None:
-        if self.server in (FRONT, FRONT_TLS):
+        if self.server in BEHIND:
             node = next(server for server in SERVERS if server.name == "node")
             self.behind = servers.wait_up(servers.launch(node, self.folder / "node"))
         self._launch()
@@ -126,6 +145,8 @@ class ServerRow:
         return ["--cmd", f"*{self.folder}/*"] if self.server.unix else ["--port", str(self.running.port)]
 
     def unable(self, shape: Shape) -> str:
+        if reason := self.server.unseen or shape.lacking(self.transport):
+            return reason
         if self.server.waits_in_tls and shape.name == "older":
             return "what a thread waits for within its TLS library when the agent starts is not seen"
         return ""
@@ -149,7 +170,7 @@ class ServerRow:
             running.address,
             None if self.server.unix else running.port,
             self.server.chunked_up,
-            own="/b/3/",
+            own="/b/3/" if "nginx" in self.server.command else "nothing",
             behind=self.behind.port if self.behind else None,
             forks=bool(self.server.forks),
         )
@@ -192,7 +213,8 @@ class ClientRow:
         return ["--cmd", f"*{self.folder}/*"]
 
     def unable(self, shape: Shape) -> str:
-        return shape.client if isinstance(shape.client, str) else ""
+        reason = shape.lacking(self.transport)
+        return reason or (shape.client if isinstance(shape.client, str) else "")
 
     def play(self, shape: Shape, cell: str, seconds: float, start_agent: Callable[[], None]) -> list[Made]:
         here, there = SPAWN.Pipe()
@@ -202,13 +224,16 @@ class ClientRow:
         running: list[clients.Running] = []
         try:
             _, port = attend(here, lambda _: None)
-            base = f"{self.transport}://127.0.0.1:{port}"
+            scheme = {"h2c": "http", "h2": "https"}.get(self.transport, self.transport)
+            base = f"{scheme}://127.0.0.1:{port}"
             asked = shape.client()
             for n in range(shape.at_once):
                 lines = self._lines(asked, cell, base, n)
                 running.append(clients.Running(self.client, self.folder / f"{cell}-{n}", lines))
             for one in running:
                 one.wait_up()
+            if self.client.build:
+                time.sleep(LOOKED_AT_AFTER)
             took: dict[str, int] = {}
             threads = [Thread(target=lambda one=one: took.update(one.finish())) for one in running]
             for thread in threads:
@@ -222,14 +247,24 @@ class ClientRow:
         urls = {url.removeprefix(base): ns for url, ns in took.items()}
         if len(urls) != len(asked) * shape.at_once:
             raise BrokenError(f"{self.name} made {len(urls)} of {len(asked) * shape.at_once} requests")
+        if self.transport in RPC:
+            plans = [plan for n in range(shape.at_once) for _, plan in self._plans(asked, cell, n)]
+            urls = {rpc_path(plan): urls[wish(plan)] for plan in plans}
         return list(with_own_times(made, urls))
 
-    def _lines(self, asked: list[Ask], cell: str, base: str, process: int) -> str:
-        def line(number: int, ask: Ask) -> str:
-            how = "chunked" if ask.chunked and self.client.chunked else "length"
-            return f"{ask.method} {base}/{ask.wish}/{cell}-{process}.{number} {ask.up} {how}\n"
+    def _plans(self, asked: list[Ask], cell: str, process: int) -> Iterator[tuple[Ask, Plan]]:
+        for number, ask in enumerate(asked):
+            path = f"/{ask.wish}/{cell}-{process}.{number}"
+            yield ask, Plan(path, ask.method, chunked=ask.chunked and self.client.chunked)
 
-        return "".join(line(number, ask) for number, ask in enumerate(asked))
+    def _lines(self, asked: list[Ask], cell: str, base: str, process: int) -> str:
+        def line(ask: Ask, plan: Plan) -> str:
+            how = "chunked" if plan.chunked else "length"
+            if self.transport in RPC:
+                return f"{rpc_method(plan)} {base}{wish(plan)} {ask.up} {how} 00-{rpc_trace(wish(plan))}-01\n"
+            return f"{plan.method} {base}{plan.path} {ask.up} {how}\n"
+
+        return "".join(line(*one) for one in self._plans(asked, cell, process))
 
 
 def tell_end(threads: list[Thread], orders: Connection) -> None:
@@ -255,6 +290,9 @@ def end(process: Any) -> None:
 
 def all_rows(folder: Path) -> list[ServerRow | ClientRow]:
     certificates()  # made here, for whoever is started from here
-    own = [ServerRow(server, folder / f"server-{server.name}") for server in (FRONT, FRONT_TLS, *SERVERS)]
-    transports = [(client, name) for client in CLIENTS for name in ("http", "https") if name == "http" or client.https]
+    own = [
+        ServerRow(server, folder / f"server-{server.name}")
+        for server in (*BEHIND, *SERVERS, *HTTP2_SERVERS, *GRPC_SERVERS)
+    ]
+    transports = [(client, name) for client in (*CLIENTS, *HTTP2_CLIENTS, *GRPC_CLIENTS) for name in client.transports]
     return [*own, *(ClientRow(client, folder / f"client-{client.name}-{name}", name) for client, name in transports)]

@@ -30,7 +30,7 @@ from truth import path_of  # noqa: E402
 from watch import TOLD_WITHIN, Watch  # noqa: E402
 
 Row = ServerRow | ClientRow
-SHORT_ROWS = ("nginx", "uvicorn", "requests")
+SHORT_ROWS = ("nginx", "uvicorn", "requests", "grpc-go", "grpcio")
 SHORT_SECONDS = 0.5
 
 
@@ -87,11 +87,15 @@ class Part:
 
     def _told_of(self, watch: Watch, shape: str) -> list[dict[str, Any]]:
         """Spans whose path has the cell's id; the last cell takes what has none."""
-        ids = {name: f"/{self._id(name)}-" for name in self.cells}
-        mine = [span for span in watch.spans if ids[shape] in path_of(span)]
-        if shape == list(self.cells)[-1]:
-            mine += [span for span in watch.spans if not any(known in path_of(span) for known in ids.values())]
-        return mine
+        cell_of = {one.expected.path: name for name, made in self._made.items() for one in made}
+        ids = {f"/{self._id(name)}-": name for name in self.cells}
+        last = list(self.cells)[-1]
+
+        def cell(span: dict[str, Any]) -> str:
+            path = path_of(span)
+            return cell_of.get(path) or next((name for id_, name in ids.items() if id_ in path), last)
+
+        return [span for span in watch.spans if cell(span) == shape]
 
 
 def run_row(row: Row, shapes: Collection[Shape], seconds: float) -> Iterator[Cell]:

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 import load
-from generator import TIMEOUT, Caller, GoneError, UnableError, Wire, load_until, request_bytes
+from generator import TIMEOUT, AnyWire, Caller, UnableError, Wire, load_until, request_bytes
+from http2_frames import CANCEL, INTERNAL_ERROR
+from multiplexed import GoneError, Multiplexed
+from servers import MULTIPLEXED
 
 CONNECTIONS = 64
+STREAMS = 64
 LARGE = 4_000_000
 CUT = (None, "ECONNRESET", "EPIPE", "truncated", "no_response")
 
@@ -46,7 +50,7 @@ def per_connection(caller: Caller) -> None:
 
 
 def full_speed(caller: Caller) -> None:
-    wires: list[Wire | None] = [None] * CONNECTIONS
+    wires: list[AnyWire | None] = [None] * CONNECTIONS
     end = time.monotonic() + caller.seconds
     while time.monotonic() < end:
         wires = caller.ask_on_each(wires, caller.plan)
@@ -152,11 +156,11 @@ def older(caller: Caller) -> None:
     used = caller.connect()
     for _ in range(5):
         # not noted: whatever is told of these is invented
-        used.send(request_bytes(caller.plan(size=10)))
+        used.begin(caller.plan(size=10))
         used.response("GET")
         if used.closes:
             used = caller.connect()
-    wires: list[Wire | None] = [used, *(caller.connect() for _ in range(4))]
+    wires: list[AnyWire | None] = [used, *(caller.connect() for _ in range(4))]
     caller.order("agent")
     for _ in range(10):
         wires = caller.ask_on_each(wires, lambda: caller.plan("POST", size=10, body=b"y" * 10))
@@ -164,6 +168,9 @@ def older(caller: Caller) -> None:
 
 def within(caller: Caller) -> None:
     """The agent comes within a head, an upload, and a response. These may be told, if rightly; what follows must be."""
+    if caller.place.multiplexed:
+        within_streams(caller)
+        return
     halves = []
     for wire, plan, cut in (
         (caller.connect(), caller.plan(size=4 * LARGE), 0),  # more than all buffers hold
@@ -189,6 +196,21 @@ def within(caller: Caller) -> None:
         caller.ask_all([caller.plan(size=10) for _ in range(8)], wire)
 
 
+def within_streams(caller: Caller) -> None:
+    wire = caller.connect()
+    caller.ask(wire, caller.plan(size=10))  # the tables are not empty
+    caller.made.clear()
+    plans = [caller.plan(delay=600, size=10), caller.plan("POST", size=10, body=b"u" * 50_000)]
+    streams = [wire.start(plans[0]), wire.start(plans[1], hold=25_000)]
+    time.sleep(0.3)
+    caller.order("agent")
+    wire.release(streams[1])
+    for plan, stream in zip(plans, streams, strict=True):
+        wire.wait(stream)
+        caller.note_uncertain(plan, wire, trace="")
+    caller.ask_all([caller.plan(size=10) for _ in range(8)], wire)
+
+
 def forks(caller: Caller) -> None:
     if not caller.place.forks:
         raise UnableError("has no workers that it could fork")
@@ -211,6 +233,58 @@ def under_load(caller: Caller, what: str) -> None:
     finally:
         end.set()
         thread.join(TIMEOUT)
+
+
+# Of HTTP/2
+
+
+def streams(caller: Caller) -> None:
+    """All at once on one connection; as soon as one has ended, another one begins."""
+    multiplex(caller, 1, STREAMS)
+
+
+def many_streams(caller: Caller) -> None:
+    multiplex(caller, 16, 16)
+
+
+def multiplex(caller: Caller, connections: int, at_once: int) -> None:
+    wires = [caller.connect() for _ in range(connections)]
+    end = time.monotonic() + caller.seconds
+    while time.monotonic() < end:
+        for n, wire in enumerate(wires):
+            if wire.closes:
+                wire.close()
+                wires[n] = caller.connect()
+        sent = [(wire, plan, wire.start(plan)) for wire in wires for plan in (caller.plan() for _ in range(at_once))]
+        for wire, plan, stream in sent:
+            caller.note(plan, wire, stream.begun, wire.wait(stream))
+    for wire in wires:
+        wire.close()
+
+
+def resets(caller: Caller) -> None:
+    """Streams that the client ends, and connections that it leaves; others on the same one go on."""
+    wire = caller.connect()
+    for n in range(12):
+        if wire.closes:
+            wire = caller.connect()
+        beside, gone = caller.plan(size=50, delay=80), caller.plan(size=50, delay=60)
+        kept, left = wire.start(beside), wire.start(gone)
+        time.sleep(0.02)  # it is with the handler now
+        wire.reset(left, (CANCEL, INTERNAL_ERROR)[n % 2])
+        caller.note_uncertain(gone, wire, optional=False)
+        caller.note(beside, wire, kept.begun, wire.wait(kept))
+        upload = caller.plan("POST", body=b"u" * 5000)
+        wire.reset(wire.start(upload, hold=1000), CANCEL)
+        caller.note_uncertain(upload, wire)
+        caller.ask(wire, caller.plan())
+    for leave in (Multiplexed.close, Multiplexed.cut) * 3:
+        wire, plan = caller.connect(), caller.plan(delay=100, size=2000)
+        wire.start(plan)
+        time.sleep(0.05)
+        leave(wire)
+        caller.note_uncertain(plan, wire, optional=False)
+        caller.ask_all([caller.plan() for _ in range(3)])
 
 
 # Clients
@@ -276,18 +350,37 @@ class Shape:
     late: bool = False  # starts before the agent does
     at_once: int = 1  # clients
     short: bool = False  # also in the short form
+    versions: str = "12"  # of HTTP that it is for
+
+    def lacking(self, transport: str) -> str:
+        """Why it can't be played over it."""
+        if ("2" if transport in MULTIPLEXED else "1") in self.versions:
+            return ""
+        return "is of HTTP/1: HTTP/2 has streams" if self.versions == "1" else "HTTP/1 has no streams"
 
 
 SHAPES = (
     Shape("keep-alive", "all sorts of requests on one connection", keep_alive, ask_mixed, short=True),
     Shape("per-connection", "a connection for each request", per_connection, ask_closing),
     Shape("full-speed", "64 connections (clients: 4 at once), as fast as it goes", full_speed, ask_fast, at_once=4),
-    Shape("pipelined", "8 requests in one write", pipelined, "none of these clients pipelines", short=True),
+    Shape(
+        "pipelined", "8 requests in one write", pipelined, "none of these clients pipelines", short=True, versions="1"
+    ),
     Shape("upload", "4 MB bodies, with length and in chunks", upload, ask_up),
     Shape("download", "500 kB in small chunks, 4 MB with length", download, ask_down),
-    Shape("slow", "the other end sends in drips, and reads in sips", slow, ask_dripping),
+    Shape("slow", "the other end sends in drips, and reads in sips", slow, ask_dripping, versions="1"),
     Shape("errors", "status 4xx and 5xx", errors, ask_errors, short=True),
-    Shape("aborts", "connections that end too early", aborts, ask_aborted, short=True),
+    Shape("aborts", "connections that end too early", aborts, ask_aborted, short=True, versions="1"),
+    Shape("streams", "64 streams on a connection", streams, "their libraries decide", versions="2", short=True),
+    Shape("many-streams", "16 connections, 16 streams each", many_streams, "their libraries decide", versions="2"),
+    Shape(
+        "resets",
+        "streams and connections that the client ends",
+        resets,
+        "no client here does",
+        versions="2",
+        short=True,
+    ),
     Shape("older", "connections opened before the agent started", older, ask_held, late=True),
     Shape("within", "the agent starts in the middle of a request", within, ask_held_within, late=True),
     Shape("forks", "the server forks workers, under load", forks, "forking is a server's way"),

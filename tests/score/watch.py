@@ -20,9 +20,14 @@ from truth import CLIENT, SERVER, path_of
 
 TOLD_WITHIN = 6.0
 LOOKS_EVERY = 1.0  # the agent does, at low rates, and a bit: by then it has told also what may or may not be told
-COUNT = re.compile(r"^http_(server|client)_request_duration_seconds_count\{(.*?)\} (\S+)", re.MULTILINE)
+COUNT = re.compile(
+    r"^(?:http|rpc)_(server|client)_(?:request|call)_duration_seconds_count\{(.*?)\} (\S+)", re.MULTILINE
+)
 LOST = re.compile(r'^autoinstr_lost_total\{loss="(.*?)"\} (\d+)', re.MULTILINE)
-LABELS = {name: re.compile(rf'{name}="(.*?)"') for name in ("http_request_method", "http_response_status_code")}
+LABELS = (
+    re.compile(r'(?:http_request|rpc)_method="(.*?)"'),
+    re.compile(r'(?:http_response_status|rpc_grpc_status)_code="(.*?)"'),
+)
 Counts = Counter[tuple[str, str, int]]
 
 
@@ -118,7 +123,7 @@ class Watch:
 def counted(text: str) -> Counts:
     counts: Counts = Counter()
     for kind, labels, value in COUNT.findall(text):
-        method, status = (found[1] if (found := label.search(labels)) else "" for label in LABELS.values())
+        method, status = (found[1] if (found := label.search(labels)) else "" for label in LABELS)
         counts[SERVER if kind == "server" else CLIENT, method, int(status or 0)] += int(float(value))
     return counts
 

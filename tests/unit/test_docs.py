@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ import pytest
 from autoinstr import semconv
 from autoinstr.cli.main import COMMANDS, make_parser
 from autoinstr.health import Loss
+from autoinstr.red import names
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCES = "".join(path.read_text() for path in (ROOT / "autoinstr").rglob("*.py"))
 # prefixes that the code puts names together from; the names are found in what it says to users
 VARIABLES = sorted(set(re.findall(r"\b(?:OTEL|AUTOINSTR)_[A-Z_]*[A-Z]\b", SOURCES)) - {"OTEL_METRIC_OVERFLOW"})
-PREFIXES = [semconv.HTTP_SERVER, semconv.HTTP_CLIENT]
-METRICS = [semconv.REQUEST_DURATION, semconv.REQUEST_BODY_SIZE, semconv.RESPONSE_BODY_SIZE]
+PREFIXES = [semconv.HTTP_SERVER, semconv.HTTP_CLIENT, semconv.RPC_SERVER, semconv.RPC_CLIENT]
+METRICS = [semconv.REQUEST_DURATION, semconv.REQUEST_BODY_SIZE, semconv.RESPONSE_BODY_SIZE, semconv.CALL_DURATION]
 CONSTANTS = [value for name, value in vars(semconv).items() if name.isupper() and "." in value]
 NAMES = [name for name in CONSTANTS if name not in PREFIXES + METRICS]
-NAMES += [f"{prefix}.{metric}" for prefix in PREFIXES for metric in METRICS]
+NAMES += chain(*map(dict.values, (names.DURATIONS, names.REQUEST_SIZES, names.RESPONSE_SIZES, names.OLD_RPC_DURATIONS)))
 
 
 def flags(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoinstr.elf import cheaper_callee, function_offsets
+from autoinstr.elf import cheaper_callee, functions
 
 SOURCE = """
 int first(int x) { return x + 1; }
@@ -28,7 +28,7 @@ needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 def offsets(path: Path, *names: str) -> dict[str, int]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return function_offsets(descriptor, names)
+        return {name: offset for name, (offset, _) in functions(descriptor, names).items()}
     finally:
         os.close(descriptor)
 
@@ -124,12 +124,12 @@ def test_the_function_that_two_have_in_common(tmp_path: Path) -> None:
     source = re.sub(r"(\w+):((?:.*\n)+?    ret\n)", r".type \1, @function\n\1:\2.size \1, . - \1\n", WRAPPERS)
     (tmp_path / "a.s").write_text(source)
     subprocess.run(["gcc", "-shared", "-o", tmp_path / "a.so", tmp_path / "a.s"], check=True)
-    inner = offsets(tmp_path / "a.so", "inner")["inner"]
     descriptor = os.open(tmp_path / "a.so", os.O_RDONLY)
-    assert cheaper_callee(descriptor, "one", "other") == inner
-    assert cheaper_callee(descriptor, "one", "lonely") is None, "what they share is as dear as they are"
-    assert cheaper_callee(descriptor, "one", "pushes") is None, "one of the two is cheap itself"
-    assert cheaper_callee(descriptor, "one", "none") is None
+    found = functions(descriptor, ["inner", "one", "other", "lonely", "pushes"])
+    one, other, lonely, pushes = (found[name] for name in ("one", "other", "lonely", "pushes"))
+    assert cheaper_callee(descriptor, [one, other]) == offsets(tmp_path / "a.so", "inner")["inner"]
+    assert cheaper_callee(descriptor, [one, lonely]) is None, "what they share is as dear as they are"
+    assert cheaper_callee(descriptor, [one, pushes]) is None, "one of the two is cheap itself"
     os.close(descriptor)
 
 

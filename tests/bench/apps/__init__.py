@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import in_process
 from in_process import InProcess
-from servers import NGINX_TLS, Server
+from servers import GRPC_GO, NGINX_H2, NGINX_TLS, Server
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,12 @@ def over_tls(name: str, *options: str, **words: str) -> App:
     return App(f"{name}-tls", f"{app.title}, TLS", server)
 
 
+def over_http2(name: str, transport: str, tls: str) -> Server:
+    server = next(app for app in PLAIN if app.name == name).server
+    needs = (*server.needs, "h2load")
+    return replace(server, name=f"{name}-{transport}", words={"tls": tls}, transport=transport, needs=needs)
+
+
 APPS = (
     *PLAIN,
     over_tls("nginx", tls=NGINX_TLS),
@@ -82,4 +88,11 @@ APPS = (
     over_tls("go", "{certificate}", "{key}"),
     # with threads it keeps connections: else every request were a handshake
     over_tls("flask", "--threads", "4", "--certfile", "{certificate}", "--keyfile", "{key}"),
+    App(
+        "grpc-go",
+        "grpc-go, unary",
+        Server("grpc-go", ("{folder}/grpc-go", "serve", "{port}", ""), transport="grpc", **GRPC_GO),
+    ),
+    App("nginx-h2c", "nginx, one worker, HTTP/2", over_http2("nginx", "h2c", "http2")),
+    App("nginx-h2", "nginx, one worker, HTTP/2 and TLS", over_http2("nginx", "h2", NGINX_H2)),
 )

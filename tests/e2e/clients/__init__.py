@@ -4,12 +4,14 @@ A client is one small file and one line in `CLIENTS`, which is also its row in t
 lines `METHOD URL BYTES KIND`: BYTES is the size of the body to send, KIND `chunked` or `length`. It prints a line when
 it is up, and begins when it reads one. After each request it prints `URL NANOSECONDS`: how long it took, by its own
 clock. A request that fails does not keep it from the next one, but it ends with status 1 then.
+
+Lines for clients of gRPC are `METHOD URL BYTES KIND TRACEPARENT`: METHOD is one of the service's (`grpc_echo.py`), the
+URL's path the message, and BYTES more of it; a client-streaming method sends it three times.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,21 +19,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import trusting
+from servers import GRPC_GO, GRPC_JS, RPC, SECURE, lacking
 
 HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
 class Client:
-    """`{here}`, `{folder}`, `{python}` and `{requests}` (the file) are filled in."""
+    """Filled in: `{here}`, `{folder}`, `{built}` (where it is built, once), `{python}`, `{requests}` (the file)."""
 
     name: str
     command: Sequence[str]
     needs: Sequence[str] = ()
     build: Sequence[str] = ()
+    build_in: str = "{folder}"
     by_exe: str = ""  # watched by its executable: its own children make the requests
     chunked: bool = True  # can send a body without saying its length
-    https: bool = True  # its TLS library can be read
+    transports: Sequence[str] = ("http", "https")  # those of `servers.TRANSPORTS` that are to be seen of it
+
+    @property
+    def secure(self) -> bool:
+        return any(transport in SECURE for transport in self.transports)
 
 
 CLIENTS = (
@@ -43,17 +51,56 @@ CLIENTS = (
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
     Client(
         "go",
-        ("{folder}/go-client", "{requests}"),
+        ("{built}/go-client", "{requests}"),
         needs=("go",),
-        build=("go", "build", "-o", "{folder}/go-client", "{here}/go_client.go"),
-        https=False,
+        build=("go", "build", "-o", "{built}/go-client", "{here}/go_client.go"),
     ),
-    Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac"), https=False),
+    Client("java", ("java", "{here}/Client.java", "{requests}"), needs=("java", "javac"), transports=("http",)),
+)
+HTTP2 = ("h2c", "h2")
+HTTP2_CLIENTS = (
+    Client(
+        "curl",
+        ("sh", "{here}/curl.sh", "{requests}", "--http2-prior-knowledge"),
+        needs=("curl",),
+        by_exe="*/curl",
+        chunked=False,
+        transports=HTTP2,
+    ),
+    Client(
+        "h2load",
+        ("{python}", "{here}/with_h2load.py", "{requests}"),
+        needs=("h2load",),
+        by_exe="*/h2load",
+        chunked=False,
+        transports=HTTP2,
+    ),
+    Client("httpx", ("{python}", "{here}/with_httpx.py", "{requests}", "http2"), transports=HTTP2),
+    Client("node", ("node", "{here}/http2.js", "{requests}"), needs=("node",), transports=HTTP2),
+    Client(
+        "go",
+        ("{built}/go-client", "{requests}", "http2"),
+        needs=("go",),
+        build=("go", "build", "-o", "{built}/go-client", "{here}/go_client.go"),
+        transports=HTTP2,
+    ),
+)
+GRPC_CLIENTS = (
+    Client(
+        "grpc-go",
+        ("{built}/grpc-go", "call", "{requests}"),
+        transports=RPC,
+        **GRPC_GO | {"build": ("go", "build", "-o", "{built}/grpc-go", ".")},
+    ),
+    # its TLS library has no symbols
+    Client("grpcio", ("{python}", "{here}/with_grpc.py", "sync", "{requests}"), transports=("grpc",)),
+    Client("grpcio-aio", ("{python}", "{here}/with_grpc.py", "aio", "{requests}"), transports=("grpc",)),
+    Client("grpc-js", ("node", "{here}/grpc_call.js", "{requests}"), needs=("node", GRPC_JS), transports=RPC),
 )
 
 
 def missing(client: Client) -> list[str]:
-    return [program for program in client.needs if not shutil.which(program)]
+    return lacking(client.needs)
 
 
 class Running:
@@ -63,16 +110,20 @@ class Running:
         self.client = client
         folder.mkdir(parents=True)
         (folder / "requests").write_text(requests)
-        words = {"here": HERE, "folder": folder, "python": sys.executable, "requests": folder / "requests"}
-        if client.build:
-            subprocess.run([fill(part, words) for part in client.build], check=True, cwd=folder, timeout=240)
+        built = folder.parent / f"{client.name}-built"
+        words = {"here": HERE, "folder": folder, "built": built, "python": sys.executable}
+        words["requests"] = folder / "requests"
+        if client.build and not built.exists():
+            built.mkdir()
+            build_in = fill(client.build_in, words)
+            subprocess.run([fill(part, words) for part in client.build], check=True, cwd=build_in, timeout=240)
         self.process = subprocess.Popen(
             [fill(part, words) for part in client.command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / "errors").open("w"),
             text=True,
-            env={**os.environ, **(trusting() if client.https else {})},
+            env={**os.environ, **(trusting() if client.secure else {})},
         )
         self._errors = folder / "errors"
 

@@ -1,4 +1,4 @@
-// Go's net/http client.
+// Go's net/http client; with a second argument it speaks HTTP/2 only.
 package main
 
 import (
@@ -22,6 +22,12 @@ func main() {
 	check(err)
 	fmt.Println("up")
 	bufio.NewReader(os.Stdin).ReadString('\n')
+	transport := http.DefaultTransport.(*http.Transport)
+	if len(os.Args) > 2 {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP2(true)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
 	failed := 0
 	lines := bufio.NewScanner(bytes.NewReader(list))
 	for lines.Scan() {
@@ -38,7 +44,7 @@ func main() {
 		request, err := http.NewRequest(method, url, body)
 		check(err)
 		begun := time.Now()
-		response, err := http.DefaultTransport.RoundTrip(request)
+		response, err := transport.RoundTrip(request)
 		if err == nil {
 			_, err = io.Copy(io.Discard, response.Body)
 			response.Body.Close()

@@ -1,4 +1,4 @@
-"""The httpx library, one client."""
+"""The httpx library, one client; with a second argument `http2` it speaks that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 import httpx
 
 failed = False
-client = httpx.Client(timeout=20, verify=ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]))
+http2 = "http2" in sys.argv  # and nothing else then
+client = httpx.Client(
+    timeout=20, http1=not http2, http2=http2, verify=ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+)
 print("up", flush=True)
 sys.stdin.readline()
 for line in Path(sys.argv[1]).read_text().splitlines():

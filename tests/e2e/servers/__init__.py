@@ -26,23 +26,28 @@ from certificates import certificates, client_context
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
 Address = str | tuple[str, int]
+SECURE = ("https", "h2", "grpcs")
+RPC = ("grpc", "grpcs")
+MULTIPLEXED = ("h2c", "h2", *RPC)
 START_WITHIN = 60.0  # Java compiles its source first, on a busy machine
 
 
 @dataclass(frozen=True)
 class Server:
-    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}` and `{port}` are filled in; for https `{certificate}`
+    """`{here}`, `{folder}` (its own, empty), `{python}`, `{bin}` and `{port}` are filled in; over TLS `{certificate}`
     and `{key}`, too.
     """
 
     name: str
     command: Sequence[str]
-    needs: Sequence[str] = ()  # programs without which it is skipped
+    needs: Sequence[str] = ()  # programs (and files, by their path) without which it is skipped
     build: Sequence[str] = ()
+    build_in: str = "{folder}"
     files: Sequence[str] = ()  # copied to its folder, with the same words filled in
+    unseen: str = ""  # why nothing of it can be seen
     waits_in_tls: bool = False  # its threads wait within the TLS library for the next request
     words: Mapping[str, str] = field(default_factory=dict)  # more of them
-    transport: str = "http"  # https; unix: listens at {folder}/socket
+    transport: str = "http"  # one of `TRANSPORTS`; unix: listens at {folder}/socket
     row: str = ""  # the name of the server that this one is but for its transport
     forks: int = 0  # signal that makes it fork another worker
     chunked_up: bool = True
@@ -52,6 +57,10 @@ class Server:
     @property
     def unix(self) -> bool:
         return self.transport == "unix"
+
+    @property
+    def secure(self) -> bool:
+        return self.transport in SECURE
 
 
 @dataclass
@@ -79,8 +88,8 @@ class Running:
 
 
 def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
-    """Lines of the form `METHOD TARGET STATUS`."""
-    lines = (line.split() for line in (folder / "access.log").read_text().splitlines())
+    """Lines that end with `METHOD TARGET STATUS`."""
+    lines = (line.split()[-3:] for line in (folder / "access.log").read_text().splitlines())
     return Counter((method, path.split("?")[0], int(status)) for method, path, status in lines)
 
 
@@ -169,9 +178,97 @@ FRONT = Server(
 NGINX_TLS = "ssl; ssl_certificate {certificate}; ssl_certificate_key {key}"
 FRONT_TLS = replace(FRONT, name="nginx-tls", transport="https", row="nginx", words={"tls": NGINX_TLS})
 
+# HTTP/2
+
+
+def both(server: Server, name: str, row: str = "") -> tuple[Server, Server]:
+    """By prior knowledge, and over TLS with ALPN."""
+    secure = (*server.command, "{certificate}", "{key}")
+    plain = replace(server, name=f"{name}-h2c", transport="h2c", row=row or name)
+    return plain, replace(plain, name=f"{name}-h2", command=secure, transport="h2")
+
+
+def front(name: str, command: Sequence[str], file: str, plain: str, secure: str, **traits: Any) -> tuple[Server, ...]:
+    """One that hands all it gets to {node}, or to whom its file says; what differs is `{tls}`."""
+    server = Server(name, command, needs=(command[0], "node"), files=(file,), row=name, **traits)
+    return (
+        replace(server, name=f"{name}-h2c", transport="h2c", words={"tls": plain}),
+        replace(server, name=f"{name}-h2", transport="h2", words={"tls": secure}),
+    )
+
+
+HYPERCORN = (
+    *("{bin}/hypercorn", "--bind", "127.0.0.1:{port}", "--keep-alive", "60"),
+    *("--access-logfile", "{folder}/access.log", "--access-logformat", "%(m)s %(U)s %(s)s", "{here}/asgi.py:app"),
+)
+APACHE = ("apache2", "-d", "{folder}", "-f", "{folder}/apache.conf", "-DFOREGROUND")
+NGHTTPX = ("nghttpx", "--conf", "{folder}/nghttpx.conf")
+NGINX_H2 = NGINX_TLS.replace("ssl;", "ssl http2;")
+FRONTS = (
+    replace(FRONT, name="nginx-h2c", transport="h2c", row="nginx", words={"tls": "http2"}),
+    replace(
+        FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_TLS.replace("ssl;", "ssl http2;")}
+    ),
+    *front(
+        "apache",
+        APACHE,
+        "apache.conf",
+        "Protocols h2c",
+        "Protocols h2\nSSLEngine on\nSSLCertificateFile {certificate}\nSSLCertificateKeyFile {key}",
+    ),
+    *front(
+        "nghttpx",
+        NGHTTPX,
+        "nghttpx.conf",
+        "frontend=127.0.0.1,{port};no-tls",
+        "frontend=127.0.0.1,{port}\nprivate-key-file={key}\ncertificate-file={certificate}",
+    ),
+)
+HTTP2_SERVERS = (
+    *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node"),
+    *both(next(server for server in PLAIN_SERVERS if server.name == "go"), "go"),
+    Server("hypercorn-h2c", HYPERCORN, transport="h2c", row="hypercorn", log=access_log),
+    Server(
+        "hypercorn-h2",
+        (*HYPERCORN, "--certfile", "{certificate}", "--keyfile", "{key}"),
+        transport="h2",
+        row="hypercorn",
+        log=access_log,
+    ),
+)
+GRPC_JS = str(HERE.parents[2] / ".cache/node/node_modules/@grpc/grpc-js")
+GRPC_GO: dict[str, Any] = {
+    "needs": ("go",),
+    "build": ("go", "build", "-o", "{folder}/grpc-go", "."),
+    "build_in": str(HERE.parent / "grpc_go"),
+}
+
+BORINGSSL = "grpcio brings a TLS library without symbols: what it encrypts can't be seen"
+
+
+def grpc(name: str, *command: str, **traits: Any) -> tuple[Server, Server]:
+    command = (*command, "{port}", "{folder}/access.log")
+    plain = Server(name, command, transport="grpc", row=name, log=access_log, **traits)
+    secure = (*command, "{certificate}", "{key}")
+    unseen = BORINGSSL if name.startswith("grpcio") else ""
+    return plain, replace(plain, name=f"{name}-tls", command=secure, transport="grpcs", unseen=unseen)
+
+
+GRPC_SERVERS = (
+    *grpc("grpc-go", "{folder}/grpc-go", "serve", **GRPC_GO),
+    *grpc("grpcio", "{python}", "{here}/grpc_echo.py", "sync"),
+    *grpc("grpcio-aio", "{python}", "{here}/grpc_echo.py", "aio"),
+    *grpc("grpc-js", "node", "{here}/grpc_echo.js", needs=("node", GRPC_JS)),
+)
+
 
 def missing(server: Server) -> list[str]:
-    return [program for program in server.needs if not shutil.which(program)]
+    return lacking(server.needs)
+
+
+def lacking(needs: Sequence[str]) -> list[str]:
+    """Of these programs, and files by their path, those that are not here."""
+    return [name for name in needs if not (Path(name).exists() if "/" in name else shutil.which(name))]
 
 
 def free_port() -> int:
@@ -191,7 +288,7 @@ def launch(
     python = Path(sys.executable)
     own = {"here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
     known: dict[str, object] = {"tls": "", **server.words, **words, **own}
-    if server.transport == "https":
+    if server.secure:
         known |= certificates()._asdict()
 
     def fill(text: str) -> str:
@@ -203,7 +300,7 @@ def launch(
     for name in server.files:
         (folder / name).write_text(fill((HERE / name).read_text()))
     if server.build and not (folder / "output").exists():
-        subprocess.run([fill(part) for part in server.build], check=True, cwd=folder, timeout=240)
+        subprocess.run([fill(part) for part in server.build], check=True, cwd=fill(server.build_in), timeout=240)
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [fill(part) for part in server.command],
@@ -233,11 +330,21 @@ def connect_tls(address: Address, timeout: float) -> socket.socket:
     return client_context().wrap_socket(connect_tcp(address, timeout), server_hostname=str(address[0]))
 
 
+def connect_h2(address: Address, timeout: float) -> socket.socket:
+    sock = client_context("h2").wrap_socket(connect_tcp(address, timeout), server_hostname=str(address[0]))
+    assert sock.selected_alpn_protocol() == "h2"
+    return sock
+
+
 # How to reach a server, by its transport.
 TRANSPORTS: dict[str, Callable[[Address, float], socket.socket]] = {
     "http": connect_tcp,
     "unix": connect_unix,
     "https": connect_tls,
+    "h2c": connect_tcp,
+    "h2": connect_h2,
+    "grpc": connect_tcp,
+    "grpcs": connect_h2,
 }
 
 

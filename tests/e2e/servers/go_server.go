@@ -1,4 +1,4 @@
-// Go's net/http; over TLS if it is told a certificate and a key.
+// Go's net/http, also with HTTP/2; over TLS if it is told a certificate and a key.
 package main
 
 import (
@@ -51,8 +51,13 @@ func answer(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	address, handler := "127.0.0.1:"+os.Args[1], http.HandlerFunc(answer)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Addr: address, Handler: handler, Protocols: protocols}
 	if len(os.Args) > 2 {
-		panic(http.ListenAndServeTLS(address, os.Args[2], os.Args[3], handler))
+		panic(server.ListenAndServeTLS(os.Args[2], os.Args[3]))
 	}
-	panic(http.ListenAndServe(address, handler))
+	panic(server.ListenAndServe())
 }

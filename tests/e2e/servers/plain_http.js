@@ -3,8 +3,6 @@ const fs = require("node:fs");
 const http = require("node:http");
 const https = require("node:https");
 
-const [port, cert, key] = process.argv.slice(2);
-
 function answer(request, response, begun) {
   const parts = request.url.split("?")[0].slice(1).split("/");
   const wish = {};
@@ -30,8 +28,12 @@ function serve(request, response) {
   request.on("end", () => (delay ? setTimeout(reply, delay) : reply()));
 }
 
-const server = cert
-  ? https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, serve)
-  : http.createServer(serve);
-server.keepAliveTimeout = 60000;
-server.listen(Number(port), "127.0.0.1");
+if (require.main === module) {
+  const [port, cert, key] = process.argv.slice(2);
+  const server = cert
+    ? https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, serve)
+    : http.createServer(serve);
+  server.keepAliveTimeout = 60000;
+  server.listen(Number(port), "127.0.0.1");
+}
+module.exports = { serve };

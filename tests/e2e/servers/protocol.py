@@ -15,9 +15,13 @@ class Wish(NamedTuple):
     chunked: bool = False
 
 
+def parts(path: str) -> dict[str, str]:
+    words = path.partition("?")[0].strip("/").split("/")
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
 def read(path: str) -> Wish:
-    parts = path.partition("?")[0].strip("/").split("/")
-    found = dict(zip(parts[::2], parts[1::2], strict=False))
+    found = parts(path)
     status = int(found.get("s", 200))
     body = b"" if status in (204, 304) else b"x" * int(found.get("b", 0))
     return Wish(status, int(found.get("d", 0)) / 1000, body, found.get("c") == "1")

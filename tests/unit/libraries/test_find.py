@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from autoinstr.libraries import LIBRARIES, find, mapped_files
+import pytest
+
+from autoinstr.attach import functions
+from autoinstr.libraries import LIBRARIES, Unread, find, mapped_files
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -35,6 +39,32 @@ def test_a_program_without_tls() -> None:
     assert len({file.key for file in files}) == len(files), "each file once"
     assert not [file.path for file in files if find(file.opened[0], LIBRARIES)]
     process.communicate()
+
+
+def a_libssl() -> bytes:
+    pid, maps, process = maps_of(f"import ssl; {WAIT}")
+    (file,) = [file for file in mapped_files(pid, maps) if Path(file.path).name.startswith("libssl")]
+    content = Path(file.opened[1]).read_bytes()
+    process.communicate()
+    return content
+
+
+def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
+    path, told = tmp_path / "libssl.so.9", []
+    probes = functions.Functions(lambda _: 0, lambda pid, _: told.append(pid))
+    unread = Unread(LIBRARIES)
+    content = a_libssl()
+    path.write_bytes(b"nothing")
+    maps = f"1000-2000 r-xp 00000000 00:99 {path.stat().st_ino} {path}\n".encode()
+    (file,) = mapped_files(os.getpid(), maps)
+    probes.follow(os.getpid(), maps)
+    assert not told
+    assert unread.tls_in(file) == path.name
+    path.write_bytes(content)
+    probes.follow(os.getpid(), maps)
+    assert told
+    assert not unread.tls_in(file)
 
 
 def test_every_program_of_a_library_is_known_to_the_loader() -> None:

@@ -13,7 +13,7 @@ from autoinstr.capture.abi import Error, Family
 from autoinstr.health import Health, Loss
 from autoinstr.model import Group, Kind, Requests
 from autoinstr.parse import Groups, Parser, RouteOptions
-from autoinstr.parse.http1_head import MAX_METHODS
+from autoinstr.parse.methods import MAX_METHODS
 
 from .exchanges import batch, exchange, get
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unit.spans.batches import GROUPS, START, Row, batches, make_group, make_traced
 
 from autoinstr.health import Health, Loss
-from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS, Group, Kind, Overflow, Series, Snapshot
+from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS, Group, Overflow, Series, Snapshot
 from autoinstr.red import Red
 
 MS = 1_000_000
@@ -189,7 +189,7 @@ def test_a_group_that_is_an_overflow_already_is_not_counted_again() -> None:
     assert one_series(red.reader().collect(1)).attributes == {"otel.metric.overflow": True}
 
 
-def make_overflow(kind: Kind = Kind.SERVER, status: int = 200, **values: Any) -> Overflow:
+def make_overflow(metric: str = "http.server", **values: Any) -> Overflow:
     defaults: dict[str, Any] = {
         "duration_buckets": np.arange(16, dtype=np.int64),
         "request_size_buckets": np.array([120, *[0] * 10], np.int64),
@@ -197,9 +197,8 @@ def make_overflow(kind: Kind = Kind.SERVER, status: int = 200, **values: Any) ->
     }
     return Overflow(
         pid=4711,
-        kind=kind,
-        method="GET",
-        status=status,
+        metric=metric,
+        attributes={"http.request.method": "GET"},
         count=120,
         duration_sum=77 * 10**9 + 1,
         request_size_sum=0,
@@ -233,21 +232,24 @@ def test_what_the_kernel_counted_is_exact_in_all_three_histograms() -> None:
                 assert series.buckets.tolist() == (2 * buckets).tolist()
 
 
-@pytest.mark.parametrize(
-    ("kind", "status", "rest"),
-    [
-        (Kind.SERVER, 200, {"http.response.status_code": 200}),
-        (Kind.SERVER, 404, {"http.response.status_code": 404}),
-        (Kind.SERVER, 503, {"http.response.status_code": 503, "error.type": "503"}),
-        (Kind.CLIENT, 404, {"http.response.status_code": 404, "error.type": "404"}),
-        (Kind.SERVER, 0, {"error.type": "no_response"}),
-    ],
-)
-def test_attributes_of_what_the_kernel_counted(kind: Kind, status: int, rest: dict[str, Any]) -> None:
+def test_attributes_of_what_the_kernel_counted() -> None:
     red = make_red()
-    red.add_overflow(make_overflow(kind, status), 0)
-    series = one_series(red.reader().collect(1), f"http.{kind.name.lower()}.request.duration")
-    assert series.attributes == {"http.request.method": "GET", "otel.metric.overflow": True} | rest
+    red.add_overflow(make_overflow("http.client"), 0)
+    series = one_series(red.reader().collect(1), "http.client.request.duration")
+    assert series.attributes == {"http.request.method": "GET", "otel.metric.overflow": True}
+
+
+@pytest.mark.parametrize(("old", "name"), [(False, "rpc.server.call.duration"), (True, "rpc.server.duration")])
+def test_calls_have_a_duration_and_no_sizes(old: bool, name: str) -> None:
+    red = make_red(old_rpc_names=old)
+    red.add(
+        make_traced([Row(0)]), [replace(make_group(), metric="rpc.server", metric_attributes={"rpc.system": "grpc"})]
+    )
+    red.add_overflow(make_overflow("rpc.server"), 0)
+    assert [(one.name, one.unit, one.count) for one in red.reader().collect(1).series] == [
+        (name, "s", 1),
+        (name, "s", 120),
+    ]
 
 
 def test_what_the_kernel_counted_fits_other_bounds_too() -> None:
@@ -265,7 +267,7 @@ def test_the_kernel_may_bring_more_methods_than_there_is_room_for() -> None:
     health = Health()
     red = make_red(health=health, cardinality_limit=2)
     for status in (200, 201, 202):
-        red.add_overflow(make_overflow(status=status), 0)
+        red.add_overflow(make_overflow(attributes={"http.response.status_code": status}), 0)
     series = [one for one in red.reader().collect(1).series if one.unit == "s"]
     assert [one.count for one in series] == [120, 240]
     assert health.lost[Loss.CARDINALITY] == 240

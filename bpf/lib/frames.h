@@ -1,0 +1,836 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * HTTP/2: walks the frames of a system call, tells header blocks as they come, and streams when they are over.
+ *
+ * What a header block says is not understood here: that needs all blocks before it, and a decoder (RFC 7541). But which
+ * stream begins and ends when, and how much it has moved, is; so that the counts are right when nobody reads the ring.
+ */
+#ifndef AUTOINSTR_FRAMES_H
+#define AUTOINSTR_FRAMES_H
+
+/* Frames, or parts of a header block, that one run looks at. */
+#ifndef FRAMES_A_RUN
+#define FRAMES_A_RUN 64
+#endif
+#define MESSAGE_PREFIX 5        /* of gRPC: compressed or not, length */
+#define MESSAGE_MAX (1 << 26)   /* longer ones are something else */
+#define REFUSED_STREAM 7        /* RFC 9113, 7 */
+#define ERROR_CODE_MAX 255
+/* Of an exchange: all but the fragment; and what struct stream begins with. */
+#define PART_SIZE (sizeof(struct exchange) - HTTP2_FRAGMENT)
+#define REQUEST_SIZE (__builtin_offsetof(struct exchange, sequence) - __builtin_offsetof(struct exchange, request_start))
+
+static __always_inline struct http2 *new_http2(__u64 key, int old)
+{
+	__u32 zero = 0;
+	struct http2 *h, *blank = blank_http2.lookup(&zero);
+
+	if (!blank)
+		return NULL;
+	http2_connections.update(&key, blank);
+	h = http2_connections.lookup(&key);
+	if (!h)
+		return NULL;
+	h->id = bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 0xff);
+	h->old = old;
+	h->sides[0].unsure = old;
+	h->sides[1].unsure = old;
+	return h;
+}
+
+/* The slot becomes what all parts are made from. */
+static __always_inline void be_template(struct connection *c, const struct http2 *h)
+{
+	struct http2_part *part = (struct http2_part *)c->slot.head;
+
+	c->slot.request_start = 0;
+	c->slot.request_end = 0;
+	c->slot.response_start = 0;
+	c->slot.response_end = 0;
+	c->slot.request_body = 0;
+	c->slot.response_body = 0;
+	c->slot.sequence = 0;
+	c->slot.status = 0;
+	c->slot.head_size = HEAD_SIZE;
+	c->slot.protocol = PROTOCOL_HTTP2;
+	c->slot.role = c->role;
+	c->slot.error = 0;
+	c->slot.traceparent = 0;
+	part->id = h->id;
+	part->stream = 0;
+	part->number = 0;
+	part->request_frames = 0;
+	part->response_frames = 0;
+	part->size = 0;
+	part->flags = h->old ? HTTP2_TABLE_OLD : 0;
+	part->unused = 0;
+}
+
+/* The frames of a connection; one that had to make room for others is met again in the middle. */
+static __always_inline struct http2 *http2_of(struct connection *c, __u64 key)
+{
+	struct http2 *h = http2_connections.lookup(&key);
+
+	if (h)
+		return h;
+	h = new_http2(key, 1);
+	if (!h)
+		return NULL;
+	h->sides[0].phase = HTTP2_SEARCH;
+	h->sides[1].phase = HTTP2_SEARCH;
+	be_template(c, h);
+	return h;
+}
+
+static __always_inline __u16 error_of(__u32 code)
+{
+	return ERROR_HTTP2 + (code < ERROR_CODE_MAX ? code : ERROR_CODE_MAX);
+}
+
+/* Does the current call move what the client of the connection sends? */
+static __always_inline int is_request(const struct connection *c, const struct work *w)
+{
+	return (c->role == ROLE_SERVER) == (w->incoming != 0);
+}
+
+static __always_inline struct stream *stream_of(const struct http2 *h, __u32 stream)
+{
+	struct stream_key key = {.id = h->id, .stream = stream};
+
+	return streams.lookup(&key);
+}
+
+static __always_inline __u32 *place_of(struct http2 *h, __u32 stream)
+{
+	return &h->places[(stream >> 1) & (HTTP2_PLACES - 1)];
+}
+
+static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
+{
+	struct stream_key key = {.id = h->id, .stream = stream};
+	__u32 zero = 0;
+	struct stream *blank = blank_stream.lookup(&zero);
+
+	if (!blank)
+		return NULL;
+	__sync_fetch_and_add(&h->opened, 1);
+	*place_of(h, stream) = stream;
+	streams.insert(&key, blank); /* the other side may just have done so */
+	return streams.lookup(&key);
+}
+
+static __always_inline void begin_stream(struct stream *st, const struct http2_side *s, const struct work *w)
+{
+	st->request_start = s->began;
+	st->pid = w->pid;
+	st->tid = w->tid;
+	st->fd = w->fd;
+}
+
+/*
+ * What all parts of a connection have in common: its slot, which is of no other use to HTTP/2. The id of the connection
+ * is in the slot's head, which is as that of a part.
+ */
+static __always_inline void fill_part(struct exchange *x, const struct connection *c, __u32 stream, __u16 flags)
+{
+	struct http2_part *part = (struct http2_part *)x->head;
+
+	bpf_probe_read_kernel(x, PART_SIZE, &c->slot);
+	x->flags = c->session ? EXCHANGE_TLS : 0;
+	part->stream = stream;
+	part->flags |= flags;
+}
+
+/* Takes a stream out of the map, into the part: of the two sides, and a reset, one only succeeds. Returns whether it has. */
+static __always_inline int end_stream(struct exchange *x, struct http2 *h, __u32 stream)
+{
+	struct http2_part *part = (struct http2_part *)x->head;
+	struct stream_key key = {.id = h->id, .stream = stream};
+	struct stream *st = streams.lookup(&key);
+	__u32 *place = place_of(h, stream);
+
+	if (!st)
+		return 0;
+	bpf_probe_read_kernel(&x->request_start, REQUEST_SIZE, &st->request_start);
+	x->fd = st->fd;
+	x->status = st->status;
+	x->error = st->error;
+	part->request_frames = st->request_frames;
+	part->response_frames = st->response_frames;
+	if (st->messages)
+		part->flags |= HTTP2_MESSAGES;
+	if (x->response_start && x->response_start < x->request_start)
+		x->request_start = x->response_start; /* it was answered before the write returned */
+	http1_barrier();
+	if (streams.delete(&key))
+		return 0;
+	__sync_fetch_and_add(&h->ended, 1);
+	if (*place == stream)
+		*place = 0;
+	return x->pid != 0; /* else its request never came */
+}
+
+/* Sends the part at hand, whose fragment is in its place. Returns whether it is to be counted, since there was no room. */
+static __always_inline int tell_part(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	struct exchange *x = (struct exchange *)w->window;
+	struct http2_part *part = (struct http2_part *)x->head;
+
+	fill_part(x, c, w->part_stream, w->part);
+	x->pid = w->pid;
+	x->tid = w->tid;
+	x->fd = w->fd;
+	if (w->part & HTTP2_ENDED && !end_stream(x, h, w->part_stream)) {
+		part->flags &= ~HTTP2_ENDED;
+		if (!(w->part & HTTP2_FIELDS))
+			return 0;
+	}
+	http1_barrier();
+	if (w->part & HTTP2_FIELDS) {
+		part->size = w->part_size;
+		part->number = s->number++;
+	}
+	return put_exchange(x) && part->flags & HTTP2_ENDED;
+}
+
+/* The request's header block was told: from here on whoever sees the end of the response may tell it. */
+static __always_inline void settle_request(struct http2 *h, struct http2_side *s, struct work *w)
+{
+	struct stream *st = stream_of(h, s->block);
+
+	if (!st)
+		return;
+	if (s->ends) {
+		st->request_end = w->time;
+		st->request = SIDE_ENDED;
+	} else if (st->request == SIDE_WAITS) {
+		st->request = SIDE_BEGUN;
+	}
+	__sync_fetch_and_add(&h->opened, 0); /* a barrier: the other side looks the other way round */
+	if (st->response == SIDE_ENDED)
+		w->settled = s->block;
+}
+
+/* The server has sent all of its response. */
+static __always_inline void settle_response(struct http2 *h, __u32 stream, struct work *w)
+{
+	struct stream *st = stream_of(h, stream);
+
+	if (!st) {
+		if (h->old && stream & 1 && (!h->first || stream < h->first))
+			count(COUNT_ORPHAN_RESPONSE);
+		return;
+	}
+	st->response_end = w->time;
+	st->response = SIDE_ENDED;
+	__sync_fetch_and_add(&h->opened, 0);
+	if (st->request != SIDE_WAITS) {
+		w->part |= HTTP2_ENDED;
+		w->part_stream = stream;
+	}
+}
+
+/* A header block begins: of a request, which opens a stream, of a response, or trailers of either. */
+static __always_inline void begin_block(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	__u32 stream = s->stream;
+	struct stream *st = stream_of(h, stream);
+
+	s->block = 0;
+	if (s->part & HTTP2_PROMISE || !(stream & 1))
+		return;
+	if (is_request(c, w)) {
+		if (!st && stream <= h->last)
+			return; /* trailers of what is over */
+		if (!st)
+			st = new_stream(h, stream);
+		if (!h->first)
+			h->first = stream;
+		if (stream > h->last)
+			h->last = stream;
+		if (st && !st->request_start)
+			begin_stream(st, s, w);
+	} else {
+		if (!st && c->role == ROLE_CLIENT && stream > h->last && !(h->old && !h->last))
+			st = new_stream(h, stream); /* the write of its request has not returned yet */
+		if (st && !st->response_start)
+			st->response_start = s->began;
+		if (st && st->status < 200)
+			st->status = status_of(((struct http2_part *)((struct exchange *)w->window)->head)->fragment,
+					       w->part_size);
+	}
+	if (st)
+		s->block = stream;
+	else if (is_request(c, w))
+		count(COUNT_STREAM_LOST);
+}
+
+/* Bytes of a header block are in place; of which side they are may become known by them. */
+static __always_inline void take_block(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	const __u8 *fragment = ((struct http2_part *)((struct exchange *)w->window)->head)->fragment;
+	int last = s->remaining == s->padding && s->flags & HTTP2_END_HEADERS;
+
+	if (c->role == ROLE_UNKNOWN && s->part & HTTP2_FIRST) {
+		int found = block_of(fragment, w->part_size);
+
+		if (found != BLOCK_UNKNOWN) {
+			c->role = (found == BLOCK_REQUEST) == (w->incoming != 0) ? ROLE_SERVER : ROLE_CLIENT;
+			c->slot.role = c->role;
+			s->unsure = 0;
+
+			__u8 *target = target_of(w->pid);
+			if (target && c->role == ROLE_CLIENT && !(*target & TARGET_CLIENT))
+				*target |= TARGET_CLIENT;
+		}
+	}
+	http1_barrier();
+	if (c->role == ROLE_UNKNOWN) {
+		s->part = 0; /* nor can what continues it be told */
+		s->block = 0;
+	}
+	if (s->part & HTTP2_FIRST)
+		begin_block(c, h, s, w);
+	http1_barrier();
+	if (s->part) {
+		w->part = s->part;
+		w->part_stream = s->block;
+		if (is_request(c, w))
+			w->part |= HTTP2_REQUEST;
+		if (last)
+			w->part |= HTTP2_LAST;
+		s->part &= ~HTTP2_FIRST;
+	}
+	if (last)
+		s->open = 0;
+	if (s->remaining == s->padding)
+		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
+	http1_barrier();
+	if (last && s->ends && s->part && !is_request(c, w))
+		settle_response(h, s->stream, w);
+}
+
+/* A frame's payload, or the part of it that matters here, is complete. */
+static __always_inline void end_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	s->phase = HTTP2_HEADER;
+	if (s->type != HTTP2_DATA || !(s->flags & HTTP2_END_STREAM) || c->role == ROLE_UNKNOWN)
+		return;
+	if (!is_request(c, w)) {
+		settle_response(h, s->stream, w);
+		return;
+	}
+
+	struct stream *st = stream_of(h, s->stream);
+	if (st) {
+		st->request_end = w->time;
+		st->request = SIDE_ENDED;
+	}
+}
+
+static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 code, struct work *w)
+{
+	struct stream *st = stream_of(h, stream);
+
+	if (!st)
+		return;
+	st->error = error_of(code);
+	st->response_end = w->time;
+	st->response = SIDE_ENDED;
+	__sync_fetch_and_add(&h->opened, 0);
+	if (st->request != SIDE_WAITS) {
+		w->part = HTTP2_ENDED;
+		w->part_stream = stream;
+	}
+}
+
+/* Part of a body. */
+static __always_inline void begin_data(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	struct stream *st = c->role == ROLE_UNKNOWN ? NULL : stream_of(h, s->stream);
+
+	if (!st)
+		return;
+	if (is_request(c, w)) {
+		if (!st->request_frames && s->remaining >= s->wanted + MESSAGE_PREFIX)
+			s->wanted += MESSAGE_PREFIX;
+		st->request_body += s->remaining;
+		st->request_frames++;
+	} else {
+		st->response_body += s->remaining;
+		st->response_frames++;
+	}
+}
+
+/* The header of a frame is in s->carry. Returns whether it is one. */
+static __always_inline int begin_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	if (!valid_frame(s->carry, s->unsure))
+		return 0;
+	http1_barrier();
+	/* RFC 9113, 6.10: a header block is not interrupted */
+	if ((s->carry[3] == HTTP2_CONTINUATION) != s->open || (s->open && s->stream != frame_stream(s->carry)))
+		return 0;
+	if (c->role != ROLE_UNKNOWN)
+		s->unsure = 0;
+	s->stream = frame_stream(s->carry);
+	s->remaining = frame_length(s->carry);
+	s->type = s->carry[3];
+	s->flags = s->carry[4];
+	s->padding = 0;
+	s->wanted = 0;
+	http1_barrier();
+
+	__u8 padded = (s->flags & HTTP2_PADDED) >> 3;
+
+	switch (s->type) {
+	case HTTP2_HEADERS:
+		s->part = HTTP2_FIELDS | HTTP2_FIRST;
+		s->open = 1;
+		s->ends = s->flags & HTTP2_END_STREAM;
+		s->wanted = padded + (s->flags & HTTP2_HAS_PRIORITY ? 5 : 0);
+		break;
+	case HTTP2_PUSH_PROMISE:
+		s->part = HTTP2_FIELDS | HTTP2_FIRST | HTTP2_PROMISE;
+		s->open = 1;
+		s->ends = 0;
+		s->wanted = padded + 4;
+		break;
+	case HTTP2_RST_STREAM:
+		s->wanted = 4;
+		break;
+	case HTTP2_GOAWAY:
+		s->wanted = 8;
+		break;
+	case HTTP2_DATA:
+		s->wanted = padded;
+		begin_data(c, h, s, w);
+		break;
+	}
+	http1_barrier();
+	if (s->wanted > s->remaining)
+		return 0;
+	s->remaining -= s->wanted;
+	return 1;
+}
+
+/* The beginning of a body: padding, and whether it looks like a message. */
+static __always_inline void begin_body(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	const __u8 *prefix = s->carry + FRAME_HEADER;
+	struct stream *st = stream_of(h, s->stream);
+
+	if (s->flags & HTTP2_PADDED) {
+		/* it counts as body until here; what lies behind it may already have been read */
+		if (st && is_request(c, w))
+			st->request_body -= prefix[0] + 1;
+		else if (st)
+			st->response_body -= prefix[0] + 1;
+		prefix++;
+	}
+	if (st && s->wanted >= MESSAGE_PREFIX) {
+		__u32 length = load_be32(prefix + 1);
+
+		st->messages = prefix[0] <= 1 && length < MESSAGE_MAX &&
+			       (!(s->flags & HTTP2_END_STREAM) || length <= s->remaining);
+	}
+}
+
+/* All that is wanted of a frame's payload lies behind its header. Returns whether it makes sense. */
+static __always_inline int begin_payload(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	const __u8 *prefix = s->carry + FRAME_HEADER;
+
+	s->phase = HTTP2_SKIP;
+	switch (s->type) {
+	case HTTP2_DATA:
+		if (s->wanted)
+			begin_body(c, h, s, w);
+		break;
+	case HTTP2_RST_STREAM:
+		if (c->role != ROLE_UNKNOWN)
+			reset_stream(h, s->stream, load_be32(prefix), w);
+		break;
+	case HTTP2_GOAWAY:
+		if (c->role != ROLE_UNKNOWN && !is_request(c, w)) {
+			__u32 code = load_be32(prefix + 4);
+
+			h->refused_above = load_be32(prefix) & 0x7fffffff;
+			h->refused = error_of(code ? code : REFUSED_STREAM);
+		}
+		break;
+	case HTTP2_HEADERS:
+	case HTTP2_PUSH_PROMISE:
+		if (s->flags & HTTP2_PADDED)
+			s->padding = prefix[0];
+	case HTTP2_CONTINUATION:
+		if (s->part)
+			s->phase = HTTP2_BLOCK;
+		break;
+	}
+	http1_barrier();
+	return s->padding <= s->remaining;
+}
+
+/* These are no frames, or no longer: what a side sends is looked at again where a call begins with one. */
+static __always_inline void lose_frames(struct connection *c, struct http2_side *s, struct work *w)
+{
+	__u64 key = w->sock;
+
+	skip_call(w);
+	if (s->phase == HTTP2_PREFACE) {
+		c->http2 = 0;
+		c->ignored = 1;
+	} else if (c->role == ROLE_UNKNOWN) {
+		c->http2 = 0; /* it was a guess */
+		c->slot.protocol = PROTOCOL_HTTP1;
+		if (++c->misses > MAX_MISSES)
+			c->ignored = 1;
+		http2_connections.delete(&key);
+	} else {
+		if (!s->unsure) {
+			count(COUNT_LOST_SYNC);
+			s->number++; /* what the table has become is not known */
+		}
+		s->phase = HTTP2_SEARCH;
+		s->carried = 0;
+		s->open = 0;
+	}
+}
+
+enum turn { TURN_DONE, TURN_MORE, TURN_LOST };
+
+/* Takes the header of a frame, and what is wanted of its payload. */
+static __always_inline enum turn take_header(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w,
+					     __u64 base, __u64 available)
+{
+	__u64 carried = s->carried, n = FRAME_HEADER + FRAME_PREFIX;
+
+	if (carried >= n)
+		return TURN_LOST;
+	n -= carried;
+	if (n > available)
+		n = available;
+	if (bpf_probe_read_user(s->carry + at_most(carried, FRAME_HEADER + FRAME_PREFIX),
+				at_most(n, FRAME_HEADER + FRAME_PREFIX), (void *)base))
+		return TURN_LOST;
+	if (!carried && !s->open)
+		s->began = w->time;
+	w->part_size = n; /* in memory, for what follows need not know */
+	if (carried + n < FRAME_HEADER) {
+		s->carried = carried + n;
+		w->position += n;
+		return TURN_DONE;
+	}
+	http1_barrier();
+	if (s->phase == HTTP2_PREFACE) {
+		if (load64(s->carry) != PREFACE_1)
+			return TURN_LOST;
+		s->phase = HTTP2_SKIP;
+		s->type = HTTP2_SETTINGS;
+		s->wanted = 0;
+		s->remaining = PREFACE_SIZE - FRAME_HEADER;
+	} else if (s->phase == HTTP2_HEADER) {
+		if (!begin_frame(c, h, s, w))
+			return TURN_LOST;
+		s->phase = HTTP2_PREFIX;
+	}
+	http1_barrier();
+	if (s->carried + w->part_size < FRAME_HEADER + s->wanted) {
+		s->carried += w->part_size;
+		w->position += w->part_size;
+		return TURN_DONE;
+	}
+	w->position += FRAME_HEADER + s->wanted - s->carried;
+	s->carried = 0;
+	if (s->phase == HTTP2_PREFIX && !begin_payload(c, h, s, w))
+		return TURN_LOST;
+	return TURN_MORE;
+}
+
+/* A body whose first bytes were to be looked at comes out of a file: does without. */
+static __always_inline int pass_prefix(struct http2_side *s)
+{
+	if (s->phase != HTTP2_PREFIX || s->type != HTTP2_DATA || s->flags & HTTP2_PADDED)
+		return 0;
+	s->remaining += FRAME_HEADER + s->wanted - s->carried;
+	s->carried = 0;
+	s->phase = HTTP2_SKIP;
+	return 1;
+}
+
+/* Looks at the next bytes that belong together: a frame, or what is in one buffer of it. */
+static __always_inline enum turn look_at_frame(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	if (s->phase == HTTP2_SEARCH) {
+		skip_call(w);
+		return TURN_DONE;
+	}
+	if (s->phase != HTTP2_SKIP) {
+		if (w->opaque && !pass_prefix(s))
+			return TURN_LOST;
+		if (!w->opaque && !find_segment(w))
+			return TURN_DONE;
+	}
+	http1_barrier();
+
+	if (s->phase != HTTP2_SKIP && s->phase != HTTP2_BLOCK) {
+		__u64 left = w->size - w->position, available = w->segment_end - w->position;
+
+		w->turn = take_header(c, h, s, w, w->segment_begin + (w->position - w->segment_at),
+				      available < left ? available : left);
+		http1_barrier();
+		if (w->turn != TURN_MORE)
+			return w->turn;
+	}
+	http1_barrier();
+
+	__u64 left = w->size - w->position, n = s->remaining;
+
+	if (s->phase == HTTP2_SKIP) {
+		if (n > left)
+			n = left;
+		w->position += n;
+		s->remaining -= n;
+		if (!s->remaining)
+			end_frame(c, h, s, w);
+		return TURN_DONE;
+	}
+
+	struct http2_part *part = (struct http2_part *)((struct exchange *)w->window)->head;
+	__u64 available = w->segment_end - w->position;
+
+	n -= s->padding;
+	if (n > available)
+		n = available;
+	if (n > left)
+		n = left;
+	if (n > HTTP2_FRAGMENT)
+		n = HTTP2_FRAGMENT;
+	if (!n && s->remaining != s->padding)
+		return TURN_DONE; /* it goes on in the next buffer */
+	if (bpf_probe_read_user(part->fragment, at_most(n, HTTP2_FRAGMENT),
+				(void *)(w->segment_begin + (w->position - w->segment_at))))
+		return TURN_LOST;
+	w->part_size = n;
+	w->position += n;
+	s->remaining -= n;
+	http1_barrier();
+	if (n || s->flags & HTTP2_END_HEADERS)
+		take_block(c, h, s, w);
+	else
+		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
+	return TURN_DONE;
+}
+
+enum { GO_ON, STOP, ONLY_COUNT };
+
+/* One turn, and what it has to tell. */
+static __always_inline int take_turn(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+{
+	w->part = 0;
+	if (w->settled) {
+		w->part = HTTP2_ENDED;
+		w->part_stream = w->settled;
+		w->settled = 0;
+	} else {
+		if (w->position >= w->size && !use_next_message(w))
+			return STOP;
+		w->turn = look_at_frame(c, h, s, w);
+		http1_barrier();
+		if (w->turn == TURN_LOST) {
+			lose_frames(c, s, w);
+			return STOP;
+		}
+	}
+	http1_barrier();
+	if (!w->part)
+		return GO_ON;
+	w->turn = tell_part(c, h, s, w);
+	http1_barrier();
+	if (w->part & HTTP2_REQUEST && w->part & HTTP2_LAST && s->block)
+		settle_request(h, s, w);
+	return w->turn ? ONLY_COUNT : GO_ON;
+}
+
+/* Looks at all frames of the call, as far as one run can; then again, by a tail call. */
+static __always_inline void look_at_frames(void *ctx, struct connection *c, struct http2 *h, struct work *w)
+{
+	struct http2_side *s = &h->sides[w->incoming & 1];
+	int turns = FRAMES_A_RUN, next;
+
+	if (!w->steps && s->phase == HTTP2_SEARCH) {
+		s->phase = HTTP2_HEADER;
+		s->unsure = 1;
+	}
+	if (h->entered && !w->incoming) {
+		w->time = h->entered; /* a request begins before it is sent */
+		h->entered = 0;
+	}
+	http1_barrier();
+	do {
+		next = take_turn(c, h, s, w);
+		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled))
+			return;
+	} while (--turns && next == GO_ON);
+	if (++w->steps >= MAX_STEPS) {
+		count(COUNT_STEPS_EXHAUSTED);
+		s->number++;
+		s->phase = HTTP2_SEARCH;
+		return;
+	}
+	steps.call(ctx, next == ONLY_COUNT ? STEP_AGGREGATE : STEP_FRAMES);
+}
+
+/* The program that looks at a connection's bytes first. */
+static __always_inline __u32 first_step(const struct connection *c)
+{
+	return c->http2 ? STEP_FRAMES : STEP_LOOK;
+}
+
+/* A client's write begins. Its frames are looked at when it is known how many were written; they began now. */
+static __always_inline void enter_frames(struct connection *c, struct work *w)
+{
+	struct http2 *h = http2_of(c, w->sock);
+
+	if (h)
+		h->entered = w->time;
+}
+
+/* A stream that has no complete answer at the end of its connection: when and why it ends. */
+static __always_inline void leave_stream(const struct connection *c, const struct http2 *h, __u32 stream, __u64 time)
+{
+	struct stream *st = stream_of(h, stream);
+
+	if (!st)
+		return;
+	if (st->request == SIDE_WAITS)
+		st->pid = 0; /* its head is not complete: it was no request yet */
+	if (st->response == SIDE_ENDED)
+		return;
+	st->response_end = time;
+	st->error = st->response_start ? ERROR_TRUNCATED : ERROR_NO_RESPONSE;
+	if (c->error)
+		st->error = c->error;
+	if (h->refused && stream > h->refused_above)
+		st->error = h->refused;
+}
+
+/* What the end of a connection leaves without an answer. `x`: memory to tell it with. */
+static __always_inline void end_streams(struct connection *c, __u64 key, __u64 time, struct exchange *x)
+{
+	struct http2 *h = http2_connections.lookup(&key);
+
+	if (!h)
+		return;
+	for (int i = 0; i < HTTP2_PLACES; i++) {
+		http1_barrier();
+		if (!h->places[i])
+			continue;
+		leave_stream(c, h, h->places[i], time);
+		http1_barrier();
+		fill_part(x, c, h->places[i], HTTP2_ENDED);
+		x->sequence = end_stream(x, h, h->places[i]); /* in memory, for what follows looks alike then */
+		h->places[i] = 0;
+		http1_barrier();
+		if (!x->sequence)
+			continue;
+		x->sequence = 0;
+		h->unsent += put_exchange(x);
+	}
+	http1_barrier();
+	if (h->unsent)
+		aggregate_exchanges(x, h->unsent); /* as if all were like the last one */
+	h->unsent = 0;
+	if (h->opened != h->ended)
+		count_several(COUNT_STREAM_LOST, h->opened - h->ended);
+	h->ended = h->opened;
+}
+
+enum { HTTP2_NOT, HTTP2_CLIENT_FIRST, HTTP2_SERVER_FIRST, HTTP2_GUESSED };
+
+/* Does HTTP/2 begin with the bytes at hand, which are no HTTP/1? */
+static __always_inline int begins_http2(const struct connection *c, const struct work *w)
+{
+	const struct framer *f = &c->framers[w->side & 1];
+	__u64 word = load64(w->window);
+
+	if (f->phase != HTTP1_START_LINE || w->opaque)
+		return HTTP2_NOT;
+	if (c->role == ROLE_UNKNOWN)
+		return w->scan.size >= FRAME_HEADER && valid_frame(w->window, 1) ? HTTP2_GUESSED : HTTP2_NOT;
+	if (w->side == SIDE_REQUEST)
+		return w->scan.size >= 16 && word == PREFACE_1 && load64(w->window + 8) == PREFACE_2 ? HTTP2_CLIENT_FIRST :
+													HTTP2_NOT;
+	if ((c->switched || (c->fresh && !c->responses)) && c->requests - c->responses <= 1 &&
+	    begins_settings(word, w->scan.size))
+		return HTTP2_SERVER_FIRST;
+	return HTTP2_NOT;
+}
+
+/* The request that asked for an upgrade is stream 1 (RFC 7540, 3.2); what is kept of it is told in place of a block. */
+static __always_inline void note_upgraded(struct connection *c, struct http2 *h, struct work *w)
+{
+	struct http2_part *part = (struct http2_part *)((struct exchange *)w->window)->head;
+	struct stream *st = new_stream(h, 1);
+
+	if (!st)
+		return;
+	h->first = 1;
+	h->last = 1;
+	st->request_start = c->slot.request_start;
+	st->request_end = c->slot.request_end;
+	st->request_body = c->slot.request_body;
+	st->pid = c->slot.pid;
+	st->tid = c->slot.tid;
+	st->fd = c->slot.fd;
+	st->request = SIDE_ENDED;
+	bpf_probe_read_kernel(part->fragment, HTTP2_FRAGMENT, c->slot.head);
+	w->part = HTTP2_FIELDS | HTTP2_REQUEST | HTTP2_FIRST | HTTP2_LAST | HTTP2_UPGRADED;
+	w->part_stream = 1;
+	w->part_size = c->slot.head_size < HTTP2_FRAGMENT ? c->slot.head_size : HTTP2_FRAGMENT;
+}
+
+/* From here on the connection's bytes are frames. Returns whether to look at the rest of the call. */
+static __always_inline int become_http2(struct connection *c, struct work *w, int how)
+{
+	struct framer *request = &c->framers[SIDE_REQUEST];
+	__u64 carried = request->carried;
+	struct http2 *h = new_http2(w->sock, how == HTTP2_GUESSED);
+
+	if (!h) {
+		c->ignored = 1;
+		return 0;
+	}
+	c->http2 = 1;
+	c->guessed = 0;
+	c->entered = 0;
+	if (how != HTTP2_GUESSED) {
+		struct http2_side *s = &h->sides[(c->role == ROLE_SERVER) & 1];
+
+		/* what HTTP/1 has kept of the preface was the beginning of it */
+		s->phase = HTTP2_PREFACE;
+		if (carried || how == HTTP2_CLIENT_FIRST) {
+			s->phase = HTTP2_SKIP;
+			s->type = HTTP2_SETTINGS;
+			s->remaining = carried < PREFACE_SIZE ? PREFACE_SIZE - carried : 0;
+		}
+		if (how == HTTP2_SERVER_FIRST)
+			h->sides[(c->role == ROLE_CLIENT) & 1].unsure = 1;
+	}
+	if (request->flags & FRAMER_BEGUN)
+		forget_request(c, w->sock);
+	http1_reset(request);
+	http1_reset(&c->framers[SIDE_RESPONSE]);
+	if (c->switched)
+		note_upgraded(c, h, w);
+	be_template(c, h);
+	if (c->switched && h->last)
+		tell_part(c, h, &h->sides[(c->role == ROLE_SERVER) & 1], w);
+	if (!w->entering)
+		return 1;
+	h->entered = w->time;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,178 @@
+"""The server that clients of HTTP/2 and gRPC call; as `peer`, whose words in a path it knows.
+
+`close/1` is GOAWAY after the response, and the connection's end; `end/reset` ends the stream with RST_STREAM. An RPC's
+message begins with the path; its status is `s`. All requests of a connection are answered one after the other.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+from certificates import server_context
+from generator import Made
+from http2_frames import INTERNAL_ERROR, message
+from multiplexed import WINDOW, rpc_trace
+from peer import CUT, GONE
+from servers import RPC, SECURE
+from truth import CLIENT, ECHO, Expected
+
+
+class PeerHttp2:
+    """Serves from its beginning on; records what it did."""
+
+    def __init__(self, order: Callable[[str], None], transport: str) -> None:
+        self.order = order
+        self.rpc, self._tls = transport in RPC, transport in SECURE
+        self.records: list[Made] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            sock, _ = self._listener.accept()
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            if self._tls:
+                sock = server_context("h2").wrap_socket(sock, server_side=True)
+            Session(self, sock).run()
+        except (OSError, EOFError):
+            pass
+        sock.close()
+
+
+@dataclass
+class Request:
+    stream: int
+    fields: dict[str, str]
+    begun: int  # when its first byte was read
+    size: int = 0
+    start: bytes = b""  # of its body
+
+
+@dataclass
+class Session:
+    """One connection."""
+
+    peer: PeerHttp2
+    sock: socket.socket
+    open: dict[int, Request] = field(default_factory=dict)
+    whole: list[Request] = field(default_factory=list)
+
+    def run(self) -> None:
+        config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.initiate_connection()
+        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: WINDOW})
+        self.h2.increment_flow_control_window(WINDOW * 16)
+        self.flush()
+        while True:
+            while self.whole:
+                if not self.answer(self.whole.pop(0)):
+                    return
+            self.read()
+
+    def flush(self) -> None:
+        if out := self.h2.data_to_send():
+            self.sock.sendall(out)
+
+    def read(self) -> None:
+        received = self.sock.recv(1 << 18)
+        if not received:
+            raise EOFError
+        for event in self.h2.receive_data(received):
+            self.take(event, time.monotonic_ns())
+        self.flush()
+
+    def take(self, event: h2.events.Event, now: int) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            self.open[event.stream_id] = Request(event.stream_id, dict(event.headers), now)
+        elif isinstance(event, h2.events.DataReceived):
+            request = self.open[event.stream_id]
+            request.size += len(event.data)
+            request.start += event.data[: max(0, 500 - len(request.start))]
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamEnded):
+            self.whole.append(self.open.pop(event.stream_id))
+
+    def send(self, stream: int, body: bytes) -> None:
+        """As the windows allow."""
+        while body:
+            room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
+            if room > 0:
+                self.h2.send_data(stream, body[:room])
+                body = body[room:]
+                self.flush()
+            else:
+                self.read()
+
+    def answer(self, request: Request) -> bool:
+        """What its path asks for; whether there may be another one."""
+        rpc, stream = self.peer.rpc, request.stream
+        path = request.start[5:].partition(b" ")[0].decode() if rpc else request.fields[":path"]
+        parts = path.strip("/").split("/")
+        wish = dict(zip(parts[::2], parts[1::2], strict=False))
+        status, size, method = int(wish["s"]), int(wish["b"]), request.fields[":method"]
+        hold, end = wish.get("hold"), wish.get("end")
+        time.sleep(int(wish["d"]) / 1000)
+        if hold == "before":
+            self.peer.order("agent")
+        if end in ("none", "reset"):
+            self.note(request, path, status=0, response_size=0, errors=(*GONE, "INTERNAL_ERROR"))
+            if end == "reset":
+                self.h2.reset_stream(stream, INTERNAL_ERROR)
+                self.flush()
+            return end == "reset"
+        empty = not rpc and (method == "HEAD" or status in (204, 304))
+        head = [
+            (":status", "200" if rpc else str(status)),
+            ("content-type", "application/grpc" if rpc else "text/plain"),
+        ]
+        self.h2.send_headers(stream, head)
+        body = b"" if empty else message(b"x" * size) if rpc else b"x" * size
+        if end == "within":
+            self.note(request, path, status=status, response_size=10, errors=CUT)
+            self.send(stream, body[:10])
+            return False
+        step = 100 if "drip" in wish else max(1, len(body))
+        for at in range(0, 0 if rpc and status else len(body), step):
+            self.send(stream, body[at : at + step])
+            time.sleep(int(wish.get("drip", 0)) / 1000)
+            if hold == "within":
+                self.peer.order("agent")
+                hold = "done"
+        if hold != "past":
+            known = {"status": status, "response_size": len(body), "optional": hold is not None}
+            self.note(request, path, **known, inner=None if hold else (request.begun, time.monotonic_ns()))
+        if rpc:
+            self.h2.send_headers(stream, [("grpc-status", str(status))], end_stream=True)
+        else:
+            self.h2.end_stream(stream)
+        if "close" in wish:
+            self.h2.close_connection(last_stream_id=stream)
+        self.flush()
+        return "close" not in wish
+
+    def note(self, request: Request, path: str, *, inner: tuple[int, int] | None = None, **known: Any) -> None:
+        port = self.peer.port
+        own: dict[str, Any] = {"path": path, "method": request.fields[":method"], "request_size": request.size}
+        if self.peer.rpc:
+            method = request.fields[":path"].rpartition("/")[2]
+            trace = rpc_trace(path).partition("-")[0]
+            own = {"path": f"/{ECHO}/{method}/{trace}", "method": "POST", "request_size": None, "rpc": True}
+            # what a library makes of a connection's end is its own affair
+            known |= {"response_size": None, **({"status": None, "errors": ()} if "errors" in known else {})}
+        told = Expected(**{**own, **known}, kind=CLIENT, server_port=port, server_address="127.0.0.1", peer_port=port)
+        self.peer.records.append(Made(told, inner=inner))
