@@ -9,7 +9,6 @@ import time
 import urllib.request
 from collections.abc import Callable
 
-import pytest
 from agent import Agent
 
 SERVER = """
@@ -20,7 +19,6 @@ server.serve_forever()
 """
 
 
-@pytest.mark.e2e
 def test_who_listens_while_its_program_is_looked_at(agent: Callable[..., Agent]) -> None:
     """With a selector of command lines every program that starts is watched for a moment, and then let go."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
