@@ -9,7 +9,7 @@ ARGS ?=
 KERNELS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench kernels pictures wheel clean
+.PHONY: help install demo test score lint bench kernels lgtm containers kubernetes test-lgtm test-k8s pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,20 @@ kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64,
 pictures: .venv/.installed-dev ## take the pictures of the page in docs/, from the demo
 	@$(ROOT) $(PYTHON) tests/pictures/take.py
 
+lgtm: .venv/.installed-dev ## ask real Mimir, Loki and Collector every query of the dashboards (builds them: half an hour, once)
+	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_lgtm.py $(ARGS)
+
+containers: .venv/.installed-dev ## build the image, and run the compose project and the sidecar in a Docker engine of the tests' own
+	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_compose.py $(ARGS)
+
+kubernetes: .venv/.installed-dev ## run the DaemonSet and the sidecar on a real node (builds one: a quarter of an hour, once)
+	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_kubernetes.py $(ARGS)
+
 wheel: .venv/.installed-dev ## build dist/*.tar.gz and dist/*.whl
 	@$(PYTHON) -m build --outdir dist .
+
+test-lgtm: lgtm containers
+test-k8s: kubernetes
 
 clean: ## remove what make made, the virtual environment too
 	@rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

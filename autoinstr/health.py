@@ -38,6 +38,7 @@ class Loss(Enum):
         "metric batches that met no backend; the next cumulative one makes up for it",
     )
     METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
+    LOG_LOST = ("log_lost", "lines of autoinstr's own log that met no backend")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 
     def __init__(self, label: str, meaning: str) -> None:
@@ -53,6 +54,7 @@ class Health:
         self.lost: Counter[Loss] = Counter()
         self.work: Counter[str] = Counter()  # "requests", "spans_exported", "wakeups" ...
         self.gauges: dict[str, float] = {}  # "ring_fill_ratio", "queue_bytes" ...
+        self.looked = 0.0  # when the ring was last looked at, by the monotonic clock; 0: not attached yet
 
     def lose(self, loss: Loss, count: int = 1) -> None:
         """Count a loss, from any thread."""

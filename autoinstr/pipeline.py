@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits, attach
@@ -35,6 +35,9 @@ from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import SpanEncoder, encode_metrics, span_records
 from autoinstr.watcher import Watcher
+
+if TYPE_CHECKING:
+    from autoinstr.discover.kubernetes import Kubernetes
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,9 @@ STAND_BACK = 5
 
 M_ARENA_MAX = -8  # of mallopt(3)
 
+# Seconds that names of pods may take at the start; after that they come when they come.
+PODS_WITHIN = 1.0
+
 CUMULATIVE = "cumulative"
 EXPONENTIAL = "base2_exponential_bucket_histogram"
 
@@ -66,7 +72,14 @@ class Pipeline:
         self.lock = threading.Lock()
         self.stopping = False
         self._complained = -COMPLAIN_EVERY
-        self.discovery = Discovery(config.selection, health, service_name=config.service_name, resource=config.resource)
+        self.pods = pods_of(config)
+        self.discovery = Discovery(
+            config.selection,
+            health,
+            service_name=config.service_name,
+            resource=config.resource,
+            pods=self.pods.table if self.pods else None,
+        )
         self.groups = Groups(health)
         routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
         self.parser = Parser(self.groups, routes, health, services=self.discovery.services, queries=config.queries)
@@ -92,6 +105,7 @@ class Pipeline:
             encode_spans=SpanEncoder(__version__).encode,
             encode_metrics=partial(encode_metrics, version=__version__, own_resource=own_resource(self.config)),
             span_records=span_records,
+            own_resource=own_resource(self.config),
             collect=self.collect_pulled,
             inside=self.inside,
             stop=self.stop,
@@ -190,6 +204,15 @@ class Pipeline:
             list(pool.map(lambda exporter: exporter.close(deadline), self.exporters))
 
 
+def pods_of(config: Config) -> Kubernetes | None:
+    """Who knows the names of this node's pods, if they are asked for."""
+    if not config.kubernetes_node:
+        return None
+    from autoinstr.discover.kubernetes import from_pod  # noqa: PLC0415 - TLS: 5 MB that other runs need not have
+
+    return from_pod(os.environ, config.kubernetes_node, config.kubernetes_labels)
+
+
 def own_resource(config: Config) -> Attributes:
     """The resource of the agent's own metrics."""
     return config.resource | {
@@ -241,8 +264,11 @@ def run(config: Config) -> int:
             raise
         attached = attaching.result()
     watcher = pipeline.watcher = Watcher(attached, limits, pipeline.discovery, health)
+    if pipeline.pods:
+        pipeline.pods.wait(PODS_WITHIN)
     watcher.start()
     os.nice(STAND_BACK)
+    health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
     loop(pipeline, watcher, signals)
     finish(pipeline, watcher, attached)
@@ -274,6 +300,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
     while not signals.received and not pipeline.stopping:
         poll.poll(min(LOOK_EVERY, max(0.0, collect_at - time.monotonic())))
         pipeline.health.did("wakeups")
+        pipeline.health.looked = time.monotonic()
         pipeline.look(watcher)
         now = time.monotonic()
         if now >= collect_at:

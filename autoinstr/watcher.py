@@ -105,6 +105,7 @@ class Watcher:
             full = len(batch) == BATCH
             # what is told of processes now is at least as new as these exchanges
             self._follow_events()
+            self._discovery.name_pods()
             if len(batch):
                 yield batch, self._discovery.service_of(batch["pid"])
 

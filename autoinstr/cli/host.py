@@ -273,15 +273,15 @@ def capabilities(status: str) -> set[str]:
 
 
 def check_uprobes() -> Finding:
-    """For TLS libraries; this version does without."""
+    """For TLS libraries; before Linux 6.6 the kernel wants more than CAP_PERFMON for them."""
     path = "/sys/bus/event_source/devices/uprobe/type"
     if Path(path).exists():
-        return Finding("uprobes", "ok", "available; this version needs none")
+        return Finding("uprobes", "ok", "available, for TLS; before Linux 6.6 they need CAP_SYS_ADMIN")
     return Finding(
         "uprobes",
         "missing",
         f"{path} is not there",
-        cost="nothing in this version; TLS traffic could not be captured by a later one",
+        cost="TLS is not seen",
         remedy="use a kernel with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS",
     )
 

@@ -81,6 +81,11 @@ class MetricsFile(_Strict):
     old_rpc_names: bool | None = None
 
 
+class KubernetesFile(_Strict):
+    node: str | None = None
+    labels: str | list[str] | None = None
+
+
 class OtlpFile(_Strict):
     """The OTEL_EXPORTER_OTLP_* variables of the same names."""
 
@@ -114,6 +119,7 @@ class File(_Strict):
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None
     resource: dict[str, str | int | float | bool] | None = None
+    kubernetes: KubernetesFile = msgspec.field(default_factory=KubernetesFile)
     ring_size: str | int | None = None
     log_level: str | None = None
 

@@ -64,6 +64,8 @@ class Config:
     old_rpc_names: bool = False
     service_name: str = ""  # for all targets
     resource: Attributes = field(default_factory=dict)  # on every resource
+    kubernetes_node: str = ""
+    kubernetes_labels: tuple[str, ...] = ()
     ring_size: int = 8 << 20
     log_level: str = "info"
     environment: Mapping[str, str] = field(default_factory=dict)  # OTEL_*: the environment's over the file's
@@ -164,6 +166,11 @@ def parse_attributes(text: str) -> dict[str, str]:
             raise UsageError(f"{part!r} is not an attribute: write key=value,key=value")
         found[key.strip()] = unquote(value.strip())
     return found
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """`app,tier`."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 _SAMPLERS = (
@@ -302,6 +309,22 @@ OPTIONS: tuple[Option, ...] = (
         ("OTEL_RESOURCE_ATTRIBUTES",),
         "resource",
         flag=False,
+    ),
+    Option(
+        "kubernetes_node",
+        "in a pod: put names of this node's pods on resources, by asking the API server",
+        str.strip,
+        ("AUTOINSTR_KUBERNETES_NODE",),
+        "kubernetes.node",
+        metavar="NAME",
+    ),
+    Option(
+        "kubernetes_labels",
+        "labels of pods that become k8s.pod.label.<label>, or * for all",
+        parse_names,
+        ("AUTOINSTR_KUBERNETES_LABELS",),
+        "kubernetes.labels",
+        metavar="LABELS",
     ),
     Option(
         "ring_size",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from autoinstr.capture.abi import ProcessKind
 from autoinstr.discover.listeners import Listeners
-from autoinstr.discover.naming import name_service
+from autoinstr.discover.naming import GIVEN, name_service
+from autoinstr.discover.pods import Table
 from autoinstr.discover.process import (
     Stat,
     all_pids,
@@ -25,7 +26,7 @@ from autoinstr.discover.process import (
     read_children,
     read_stat,
 )
-from autoinstr.discover.resource import make_service
+from autoinstr.discover.resource import lacks_names, make_service, with_names
 from autoinstr.discover.runtime import Runtimes
 from autoinstr.discover.services import Services
 from autoinstr.discover.told import Told
@@ -70,6 +71,7 @@ class Discovery:
         *,
         service_name: str = "",  # the operator's name for all targets
         resource: Attributes | None = None,  # on every resource
+        pods: Table | None = None,  # names of pods and their containers
         quiet: bool = False,  # what is not seen is shown elsewhere, not logged
     ) -> None:
         self.selection = selection
@@ -80,6 +82,8 @@ class Discovery:
         self._health = health
         self._service_name = service_name
         self._resource = resource or {}
+        self._pods = pods
+        self._pods_known = 0  # generation of `_pods` up to which services have their names
         self._runtimes = Runtimes()
         self._own = {own_pid()}
         self._starters = ancestors(own_pid())
@@ -93,6 +97,30 @@ class Discovery:
     def service_of(self, pids: NDArray[np.uint32]) -> NDArray[np.int32]:
         """Index into `services` of each pid; -1: not a target. Ended ones are remembered for a while."""
         return self._services.of(pids, self._adopt)
+
+    def name_pods(self) -> None:
+        """Give services the names of their pods that have become known since the last call."""
+        if self._pods is None or self._pods.generation == self._pods_known:
+            return
+        self._pods_known = self._pods.generation
+        guessed = {id(target.service) for target in self.targets.values() if target.name_source not in GIVEN}
+        named: dict[int, Service] = {}
+        for service in filter(lacks_names, self._services.all()):
+            new = self._named(service, guessed=id(service) in guessed)
+            if new != service:
+                self._services.rename(service, new)
+                named[id(service)] = new
+        for pid, target in list(self.targets.items()):
+            if (found := named.get(id(target.service))) is not None:
+                self.targets[pid] = replace(target, service=found)
+
+    def _named(self, service: Service, *, guessed: bool) -> Service:
+        """With the names of its pod and container, as far as they are known."""
+        if self._pods is None or not lacks_names(service):
+            return service
+        known = service.attributes
+        names = self._pods.find(str(known["container.id"]), str(known.get("k8s.pod.uid", "")))
+        return with_names(service, names, rename=guessed) if names else service
 
     # --- the whole of /proc
 
@@ -239,7 +267,8 @@ class Discovery:
         entry = selector or self._inherited(view, parent)
         name = name_service(view, entry, override=self._service_name, go_path=runtime.go_path)
         service = make_service(view, name, runtime.language, self._resource)
-        if parent is not None and not again and (view.exe, name.name) == (parent.exe, parent.service.name):
+        service = self._named(service, guessed=name.source not in GIVEN)
+        if parent is not None and not again and (view.exe, service.name) == (parent.exe, parent.service.name):
             service = parent.service  # a worker: the same program doing the same work
         if selector is None and parent is not None:
             above = parent.selected_by if again else f"child of {parent.pid}"

@@ -1,27 +1,47 @@
 """The OTLP resource of a target: who it is, in OpenTelemetry's attribute names.
 
-In: a process, its name and runtime, the agent's own attributes. Out: `Service`. Never the command line or any other
-environment variable than the standard ones: they hold secrets.
+In: a process, its name and runtime, the agent's own attributes, what its pod is called. Out: `Service`. Never the
+command line or any other environment variable than the standard ones: they hold secrets.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 
 from autoinstr import __version__
-from autoinstr.discover.container import container_id
+from autoinstr.discover.container import container_id, pod_uid
 from autoinstr.discover.naming import Name, parse_attributes
+from autoinstr.discover.pods import Names, image_attributes
 from autoinstr.discover.process import Process
 from autoinstr.model import Attributes, Service
 
 # Those say which process it is: neither the agent's nor the target's own environment may make two of them equal.
 _IDENTITY = ("service.name", "service.namespace", "service.instance.id")
 
+# Where Docker keeps what it knows of a container; asking its socket would take the right to do anything on the host.
+_DOCKER = "/var/lib/docker/containers/{0}/config.v2.json"
+_MAX_DOCKER = 1 << 20
+
+
+class _DockerConfig(msgspec.Struct, rename="pascal"):
+    image: str = ""
+
+
+class _DockerContainer(msgspec.Struct, rename="pascal"):
+    """Nothing but the names is decoded: the rest has the container's environment."""
+
+    name: str = ""
+    config: _DockerConfig = msgspec.field(default_factory=_DockerConfig)
+
 
 def make_service(process: Process, name: Name, language: str, extra: Attributes) -> Service:
     """`extra`: the agent's OTEL_RESOURCE_ATTRIBUTES, on every resource."""
-    host = socket.gethostname()
+    host = str(extra.get("host.name", "")) or socket.gethostname()  # in a container ours is not the host's
     attributes: Attributes = {"host.name": host}
     attributes |= extra
     attributes |= parse_attributes(process.environment.get("OTEL_RESOURCE_ATTRIBUTES", ""))
@@ -43,7 +63,37 @@ def make_service(process: Process, name: Name, language: str, extra: Attributes)
         own["service.namespace"] = namespace
     if container := find_container(process):
         own["container.id"] = container
+        own |= docker_names(container)
+    if pod := pod_uid(process.cgroup):
+        own["k8s.pod.uid"] = pod
     return Service(name.name, own | {key: value for key, value in attributes.items() if key not in own})
+
+
+def lacks_names(service: Service) -> bool:
+    """It runs in a container of Kubernetes that we don't know the name of yet."""
+    return "container.id" in service.attributes and "k8s.container.name" not in service.attributes
+
+
+def with_names(service: Service, names: Names, *, rename: bool) -> Service:
+    """With what its pod is called. Attributes that were given stay; `rename`: its own name was only a guess."""
+    known = service.attributes
+    given = {"service.name": names.service} if rename else {}
+    added = {
+        "k8s.pod.uid": names.attributes["k8s.pod.uid"],  # of a pod from a file: its group had another one
+        **({"service.namespace": names.namespace} if "service.namespace" not in known else {}),
+        **{key: value for key, value in names.attributes.items() if key not in known},
+    }
+    return replace(service, name=names.service if rename else service.name, attributes=known | given | added)
+
+
+def docker_names(container: str) -> Attributes:
+    """Of a Docker container, where its files can be read: on the host, or through a mount."""
+    try:
+        with Path(_DOCKER.format(container)).open("rb") as file:
+            found = msgspec.json.decode(file.read(_MAX_DOCKER), type=_DockerContainer)
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return {"container.name": found.name.lstrip("/"), **image_attributes(found.config.image)}
 
 
 def find_container(process: Process) -> str:

@@ -1,8 +1,8 @@
 """pid -> service, for whole batches at a time: a table with a slot for every pid that there can be.
 
 In: targets as they come and go. Out: an index into `services` for each pid of an array. An index never changes its
-meaning. Services get theirs with their first request, so that thousands of short-lived processes that serve nothing
-take no room.
+meaning, though more may come to be known of its service. Services get theirs with their first request, so that
+thousands of short-lived processes that serve nothing take no room.
 """
 
 from __future__ import annotations
@@ -46,6 +46,18 @@ class Services:
         self._ended.pop(pid, None)
         number = self._numbers.get(id(service))
         self._set(pid, _UNNUMBERED if number is None else number + 1)
+
+    def rename(self, old: Service, new: Service) -> None:
+        """More is known of a service: under the same index, so that its series go on."""
+        self._of_pid = {pid: new if service is old else service for pid, service in self._of_pid.items()}
+        number = self._numbers.pop(id(old), None)
+        if number is not None:
+            self._numbers[id(new)] = number
+            self.services[number] = new
+
+    def all(self) -> list[Service]:
+        """Of targets, of those that ended a moment ago, and of those whose series are still told."""
+        return list({id(service): service for service in (*self._of_pid.values(), *self.services)}.values())
 
     def end(self, pid: int) -> None:
         """The process ended: what it did may still be on its way."""

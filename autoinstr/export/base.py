@@ -9,13 +9,13 @@ or `close`: what can't be delivered is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, TextIO
 
 from autoinstr.errors import UsageError
 from autoinstr.health import Health
-from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
+from autoinstr.model import Attributes, Group, Overflow, Service, Snapshot, Traced
 
 
 class Encoded(Protocol):
@@ -67,6 +67,7 @@ class Context:
     ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    own_resource: Attributes = field(default_factory=dict)  # the agent itself
 
 
 # Name on the command line -> module with `create(context) -> Exporter`, imported only when it is asked for: grpc alone

@@ -169,12 +169,13 @@ class SpanEncoder:
         self._max_spans = max_spans
         self._shared = SharedParts()
         self._resources: list[bytes] = []
+        self._services: list[Service] = []  # that `_resources` were made of
         self._addresses: dict[str, Addresses] = {}
 
     def encode(self, traced: Traced, groups: list[Group], services: list[Service]) -> list[EncodedSpans]:
-        """The sampled rows. Both lists are always the same ones, which only grow."""
+        """The sampled rows. Both lists are always the same ones, which only grow; a service may be exchanged."""
         self._shared.learn(groups)
-        self._resources += [wire.message(1, wire.resource(one.attributes)) for one in services[len(self._resources) :]]
+        self._know(services)
         row = np.flatnonzero(traced.sampled)
         if not len(row):
             return []
@@ -185,6 +186,14 @@ class SpanEncoder:
             flat[i :: len(pieces)] = column
         parts = self._by_service(batch)
         return list(self._requests(Pieces(flat, len(pieces), np.append(0, np.cumsum(size))), parts))
+
+    def _know(self, services: list[Service]) -> None:
+        """Resources as bytes, made anew only for those that are new."""
+        if services == self._services:  # nearly always, and then they are the very same objects: quick
+            return
+        known = {id(service): data for service, data in zip(self._services, self._resources, strict=True)}
+        self._resources = [known.get(id(one)) or wire.message(1, wire.resource(one.attributes)) for one in services]
+        self._services = list(services)
 
     def _sorted(self, traced: Traced, row: NDArray[np.intp]) -> Batch:
         """Rows of one layout next to each other, and among them rows of one service."""

@@ -150,18 +150,21 @@ static __always_inline void mapped_code(__u32 pid, __u8 *target)
 		tell_program(event, target);
 }
 
-/* A TCP socket of the current process begins to listen: is its port asked for? */
+/*
+ * A TCP socket of the current process begins to listen: is its port asked for? Also told of who is watched already: that
+ * may be for a moment only, until user space has looked at what it executes.
+ */
 static __always_inline void listening(__u64 sk)
 {
 	__u32 zero = 0, port = local_port(sk), pid = current_pid();
 	struct port_block *wanted = ports.lookup(&zero);
 	__u8 *target = target_of(pid);
 
-	if (!wanted || !target || !pid || *target)
+	if (!wanted || !target || !pid || *target & TARGET_SELF)
 		return;
 	if (port > 65535 || !(wanted->bits[port / 64] & (1ULL << (port & 63))))
 		return;
-	*target = TARGET_WATCHED;
+	*target |= TARGET_WATCHED;
 
 	struct process *event = new_event(PROCESS_LISTEN, pid);
 	if (!event)

@@ -1,6 +1,6 @@
 // Stock, in Go with net/http.
 //
-//	PORT=8083 go run .
+//	[HOST=0.0.0.0] PORT=8083 go run .
 package main
 
 import (
@@ -23,5 +23,9 @@ func stock(w http.ResponseWriter, r *http.Request) {
 func main() {
 	http.HandleFunc("/stock/", stock)
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
+	host := os.Getenv("HOST")
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	log.Fatal(http.ListenAndServe(host+":"+os.Getenv("PORT"), nil))
 }

@@ -1,6 +1,6 @@
 // Prices, in Node without a framework. Asks the stock service whether there is any left.
 //
-//   PORT=8082 [STOCK_URL=http://127.0.0.1:8083] node pricing.js
+//   [HOST=0.0.0.0] PORT=8082 [STOCK_URL=http://127.0.0.1:8083] node pricing.js
 
 const http = require('http');
 
@@ -32,4 +32,4 @@ http.createServer((request, response) => {
   else if (route !== 'prices') answer(response, 404, 'no such page');
   else if (stockUrl) askStock(id, response);
   else price(id, response, 'plenty');
-}).listen(Number(process.env.PORT), '127.0.0.1');
+}).listen(Number(process.env.PORT), process.env.HOST || '127.0.0.1');

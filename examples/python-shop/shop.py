@@ -1,6 +1,6 @@
 """A shop in plain Python: products, orders, a slow search. Prices and reviews come from other services.
 
-PORT=8081 PRICING_URL=http://127.0.0.1:8082 [REVIEWS_URL=http://127.0.0.1:8084] python3 shop.py
+[HOST=0.0.0.0] PORT=8081 PRICING_URL=http://127.0.0.1:8082 [REVIEWS_URL=http://127.0.0.1:8084] python3 shop.py
 """
 
 import json
@@ -72,6 +72,6 @@ class Shop(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Shop)
+    server = ThreadingHTTPServer((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])), Shop)
     server.daemon_threads = True
     server.serve_forever()

@@ -21,6 +21,7 @@ NEED_KERNEL = (
     "test_http2",
     "test_lifecycle",
     "test_score",
+    "test_selectors",
     "test_servers",
     "test_tls",
     "test_tls_go",

@@ -33,6 +33,8 @@ RULES: dict[str, Callable[[Process], Named | None]] = {
     "erlang": erlang,
 }
 
+# Sources of names that somebody gave, so that nothing else is a better one.
+GIVEN = ("OTEL_SERVICE_NAME of autoinstr", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "config")
 _MULTI_CALL = ("busybox", "toybox", "coreutils")
 
 
@@ -68,12 +70,13 @@ def name_service(process: Process, selector: Selector | None, *, override: str =
     attributes = parse_attributes(process.environment.get("OTEL_RESOURCE_ATTRIBUTES", ""))
     namespace = attributes.get("service.namespace", "") or (selector.service_namespace if selector else "")
     chosen = (
-        Named(override, "OTEL_SERVICE_NAME of autoinstr"),
-        Named(process.environment.get("OTEL_SERVICE_NAME", "").strip(), "OTEL_SERVICE_NAME"),
-        Named(attributes.get("service.name", ""), "OTEL_RESOURCE_ATTRIBUTES"),
-        Named(selector.service_name if selector else "", "config"),
+        override,
+        process.environment.get("OTEL_SERVICE_NAME", "").strip(),
+        attributes.get("service.name", ""),
+        selector.service_name if selector else "",
     )
-    name = next((given for given in chosen if given.name), None) or guess_name(process, go_path)
+    given = map(Named, chosen, GIVEN)
+    name = next((one for one in given if one.name), None) or guess_name(process, go_path)
     return Name(_clean(name.name), name.source, namespace)
 
 

@@ -16,11 +16,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from autoinstr.export.base import Context
 from autoinstr.export.limited_log import LimitedLog
 from autoinstr.export.otlp.client import Client, Ending, Reply, Transport
+from autoinstr.export.otlp.logs import LogBatch, LogQueue, encode_logs
 from autoinstr.export.otlp.merge import merge
 from autoinstr.export.otlp.queue import MetricBatch, MetricQueue, SpanBatch, SpanQueue
 from autoinstr.export.otlp.settings import Batching, Endpoint
 from autoinstr.health import Health, Loss
-from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
+from autoinstr.model import Attributes, Group, Overflow, Service, Snapshot, Traced
 
 logger = logging.getLogger(__name__)
 
@@ -163,12 +164,34 @@ class MetricSender(Sender[MetricBatch]):
         self.health.lose(Loss.METRIC_EXPORT_FAILED, count)
 
 
+class LogSender(Sender[LogBatch]):
+    resource: Attributes
+    version: str
+
+    def deliver(self, batch: LogBatch) -> int:
+        reply = self.client.export(encode_logs(batch, self.resource, self.version))
+        if not reply.ok:
+            self.trouble("not delivered", reply)
+        return len(batch.records) - reply.rejected if reply.ok else 0
+
+    def amount(self, batch: LogBatch) -> int:
+        return len(batch.records)
+
+    def sent(self, count: int) -> None:
+        self.health.did("log_lines_exported", count)
+
+    def lost(self, count: int) -> None:
+        self.health.lose(Loss.LOG_LOST, count)
+
+
 class OtlpExporter:
     name = "otlp"
     wants_spans = True
     wants_metrics = True
 
-    def __init__(self, traces: Endpoint, metrics: Endpoint, batching: Batching, context: Context) -> None:
+    def __init__(
+        self, traces: Endpoint, metrics: Endpoint, logs: Endpoint | None, batching: Batching, context: Context
+    ) -> None:
         self._context = context
         self._health = context.health
         self._span_queue = SpanQueue(batching)
@@ -177,6 +200,14 @@ class OtlpExporter:
         self._span_sender = SpanSender(self._span_queue, traces, context.health, agent)
         self._metric_sender = MetricSender(self._metric_queue, metrics, context.health, agent)
         self._metric_sender.encode = context.encode_metrics
+        self._senders: list[Sender[Any]] = [self._metric_sender, self._span_sender]
+        self._log_queue: LogQueue | None = None
+        if logs is not None:
+            self._log_queue = LogQueue()
+            log_sender = LogSender(self._log_queue, logs, context.health, agent)
+            log_sender.resource, log_sender.version = context.own_resource, context.version
+            self._senders.append(log_sender)
+            logging.getLogger().addHandler(self._log_queue)
 
     def spans(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
         encoded = self._context.encode_spans(traced, groups, services)
@@ -192,10 +223,12 @@ class OtlpExporter:
         self._health.lose(Loss.METRIC_QUEUE_FULL, replaced)
 
     def close(self, deadline: float) -> None:
-        senders: tuple[Sender[Any], ...] = (self._metric_sender, self._span_sender)
-        for sender in senders:
+        if self._log_queue is not None:
+            logging.getLogger().removeHandler(self._log_queue)
+            self._health.lose(Loss.LOG_LOST, self._log_queue.dropped)
+        for sender in self._senders:
             sender.begin_end(deadline)
-        for sender in senders:
+        for sender in self._senders:
             sender.finish(deadline)
 
 
@@ -218,6 +251,7 @@ def rejected(signal: str) -> Callable[[bytes], tuple[int, str]]:
             return 0, ""
         # Most answers are empty: who never gets another one need not load the messages.
         from google.protobuf.message import DecodeError  # noqa: PLC0415
+        from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: PLC0415
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2  # noqa: PLC0415
 
@@ -225,6 +259,9 @@ def rejected(signal: str) -> Callable[[bytes], tuple[int, str]]:
             if signal == "traces":
                 spans = trace_service_pb2.ExportTraceServiceResponse.FromString(answer).partial_success
                 return spans.rejected_spans, spans.error_message
+            if signal == "logs":
+                lines = logs_service_pb2.ExportLogsServiceResponse.FromString(answer).partial_success
+                return lines.rejected_log_records, lines.error_message
             points = metrics_service_pb2.ExportMetricsServiceResponse.FromString(answer).partial_success
             return points.rejected_data_points, points.error_message
         except DecodeError:  # accepted, as the status says; many backends answer with a text of their own

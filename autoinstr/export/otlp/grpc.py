@@ -16,6 +16,7 @@ from autoinstr.export.otlp.settings import Endpoint
 
 METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 # OTLP specification, "Failures". RESOURCE_EXHAUSTED belongs to them only if the server says when to come back: without

@@ -48,7 +48,7 @@ GRPC_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|passthrough):")  # 
 class Endpoint:
     """Where and how one signal is sent. `target` is a URL for HTTP and a gRPC target (host:port) for gRPC."""
 
-    signal: str  # "traces" or "metrics"
+    signal: str  # "traces", "metrics" or "logs"
     protocol: str  # one of PROTOCOLS
     target: str
     secure: bool

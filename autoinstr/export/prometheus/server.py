@@ -1,4 +1,4 @@
-"""The HTTP side of the Prometheus exporter: `GET /metrics`, and a page that leads there.
+"""The HTTP side of the Prometheus exporter: `GET /metrics`, a page that leads there, and `/ready` for probes.
 
 In: requests from anyone who can reach the port (this machine only, unless told otherwise). Out: the page that `page`
 makes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
@@ -25,6 +26,7 @@ CONTENT_TYPES = {
     True: "application/openmetrics-text; version=1.0.0; charset=utf-8",
     False: "text/plain; version=0.0.4; charset=utf-8",
 }
+STUCK = 30.0  # seconds without a look at the ring, which is looked at twice a second
 INDEX = b'<!doctype html><title>autoinstr</title><a href="/metrics">/metrics</a>\n'
 
 Page = Callable[[bool], Iterator[bytes]]  # OpenMetrics or not -> body, in pieces
@@ -63,10 +65,20 @@ class _Handler(Handler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._metrics()
+        elif path == "/ready":
+            self._ready()
         elif path == "/":
             self.send(INDEX, "text/html; charset=utf-8")
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _ready(self) -> None:
+        """Has it attached, and does it go on looking?"""
+        looked = self.server.health.looked
+        if looked and time.monotonic() - looked < STUCK:
+            self.send(b"ready\n", "text/plain; charset=utf-8")
+        else:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _metrics(self) -> None:
         open_metrics = OPEN_METRICS in self.headers.get("accept", "")

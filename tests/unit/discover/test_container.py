@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from autoinstr.discover.container import container_id
+from autoinstr.discover.container import container_id, pod_uid
 
 ID = "3726b5a1a6f1c1f3a1e0c9b1f7c7d3c4a3e5b8d1e9f00112233445566778899a"
+UID = "6f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,11 @@ ID = "3726b5a1a6f1c1f3a1e0c9b1f7c7d3c4a3e5b8d1e9f00112233445566778899a"
         f"0::/machine.slice/libpod-{ID}.scope/container",
         f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
         f"0::/../../docker-{ID}.scope",
+        f"0::/../{ID}",
+        f"0::/system.slice/docker-{ID}.scope/init.scope",
+        f"0::/system.slice/docker-{'0' * 64}.scope/system.slice/docker-{ID}.scope/system.slice/nginx.service",
+        f"0::/docker/{'0' * 64}/kubelet/kubepods/besteffort/pod{UID}/{ID}",
+        f"11:cpu,cpuacct:/kubepods/burstable/pod{UID}/{ID}\n0::/",
     ],
 )
 def test_by_control_group(cgroup: str) -> None:
@@ -49,3 +55,29 @@ def test_by_mounts_in_a_private_namespace(mount: str) -> None:
 )
 def test_none(cgroup: str) -> None:
     assert container_id(cgroup, f"9 1 0:1 / /var/lib/docker/containers/{ID}/mounts/shm rw - tmpfs shm rw\n") == ""
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        f"0::/kubepods/pod{UID}/{ID}",
+        f"9:memory:/kubepods/besteffort/pod{UID}/{ID}\n0::/",
+        f"0::/../../../burstable/pod{UID}/{ID}",
+        f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{UID.replace('-', '_')}.slice"
+        f"/cri-containerd-{ID}.scope",
+        f"0::/kubelet.slice/kubepods-pod{UID.replace('-', '_')}.slice:cri-containerd:{ID}",
+        f"0::/kubepods/pod{UID}",
+    ],
+)
+def test_uid_of_the_pod(cgroup: str) -> None:
+    assert pod_uid(cgroup + "\n") == UID
+
+
+def test_uid_of_a_pod_from_a_file_on_the_node() -> None:
+    digest = UID.replace("-", "")
+    assert pod_uid(f"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{digest}.slice/x") == digest
+
+
+@pytest.mark.parametrize("cgroup", ["0::/\n", f"0::/docker/{ID}\n", "0::/system.slice/podman.service\n"])
+def test_no_pod(cgroup: str) -> None:
+    assert pod_uid(cgroup) == ""

@@ -238,6 +238,14 @@ def test_paths_and_methods(served: Served, method: str, path: str, status: int) 
     assert served.get(path, method)[0] == status
 
 
+def test_ready_once_it_looks_and_as_long_as_it_goes_on(served: Served) -> None:
+    assert served.get("/ready")[0] == 503
+    served.context.health.looked = time.monotonic()
+    assert served.get("/ready")[0] == 200
+    served.context.health.looked -= 31
+    assert served.get("/ready")[0] == 503
+
+
 def test_head_has_no_body(served: Served) -> None:
     status, _, body = served.get(method="HEAD")
     assert (status, body) == (200, "")

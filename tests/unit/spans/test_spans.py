@@ -129,6 +129,14 @@ def test_an_encoder_learns_from_batch_to_batch(several: list[list[Row]]) -> None
         assert encoder.encode(traced, groups, services) == encode_spans(traced, groups, services)
 
 
+def test_a_service_of_which_more_comes_to_be_known() -> None:
+    encoder, traced, services = SpanEncoder("1.2"), make_traced([Row(0)]), list(SERVICES)
+    encoder.encode(traced, GROUPS, services)
+    services[GROUPS[0].service] = Service("s", {"service.name": "s", "k8s.pod.name": "p"})
+    ((_, resource),) = decoded(encoder.encode(traced, GROUPS, services))
+    assert resource == {"service.name": "s", "k8s.pod.name": "p"}
+
+
 @pytest.mark.parametrize(
     ("group", "parent", "flags", "expected"),
     [

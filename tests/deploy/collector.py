@@ -1,0 +1,118 @@
+"""A real OpenTelemetry Collector (`backends.py`) that writes down what it receives.
+
+In: OTLP by gRPC and HTTP, with TLS if it is given certificates. Out: spans and metric points, each with its resource.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from machine import wait_for
+
+
+class Told(NamedTuple):
+    """A span, or a metric with one point, and the attributes of its resource."""
+
+    resource: dict[str, Any]
+    content: dict[str, Any]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return plain(self.content["attributes"])
+
+
+def plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
+    """OTLP's JSON attributes as a dictionary."""
+    return {one["key"]: _value(one["value"]) for one in attributes}
+
+
+def _value(value: dict[str, Any]) -> Any:
+    ((kind, content),) = value.items()
+    if kind == "arrayValue":
+        return [_value(one) for one in content.get("values", [])]
+    return int(content) if kind == "intValue" else content
+
+
+class Collector:
+    def __init__(
+        self, program: Path, folder: Path, address: str = "127.0.0.1", tls: dict[str, str] | None = None
+    ) -> None:
+        self.grpc, self.http = free_port(address), free_port(address)
+        self.address = address
+        self._file = folder / "told.jsonl"
+        self._log = (folder / "collector.log").open("ab")
+        protocols = {
+            "grpc": {"endpoint": f"{address}:{self.grpc}", **({"tls": tls} if tls else {})},
+            "http": {"endpoint": f"{address}:{self.http}", **({"tls": tls} if tls else {})},
+        }
+        pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
+        config = {
+            "receivers": {"otlp": {"protocols": protocols}},
+            "exporters": {"file": {"path": str(self._file), "flush_interval": "100ms"}},
+            "service": {
+                "telemetry": {"metrics": {"level": "none"}},
+                "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
+            },
+        }
+        self._config = folder / "collector.yaml"
+        self._config.write_text(json.dumps(config))
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Collector:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._log.close()
+
+    def start(self) -> None:
+        command = [str(self._program), "--config", str(self._config)]
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        wait_for(self._answers, f"the collector listens: see {self._log.name}", 20)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(15)
+            self._process = None
+
+    def _answers(self) -> bool:
+        assert self._process and self._process.poll() is None, "it ended"
+        for port in (self.grpc, self.http):
+            socket.create_connection((self.address, port), 1).close()
+        return True
+
+    def spans(self) -> list[Told]:
+        return told_in(self._file, "Spans")
+
+    def metrics(self) -> list[Told]:
+        return told_in(self._file, "Metrics")
+
+    def logs(self) -> list[Told]:
+        return told_in(self._file, "Logs")
+
+
+def told_in(file: Path, signal: str) -> list[Told]:
+    """What a Collector wrote down of a signal: `Spans`, `Metrics`, `Logs`."""
+    scopes = f"scope{signal}"
+    items = {"Spans": "spans", "Metrics": "metrics", "Logs": "logRecords"}[signal]
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return [
+        Told(plain(resource["resource"]["attributes"]), one)
+        for line in lines
+        for resource in json.loads(line).get(f"resource{signal}", [])
+        for scope in resource[scopes]
+        for one in scope[items]
+    ]
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,43 @@
+// An OpenTelemetry Collector with what the tests need: OTLP in, JSON lines out.
+package main
+
+import (
+	"log"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/exporter/fileexporter"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/provider/envprovider"
+	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
+	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
+	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
+	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
+)
+
+func factories() (all otelcol.Factories, err error) {
+	if all.Receivers, err = otelcol.MakeFactoryMap(otlpreceiver.NewFactory()); err != nil {
+		return
+	}
+	if all.Exporters, err = otelcol.MakeFactoryMap(fileexporter.NewFactory()); err != nil {
+		return
+	}
+	all.Telemetry = otelconftelemetry.NewFactory()
+	return
+}
+
+func main() {
+	providers := []confmap.ProviderFactory{
+		envprovider.NewFactory(), fileprovider.NewFactory(), yamlprovider.NewFactory(),
+	}
+	settings := otelcol.CollectorSettings{
+		BuildInfo: component.BuildInfo{Command: "otelcol", Version: "0.155.0"},
+		Factories: factories,
+		ConfigProviderSettings: otelcol.ConfigProviderSettings{
+			ResolverSettings: confmap.ResolverSettings{ProviderFactories: providers},
+		},
+	}
+	if err := otelcol.NewCommand(settings).Execute(); err != nil {
+		log.Fatal(err)
+	}
+}

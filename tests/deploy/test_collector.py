@@ -1,0 +1,123 @@
+"""A real OpenTelemetry Collector receives what the agent sends: by both protocols, gzip, TLS, and after an outage."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+
+import backends  # noqa: E402 - found by the line above
+from agent import Agent  # noqa: E402
+from certificates import certificates  # noqa: E402
+from collector import Collector  # noqa: E402
+from machine import wait_for  # noqa: E402
+from storefront import Storefront  # noqa: E402
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="eBPF programs need root"),
+    pytest.mark.timeout(900),  # the Collector is built, the first time
+]
+REQUESTS = 97
+OUTAGE = 8.0  # seconds: several attempts
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storefront]:
+    with Storefront(tmp_path_factory.mktemp("front")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    if not shutil.which("go"):
+        # where tests are run for others, nobody reads what was skipped
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs go, to build the Collector")
+    return backends.build("collector") / "otelcol"
+
+
+def visit(port: int, word: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for number in range(REQUESTS):
+        connection.request("GET", f"/{word}/{number}")
+        connection.getresponse().read()
+    connection.close()
+
+
+def assert_told(collector: Collector, word: str) -> None:
+    """Each request once, as a span and in the metrics, which carry the same resource."""
+    wanted = Counter(f"/{word}/{number}" for number in range(REQUESTS))
+
+    def paths() -> Counter[str]:
+        return Counter(str(span.attributes["url.path"]) for span in collector.spans())
+
+    wait_for(lambda: paths() == wanted, "every span once", 60)
+    (resource,) = {str(sorted(span.resource.items(), key=str)): span.resource for span in collector.spans()}.values()
+    assert resource["service.name"] == "shop" and resource["telemetry.sdk.name"] == "autoinstr"
+
+    def counted() -> int:
+        told = [one for one in collector.metrics() if one.content["name"] == "http.server.request.duration"]
+        (last,) = told[-1:]
+        assert last.resource == resource
+        return sum(int(point["count"]) for point in last.content["histogram"]["dataPoints"])
+
+    wait_for(lambda: counted() == REQUESTS, "every request in the metrics", 60)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: str, tls: bool) -> None:
+    files = certificates()
+    given = {"cert_file": str(files.certificate), "key_file": str(files.key)} if tls else None
+    with Collector(program, tmp_path, tls=given) as collector:
+        port = collector.grpc if protocol == "grpc" else collector.http
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"{'https' if tls else 'http'}://localhost:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_LOGS_EXPORTER": "otlp",
+            **({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(files.authority)} if tls else {}),
+        }
+        agent = Agent("--port", front.shop, environment=environment, exports=["otlp"]).wait_ready()
+        try:
+            visit(front.shop, "received")
+            assert_told(collector, "received")
+            agent.stop()
+            lines = [line for line in agent.stderr.splitlines() if " INFO " in line or " WARNING " in line]
+            wait_for(lambda: len(collector.logs()) == len(lines) > 0, "every line of the log", 10)
+            for told, line in zip(collector.logs(), lines, strict=True):
+                assert told.content["body"]["stringValue"] in line and told.content["severityText"] in line
+                assert told.resource["service.name"] == "autoinstr"
+        finally:
+            agent.kill()
+
+
+def test_an_outage_loses_nothing(front: Storefront, program: Path, tmp_path: Path) -> None:
+    with Collector(program, tmp_path) as collector:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.grpc}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "60000",  # for so long a batch is tried again
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        }
+        collector.stop()
+        agent = Agent("--port", front.shop, environment=environment, exports=["otlp"]).wait_ready()
+        try:
+            visit(front.shop, "outage")
+            time.sleep(OUTAGE)
+            collector.start()
+            assert_told(collector, "outage")
+            agent.stop()
+        finally:
+            agent.kill()

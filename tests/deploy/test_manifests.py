@@ -1,0 +1,125 @@
+"""What is shipped for others to load is well-formed, by their own schemas and parsers where there are any."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))
+
+from queries import GRAFANA, of_dashboards  # noqa: E402 - found by the line above
+
+sys.path.insert(0, str(GRAFANA))
+
+import make_dashboards  # noqa: E402
+
+from autoinstr.config.file import read_file  # noqa: E402
+
+KUBERNETES = ROOT / "deploy/kubernetes"
+MANIFESTS = [
+    path for path in sorted(KUBERNETES.rglob("*.yaml")) if path.name not in ("kustomization.yaml", "config.yaml")
+]
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text()) if one]
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_kubernetes_takes_it(path: Path, version: str) -> None:
+    for one in objects(path):
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_kubernetes_would_refuse_a_misspelt_field() -> None:
+    (daemonset,) = objects(KUBERNETES / "daemonset.yaml")
+    daemonset["spec"]["template"]["spec"]["hostPid"] = True
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(daemonset, "1.31", strict=True)
+
+
+def test_everything_is_in_the_kustomization() -> None:
+    kustomization = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+    listed = set(kustomization["resources"]) | {"config.yaml", "kustomization.yaml"}
+    assert listed == {path.name for path in KUBERNETES.glob("*.yaml")}
+    assert read_file(str(KUBERNETES / "config.yaml"), {}).selection.selectors
+
+
+def test_daemonset_and_sidecar_have_the_same_rights_as_the_compose_services() -> None:
+    (daemonset,), (sidecar,) = (objects(KUBERNETES / name) for name in ("daemonset.yaml", "sidecar/deployment.yaml"))
+    wanted = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]
+    for one in (daemonset, sidecar):
+        (agent,) = (box for box in one["spec"]["template"]["spec"]["containers"] if box["name"] == "autoinstr")
+        assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": wanted}
+    for file, name in (("agent.yaml", "agent"), ("sidecar.yaml", "sidecar")):
+        service = yaml.safe_load((ROOT / "compose" / file).read_text())["services"][name]
+        assert (service["cap_drop"], service["cap_add"]) == (["ALL"], wanted)
+
+
+@pytest.mark.parametrize("name", list(make_dashboards.ALL))
+def test_dashboard_is_what_its_source_makes(name: str) -> None:
+    board = json.loads((GRAFANA / f"dashboards/{name}.json").read_text())
+    assert board == json.loads(json.dumps(make_dashboards.ALL[name]))
+    cells = [(x, y) for one in board["panels"] for x, y in squares(one["gridPos"])]
+    assert len(cells) == len(set(cells)), "panels lie on each other"
+
+
+def squares(place: dict[str, int]) -> list[tuple[int, int]]:
+    return [(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])]
+
+
+def test_data_sources_are_those_that_dashboards_ask() -> None:
+    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
+    known = {(one["type"], one["uid"]) for one in sources}
+    boards = [json.loads(path.read_text()) for path in (GRAFANA / "dashboards").glob("*.json")]
+    asked = {
+        (t["datasource"]["type"], t["datasource"]["uid"]) for b in boards for p in b["panels"] for t in p["targets"]
+    }
+    assert asked <= known and len(of_dashboards("x")) > 30
+
+
+def test_alloy_components_are_connected() -> None:
+    """Alloy can't be had to say so itself: every component that is named is there, and everything there is used."""
+    text = re.sub(r"(^|\s)//.*", "", (ROOT / "compose/alloy/config.alloy").read_text())
+    assert text.count("{") == text.count("}")
+    declared = {f"{kind}.{name}" for kind, name in re.findall(r'^(otelcol\.[\w.]+) "(\w+)" \{', text, re.MULTILINE)}
+    used = set(re.findall(r"(otelcol\.[\w.]+)\.input\b", text))
+    assert used == {one for one in declared if ".receiver." not in one}
+    services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
+    for host in re.findall(r'endpoint = "(?:http://)?([a-z]+):', text):
+        assert host in services
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "autoinstr.service"
+    unit.write_text(
+        (ROOT / "deploy/systemd/autoinstr.service").read_text().replace("/opt/autoinstr/bin/autoinstr", "/bin/true")
+    )
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "autoinstr.service" not in done.stderr, done.stderr
+
+
+def test_every_image_has_a_version() -> None:
+    for path in (ROOT / "compose").glob("*.yaml"):
+        for name, service in yaml.safe_load(path.read_text())["services"].items():
+            image = service.get("image", "autoinstr:latest")
+            assert image == "autoinstr:latest" or re.search(r":v?\d+\.\d+\.\d+", image), (path, name)
+    for path in (ROOT / "Dockerfile", *(ROOT / "examples").glob("*/Dockerfile")):
+        text = path.read_text()
+        bases = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")]
+        bases += re.findall(r"^ARG BASE=(\S+)", text, re.MULTILINE)
+        stages = ("scratch", "system", "build", "${BASE}")
+        assert all(one in stages or re.search(r":\d+\.\d+", one) for one in bases), (path, bases)
