@@ -191,6 +191,7 @@ def test_a_group_that_is_an_overflow_already_is_not_counted_again() -> None:
 
 def make_overflow(metric: str = "http.server", **values: Any) -> Overflow:
     defaults: dict[str, Any] = {
+        "attributes": {"http.request.method": "GET"},
         "duration_buckets": np.arange(16, dtype=np.int64),
         "request_size_buckets": np.array([120, *[0] * 10], np.int64),
         "response_size_buckets": np.array([0] * 10 + [120], np.int64),
@@ -198,7 +199,6 @@ def make_overflow(metric: str = "http.server", **values: Any) -> Overflow:
     return Overflow(
         pid=4711,
         metric=metric,
-        attributes={"http.request.method": "GET"},
         count=120,
         duration_sum=77 * 10**9 + 1,
         request_size_sum=0,
