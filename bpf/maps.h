@@ -140,6 +140,7 @@ struct http2 {
 	__u64 id;      /* of the connection, in what is told */
 	__u64 entered; /* time at which the current write of a client began */
 	__u64 opened, ended; /* streams */
+	__u64 meetings; /* of both sides, at the end of streams */
 	struct http2_side sides[2]; /* outgoing, incoming */
 	__u32 first, last; /* lowest and highest stream of a request */
 	__u32 refused_above; /* GOAWAY: streams above it will not be answered */

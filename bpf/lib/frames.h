@@ -193,6 +193,15 @@ static __always_inline int tell_part(struct connection *c, struct http2 *h, stru
 	return put_exchange(x) && part->flags & HTTP2_ENDED;
 }
 
+/*
+ * One side writes what it has seen and then looks what the other has; of two that do, one at least sees the other's. An
+ * addition of something is the barrier that every kernel's verifier knows.
+ */
+static __always_inline void barrier_of_sides(struct http2 *h)
+{
+	__sync_fetch_and_add(&h->meetings, 1);
+}
+
 /* The request's header block was told: from here on whoever sees the end of the response may tell it. */
 static __always_inline void settle_request(struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -206,7 +215,7 @@ static __always_inline void settle_request(struct http2 *h, struct http2_side *s
 	} else if (st->request == SIDE_WAITS) {
 		st->request = SIDE_BEGUN;
 	}
-	__sync_fetch_and_add(&h->opened, 0); /* a barrier: the other side looks the other way round */
+	barrier_of_sides(h);
 	if (st->response == SIDE_ENDED)
 		w->settled = s->block;
 }
@@ -223,7 +232,7 @@ static __always_inline void settle_response(struct http2 *h, __u32 stream, struc
 	}
 	st->response_end = w->time;
 	st->response = SIDE_ENDED;
-	__sync_fetch_and_add(&h->opened, 0);
+	barrier_of_sides(h);
 	if (st->request != SIDE_WAITS) {
 		w->part |= HTTP2_ENDED;
 		w->part_stream = stream;
@@ -337,7 +346,7 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 	st->error = error_of(code);
 	st->response_end = w->time;
 	st->response = SIDE_ENDED;
-	__sync_fetch_and_add(&h->opened, 0);
+	barrier_of_sides(h);
 	if (st->request != SIDE_WAITS) {
 		w->part = HTTP2_ENDED;
 		w->part_stream = stream;

@@ -133,7 +133,7 @@ def settle(page: int, due: int) -> tuple[Counts, dict[str, int]]:
 
 def score(folder: Path) -> dict[str, object]:
     found = check()
-    say(f"autoinstr check: {'ok' if found['ok'] else 'FAILED'}")
+    say(f"autoinstr check: {'ok' if found['ok'] else f'FAILED {json.dumps(found)}'}")
     rows, page = start(folder), servers.free_port()
     flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
     agent = Agent(*flags, exports=("console", "prometheus")).wait_ready()
