@@ -128,7 +128,10 @@ other_packages() {
 	if has npm && [ ! -e .cache/node/node_modules/@grpc/grpc-js ]; then
 		say "installing grpc-js (npm)"
 		mkdir -p .cache/node
-		quietly npm install --prefix .cache/node --no-audit --no-fund --silent @grpc/grpc-js@1
+		# npm brings certificates of its own; those of the machine count, too
+		: "${NODE_EXTRA_CA_CERTS:=/etc/ssl/certs/ca-certificates.crt}"
+		export NODE_EXTRA_CA_CERTS
+		quietly npm install --prefix .cache/node --no-audit --no-fund --silent --ignore-scripts @grpc/grpc-js@1
 	fi
 	if has go; then (cd tests/e2e/grpc_go && quietly go mod download); fi
 }
