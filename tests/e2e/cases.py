@@ -39,8 +39,6 @@ from truth import Expected
 HOST = "puppet.test"
 CRLF = b"\r\n"
 BOTH = (SERVER, CLIENT)
-H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-H2_SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
 # What a side may call it when the other one went away; which of these depends on who noticed first.
 GONE = ("ECONNRESET", "EPIPE", "no_response")
 CUT = ("ECONNRESET", "EPIPE", "truncated")
@@ -795,16 +793,6 @@ def websocket(t: Talk) -> None:
 
 
 @case()
-def upgrade_to_http_2(t: Talk) -> None:
-    path = t.path()
-    t.client(request(path, fields=["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk"]))
-    t.server(response(101, fields=["Upgrade: h2c", "Connection: Upgrade"]) + H2_SETTINGS)
-    t.client(H2_PREFACE + H2_SETTINGS)
-    t.server(H2_SETTINGS)
-    t.expect(path, status=101)
-
-
-@case()
 def connect(t: Talk) -> None:
     t.client(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode())
     t.server(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -812,14 +800,6 @@ def connect(t: Talk) -> None:
         t.client(b"\x16\x03\x01\x02\x00" + noise(512, n))
         t.server(b"\x16\x03\x03\x00\x7a" + noise(122, n))
     t.expect("CONNECT", method="CONNECT", request_size=None, response_size=None, client={"server_port": 443})
-
-
-@case()
-def http_2_preface(t: Talk) -> None:
-    t.client(H2_PREFACE + H2_SETTINGS)
-    t.server(H2_SETTINGS)
-    t.client(b"\x00\x00\x0d\x01\x05\x00\x00\x00\x01" + noise(13))
-    t.server(b"\x00\x00\x05\x01\x05\x00\x00\x00\x01" + noise(5))
 
 
 @case()
