@@ -303,7 +303,7 @@ def _upgraded(head: bytes) -> list[Field]:
     method, _, target = line.partition(b" ")
     if not rest:  # the line is not whole
         return [(b":method", method), UNKNOWN]
-    fields = [(b":method", method), (b":scheme", b"http"), (b":path", target.partition(b" ")[0])]
+    fields = [(b":method", method), (b":path", target.partition(b" ")[0])]
     named = (one.partition(b":") for one in rest[:-1])  # the last may not be whole
     return fields + [(name.lower(), value.strip()) for name, colon, value in named if colon]
 

@@ -112,7 +112,7 @@ def test_a_reader_that_stops_reading_blocks_nobody_and_every_drop_is_counted() -
         assert context.health.work["spans_written"] == len(lines)
 
 
-def test_close_keeps_its_deadline_when_nobody_reads(capfd: pytest.CaptureFixture[str]) -> None:
+def test_close_keeps_its_deadline_when_nobody_reads(capsys: pytest.CaptureFixture[str]) -> None:
     with pipe() as (source, target):
         exporter, context = console(target)
         exporter.spans(make_traced(5000), GROUPS, [SERVICE])
@@ -123,7 +123,7 @@ def test_close_keeps_its_deadline_when_nobody_reads(capfd: pytest.CaptureFixture
         assert time.monotonic() - began < 0.8
         assert context.health.lost[Loss.SPAN_QUEUE_FULL] >= 10
         threading.Thread(target=source.read, daemon=True).start()
-    assert f"lost: {context.health.lost[Loss.SPAN_QUEUE_FULL]} spans dropped" in capfd.readouterr().err
+    assert f"lost: {context.health.lost[Loss.SPAN_QUEUE_FULL]} spans dropped" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_away_asks_the_program_to_end() -> None:
