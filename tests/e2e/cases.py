@@ -7,6 +7,7 @@ true of it. Both sides are watched, so each request is expected twice, from the 
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -171,40 +172,47 @@ def noise(size: int, seed: int = 1) -> bytes:
 
 
 Writer = Callable[[Talk], None]
-CASES: dict[str, Talk] = {}
-_WRITERS: dict[str, Writer] = {}
 
 
-def add(name: str, options: Options, write: Writer) -> None:
-    _WRITERS[name] = write
-    CASES[name] = Talk(name, options)
-    write(CASES[name])
+class Book:
+    """Cases by name, each with what writes it. All names begin alike."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.talks: dict[str, Talk] = {}
+        self._prefix = prefix
+        self._writers: dict[str, Writer] = {}
+
+    def add(self, name: str, options: Options, write: Writer) -> None:
+        name = self._prefix + re.sub(r"\W+", "_", name)
+        self._writers[name] = write
+        self.talks[name] = self.again(name, "", options)
+
+    def again(self, name: str, suffix: str, options: Options) -> Talk:
+        """The same case with other options, under a name of its own."""
+        talk = Talk(name + suffix, options)
+        self._writers[name](talk)
+        return talk
+
+    def case(self, **options: Any) -> Callable[[Writer], Writer]:
+        def register(write: Writer) -> Writer:
+            self.add(write.__name__, Options(**options), write)
+            return write
+
+        return register
+
+    def cases(self, values: Collection[Any]) -> Callable[[Callable[[Talk, Any], None]], Callable[[Talk, Any], None]]:
+        """The same conversation with several values."""
+
+        def register(write: Callable[[Talk, Any], None]) -> Callable[[Talk, Any], None]:
+            for value in values:
+                self.add(f"{write.__name__}_{value}", Options(), lambda t, value=value: write(t, value))
+            return write
+
+        return register
 
 
-def again(name: str, suffix: str, options: Options) -> Talk:
-    """The same case with other options, under a name of its own."""
-    talk = Talk(name + suffix, options)
-    _WRITERS[name](talk)
-    return talk
-
-
-def case(**options: Any) -> Callable[[Writer], Writer]:
-    def register(write: Writer) -> Writer:
-        add(write.__name__, Options(**options), write)
-        return write
-
-    return register
-
-
-def cases(values: Collection[Any]) -> Callable[[Callable[[Talk, Any], None]], Callable[[Talk, Any], None]]:
-    """The same conversation with several values."""
-
-    def register(write: Callable[[Talk, Any], None]) -> Callable[[Talk, Any], None]:
-        for value in values:
-            add(f"{write.__name__}_{value}".replace("-", "_"), Options(), lambda t, value=value: write(t, value))
-        return write
-
-    return register
+HTTP1 = Book()
+CASES, add, again, case, cases = HTTP1.talks, HTTP1.add, HTTP1.again, HTTP1.case, HTTP1.cases
 
 
 # Requests one after the other

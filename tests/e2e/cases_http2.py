@@ -7,52 +7,20 @@ of it, from the server's and from the client's side. An RPC's path is `/t.<case>
 from __future__ import annotations
 
 import random
-import re
 import struct
-from collections.abc import Callable, Collection
 from typing import Any
 
 import deeds
 import http2_frames as h2
-from cases import CUT, GONE, HOST, Options, Talk, Writer, bytewise, noise
+from cases import CUT, GONE, HOST, Book, Options, Talk, bytewise, noise
 from conversation import CLIENT, RECEIVE, SEND, SERVER, Close, Gate, Reset
 from http2_frames import Fields, Tables, data, headers, message, rst_stream
 from stage import UNKNOWN
 
 UNNAMED: dict[str, Any] = {"server_address": UNKNOWN}  # :authority is not to be known
 LARGE_LIST = 16_000  # bytes of a header list
-CASES: dict[str, Talk] = {}
-WRITERS: dict[str, Writer] = {}
-
-
-def add(name: str, options: Options, write: Writer) -> None:
-    WRITERS[name] = write
-    CASES[name] = again(name, "", options)
-
-
-def again(name: str, suffix: str, options: Options) -> Talk:
-    """The same case with other options, under a name of its own."""
-    talk = Talk(name + suffix, options)
-    WRITERS[name](talk)
-    return talk
-
-
-def case(**options: Any) -> Callable[[Writer], Writer]:
-    def register(write: Writer) -> Writer:
-        add(f"h2_{write.__name__}", Options(**options), write)
-        return write
-
-    return register
-
-
-def cases(values: Collection[Any]) -> Callable[[Callable[[Talk, Any], None]], Callable[[Talk, Any], None]]:
-    def register(write: Callable[[Talk, Any], None]) -> Callable[[Talk, Any], None]:
-        for value in values:
-            name = re.sub(r"\W+", "_", f"h2_{write.__name__}_{value}")
-            add(name, Options(), lambda t, value=value: write(t, value))
-        return write
-
-    return register
+HTTP2 = Book("h2_")
+CASES, add, again, case, cases = HTTP2.talks, HTTP2.add, HTTP2.again, HTTP2.case, HTTP2.cases
 
 
 class Link:
@@ -365,7 +333,7 @@ def few(t: Talk) -> None:
 
 
 for _family in ("tcp6", "mapped", "unix"):
-    add(f"h2_over_{_family}", Options(family=_family, alone=_family == "unix"), few)
+    add(f"over_{_family}", Options(family=_family, alone=_family == "unix"), few)
 
 
 @case(handler=deeds.thread_each)

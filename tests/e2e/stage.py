@@ -12,7 +12,7 @@ from agent import Agent
 from cases import HOST, Talk
 from conversation import FAMILIES
 from puppet import Puppet
-from truth import SERVER, Expected, path_of
+from truth import SERVER, Expected, compare, path_of
 
 WITHOUT_PATH = {"CONNECT": "connect", "OPTIONS": "options_of_everything"}  # method, case
 UNKNOWN = "?"  # a server's address: what is told is not checked
@@ -101,3 +101,20 @@ def belongs(span: dict[str, Any], name: str) -> bool:
     path = path_of(span)
     case = WITHOUT_PATH.get(path)
     return name.startswith(case) if case else path.startswith(f"/t/{name}/")
+
+
+Belongs = Callable[[dict[str, Any], str], bool]
+
+
+def check_told(run: Run, name: str, belongs: Belongs = belongs) -> None:
+    """What the agent has told of a case is what both sides did."""
+    outcome = run.outcomes[name]
+    assert not outcome.error, f"the conversation itself failed: {outcome.error}"
+    complaints = compare(outcome.expected, (span for span in run.spans if belongs(span, name)))
+    assert not complaints, "\n".join(complaints)
+
+
+def check_nothing_invented(run: Run, belongs: Belongs = belongs) -> None:
+    """Every span is of one of the cases."""
+    invented = [span for span in run.spans if not any(belongs(span, name) for name in run.outcomes)]
+    assert not invented, "\n".join(f"{path_of(span)} {span['attributes']}" for span in invented)

@@ -11,8 +11,7 @@ import pytest
 from agent import Agent
 from cases import CASES
 from puppet import Puppet
-from stage import Run, Stage, belongs, play_all
-from truth import compare, path_of
+from stage import Run, Stage, check_nothing_invented, check_told, play_all
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +21,8 @@ def run(module_agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> Ru
 
 @pytest.mark.parametrize("name", CASES)
 def test_told_exactly(run: Run, name: str) -> None:
-    outcome = run.outcomes[name]
-    assert not outcome.error, f"the conversation itself failed: {outcome.error}"
-    complaints = compare(outcome.expected, (span for span in run.spans if belongs(span, name)))
-    assert not complaints, "\n".join(complaints)
+    check_told(run, name)
 
 
 def test_nothing_invented(run: Run) -> None:
-    invented = [span for span in run.spans if not any(belongs(span, name) for name in CASES)]
-    assert not invented, "\n".join(f"{path_of(span)} {span['attributes']}" for span in invented)
+    check_nothing_invented(run)

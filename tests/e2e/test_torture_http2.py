@@ -18,9 +18,9 @@ from cases_http2 import CASES, again
 from certificates import certificates
 from conversation import just_play
 from puppet import Puppet
-from stage import Outcome, Run, Stage, play_all
+from stage import Run, Stage, check_nothing_invented, check_told, play_all
 from test_torture_tls import VERSIONS, applies
-from truth import compare, path_of
+from truth import path_of
 
 
 def encrypted(talk: Talk) -> Talk:
@@ -33,11 +33,11 @@ OVER_TLS = [encrypted(talk) for talk in CASES.values() if applies(talk) and not 
 TALKS = [*CASES.values(), *OVER_TLS]
 
 
-def belongs(span: dict[str, Any], name: str, outcome: Outcome) -> bool:
+def belongs(run: Run, span: dict[str, Any], name: str) -> bool:
     """Does the span tell of this case? One without a path is known by its port."""
     path, told = path_of(span), span["attributes"]
     if not path.startswith("/"):
-        return told.get("server.port") == outcome.port
+        return told.get("server.port") == run.outcomes[name].port
     return path.startswith((f"/t/{name}/", f"/t.{name}/"))
 
 
@@ -48,13 +48,8 @@ def run(module_agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> Ru
 
 @pytest.mark.parametrize("name", [talk.name for talk in TALKS])
 def test_told_exactly(run: Run, name: str) -> None:
-    outcome = run.outcomes[name]
-    assert not outcome.error, f"the conversation itself failed: {outcome.error}"
-    complaints = compare(outcome.expected, (span for span in run.spans if belongs(span, name, outcome)))
-    assert not complaints, "\n".join(complaints)
+    check_told(run, name, partial(belongs, run))
 
 
 def test_nothing_invented(run: Run) -> None:
-    known = run.outcomes.items()
-    invented = [span for span in run.spans if not any(belongs(span, name, outcome) for name, outcome in known)]
-    assert not invented, "\n".join(f"{path_of(span)} {span['attributes']}" for span in invented)
+    check_nothing_invented(run, partial(belongs, run))

@@ -20,8 +20,7 @@ from cases import CASES, Talk, again
 from certificates import certificates
 from conversation import CloseByRange, Say, ShutWrite, Spawn, just_play
 from puppet import Puppet
-from stage import Run, Stage, belongs, play_all
-from truth import compare, path_of
+from stage import Run, Stage, check_nothing_invented, check_told, play_all
 
 VERSIONS = {"_tls12": ssl.TLSVersion.TLSv1_2, "_tls13": ssl.TLSVersion.TLSv1_3}  # cases take turns
 HANDLERS = (just_play, deeds.forked, deeds.forked_killed, deeds.handed_to_child, deeds.thread_each)
@@ -57,15 +56,11 @@ def run(module_agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> Ru
 
 @pytest.mark.parametrize("name", [talk.name for talk in TALKS])
 def test_told_exactly(run: Run, name: str) -> None:
-    outcome = run.outcomes[name]
-    assert not outcome.error, f"the conversation itself failed: {outcome.error}"
-    complaints = compare(outcome.expected, (span for span in run.spans if belongs(span, name)))
-    assert not complaints, "\n".join(complaints)
+    check_told(run, name)
 
 
 def test_nothing_invented(run: Run) -> None:
-    invented = [span for span in run.spans if not any(belongs(span, name) for name in run.outcomes)]
-    assert not invented, "\n".join(f"{path_of(span)} {span['attributes']}" for span in invented)
+    check_nothing_invented(run)
 
 
 def test_all_of_it_is_https(run: Run) -> None:

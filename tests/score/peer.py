@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from certificates import server_context
 from generator import Made, Times
+from servers import SECURE
 from truth import CLIENT, Expected
 
 GONE = ("ECONNRESET", "EPIPE", "no_response")
@@ -26,9 +27,11 @@ CUT = ("ECONNRESET", "EPIPE", "truncated")
 class Peer:
     """Serves from its beginning on; records what it did."""
 
+    protocols: tuple[str, ...] = ()  # of ALPN
+
     def __init__(self, order: Callable[[str], None], transport: str = "http") -> None:
         self.order = order
-        self._tls = transport == "https"
+        self._tls = transport in SECURE
         self.records: list[Made] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
@@ -41,15 +44,18 @@ class Peer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        buffer = bytearray()
         try:
             if self._tls:
-                sock = server_context().wrap_socket(sock, server_side=True)
-            while self._exchange(sock, buffer):
-                pass
+                sock = server_context(*self.protocols).wrap_socket(sock, server_side=True)
+            self._talk(sock)
         except (OSError, EOFError):
             pass
         sock.close()
+
+    def _talk(self, sock: socket.socket) -> None:
+        buffer = bytearray()
+        while self._exchange(sock, buffer):
+            pass
 
     def _exchange(self, sock: socket.socket, buffer: bytearray) -> bool:
         """One request and its response; whether there may be another one."""

@@ -7,7 +7,6 @@ message begins with the path; its status is `s`. All requests of a connection ar
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,40 +16,25 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
-from certificates import server_context
 from generator import Made
 from http2_frames import INTERNAL_ERROR, message
 from multiplexed import WINDOW, rpc_trace
-from peer import CUT, GONE
-from servers import RPC, SECURE
+from peer import CUT, GONE, Peer
+from servers import RPC
 from truth import CLIENT, ECHO, Expected
 
 
-class PeerHttp2:
-    """Serves from its beginning on; records what it did."""
+class PeerHttp2(Peer):
+    """The same, over HTTP/2."""
+
+    protocols = ("h2",)
 
     def __init__(self, order: Callable[[str], None], transport: str) -> None:
-        self.order = order
-        self.rpc, self._tls = transport in RPC, transport in SECURE
-        self.records: list[Made] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.rpc = transport in RPC
+        super().__init__(order, transport)
 
-    def _accept(self) -> None:
-        while True:
-            sock, _ = self._listener.accept()
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            if self._tls:
-                sock = server_context("h2").wrap_socket(sock, server_side=True)
-            Session(self, sock).run()
-        except (OSError, EOFError):
-            pass
-        sock.close()
+    def _talk(self, sock: socket.socket) -> None:
+        Session(self, sock).run()
 
 
 @dataclass
