@@ -98,14 +98,15 @@ class Pipeline:
         self.exporters = [create(name, self._context()) for name in config.exports]
 
     def _context(self) -> Context:
+        resource = own_resource(self.config)
         return Context(
             health=self.health,
             environ=self.config.environment,
             version=__version__,
             encode_spans=SpanEncoder(__version__).encode,
-            encode_metrics=partial(encode_metrics, version=__version__, own_resource=own_resource(self.config)),
+            encode_metrics=partial(encode_metrics, version=__version__, own_resource=resource),
             span_records=span_records,
-            own_resource=own_resource(self.config),
+            own_resource=resource,
             collect=self.collect_pulled,
             inside=self.inside,
             stop=self.stop,

@@ -20,6 +20,17 @@
 #define PART_SIZE (sizeof(struct exchange) - HTTP2_FRAGMENT)
 #define REQUEST_SIZE (__builtin_offsetof(struct exchange, sequence) - __builtin_offsetof(struct exchange, request_start))
 
+/* Where a part is made. */
+static __always_inline struct exchange *told_of(struct work *w)
+{
+	return (struct exchange *)w->window;
+}
+
+static __always_inline struct http2_part *part_of(struct exchange *x)
+{
+	return (struct http2_part *)x->head;
+}
+
 static __always_inline struct http2 *new_http2(__u64 key, int old)
 {
 	__u32 zero = 0;
@@ -41,7 +52,7 @@ static __always_inline struct http2 *new_http2(__u64 key, int old)
 /* The slot becomes what all parts are made from. */
 static __always_inline void be_template(struct connection *c, const struct http2 *h)
 {
-	struct http2_part *part = (struct http2_part *)c->slot.head;
+	struct http2_part *part = part_of(&c->slot);
 
 	c->slot.request_start = 0;
 	c->slot.request_end = 0;
@@ -93,6 +104,12 @@ static __always_inline int is_request(const struct connection *c, const struct w
 	return (c->role == ROLE_SERVER) == (w->incoming != 0);
 }
 
+/* The direction of a connection in which its client sends. */
+static __always_inline struct http2_side *side_of_client(const struct connection *c, struct http2 *h)
+{
+	return &h->sides[(c->role == ROLE_SERVER) & 1];
+}
+
 static __always_inline struct stream *stream_of(const struct http2 *h, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
@@ -133,7 +150,7 @@ static __always_inline void begin_stream(struct stream *st, const struct http2_s
  */
 static __always_inline void fill_part(struct exchange *x, const struct connection *c, __u32 stream, __u16 flags)
 {
-	struct http2_part *part = (struct http2_part *)x->head;
+	struct http2_part *part = part_of(x);
 
 	bpf_probe_read_kernel(x, PART_SIZE, &c->slot);
 	x->flags = c->session ? EXCHANGE_TLS : 0;
@@ -144,7 +161,7 @@ static __always_inline void fill_part(struct exchange *x, const struct connectio
 /* Takes a stream out of the map, into the part: of the two sides, and a reset, one only succeeds. Returns whether it has. */
 static __always_inline int end_stream(struct exchange *x, struct http2 *h, __u32 stream)
 {
-	struct http2_part *part = (struct http2_part *)x->head;
+	struct http2_part *part = part_of(x);
 	struct stream_key key = {.id = h->id, .stream = stream};
 	struct stream *st = streams.lookup(&key);
 	__u32 *place = place_of(h, stream);
@@ -173,8 +190,8 @@ static __always_inline int end_stream(struct exchange *x, struct http2 *h, __u32
 /* Sends the part at hand, whose fragment is in its place. Returns whether it is to be counted, since there was no room. */
 static __always_inline int tell_part(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
-	struct exchange *x = (struct exchange *)w->window;
-	struct http2_part *part = (struct http2_part *)x->head;
+	struct exchange *x = told_of(w);
+	struct http2_part *part = part_of(x);
 
 	fill_part(x, c, w->part_stream, w->part);
 	x->pid = w->pid;
@@ -220,16 +237,9 @@ static __always_inline void settle_request(struct http2 *h, struct http2_side *s
 		w->settled = s->block;
 }
 
-/* The server has sent all of its response. */
-static __always_inline void settle_response(struct http2 *h, __u32 stream, struct work *w)
+/* Nothing more comes of a response. */
+static __always_inline void end_response_of(struct http2 *h, struct stream *st, __u32 stream, struct work *w)
 {
-	struct stream *st = stream_of(h, stream);
-
-	if (!st) {
-		if (h->old && stream & 1 && (!h->first || stream < h->first))
-			count(COUNT_ORPHAN_RESPONSE);
-		return;
-	}
 	st->response_end = w->time;
 	st->response = SIDE_ENDED;
 	barrier_of_sides(h);
@@ -237,6 +247,17 @@ static __always_inline void settle_response(struct http2 *h, __u32 stream, struc
 		w->part |= HTTP2_ENDED;
 		w->part_stream = stream;
 	}
+}
+
+/* The server has sent all of its response. */
+static __always_inline void settle_response(struct http2 *h, __u32 stream, struct work *w)
+{
+	struct stream *st = stream_of(h, stream);
+
+	if (st)
+		end_response_of(h, st, stream, w);
+	else if (h->old && stream & 1 && (!h->first || stream < h->first))
+		count(COUNT_ORPHAN_RESPONSE);
 }
 
 /* A header block begins: of a request, which opens a stream, of a response, or trailers of either. */
@@ -265,8 +286,7 @@ static __always_inline void begin_block(struct connection *c, struct http2 *h, s
 		if (st && !st->response_start)
 			st->response_start = s->began;
 		if (st && st->status < 200)
-			st->status = status_of(((struct http2_part *)((struct exchange *)w->window)->head)->fragment,
-					       w->part_size);
+			st->status = status_of(part_of(told_of(w))->fragment, w->part_size);
 	}
 	if (st)
 		s->block = stream;
@@ -277,7 +297,7 @@ static __always_inline void begin_block(struct connection *c, struct http2 *h, s
 /* Bytes of a header block are in place; of which side they are may become known by them. */
 static __always_inline void take_block(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
-	const __u8 *fragment = ((struct http2_part *)((struct exchange *)w->window)->head)->fragment;
+	const __u8 *fragment = part_of(told_of(w))->fragment;
 	int last = s->remaining == s->padding && s->flags & HTTP2_END_HEADERS;
 
 	if (c->role == ROLE_UNKNOWN && s->part & HTTP2_FIRST) {
@@ -344,13 +364,7 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 	if (!st)
 		return;
 	st->error = error_of(code);
-	st->response_end = w->time;
-	st->response = SIDE_ENDED;
-	barrier_of_sides(h);
-	if (st->request != SIDE_WAITS) {
-		w->part = HTTP2_ENDED;
-		w->part_stream = stream;
-	}
+	end_response_of(h, st, stream, w);
 }
 
 /* Part of a body. */
@@ -606,7 +620,7 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		return TURN_DONE;
 	}
 
-	struct http2_part *part = (struct http2_part *)((struct exchange *)w->window)->head;
+	struct http2_part *part = part_of(told_of(w));
 	__u64 available = w->segment_end - w->position;
 
 	n -= s->padding;
@@ -780,7 +794,7 @@ static __always_inline int begins_http2(const struct connection *c, const struct
 /* The request that asked for an upgrade is stream 1 (RFC 7540, 3.2); what is kept of it is told in place of a block. */
 static __always_inline void note_upgraded(struct connection *c, struct http2 *h, struct work *w)
 {
-	struct http2_part *part = (struct http2_part *)((struct exchange *)w->window)->head;
+	struct http2_part *part = part_of(told_of(w));
 	struct stream *st = new_stream(h, 1);
 
 	if (!st)
@@ -815,7 +829,7 @@ static __always_inline int become_http2(struct connection *c, struct work *w, in
 	c->guessed = 0;
 	c->entered = 0;
 	if (how != HTTP2_GUESSED) {
-		struct http2_side *s = &h->sides[(c->role == ROLE_SERVER) & 1];
+		struct http2_side *s = side_of_client(c, h);
 
 		/* what HTTP/1 has kept of the preface was the beginning of it */
 		s->phase = HTTP2_PREFACE;
@@ -835,7 +849,7 @@ static __always_inline int become_http2(struct connection *c, struct work *w, in
 		note_upgraded(c, h, w);
 	be_template(c, h);
 	if (c->switched && h->last)
-		tell_part(c, h, &h->sides[(c->role == ROLE_SERVER) & 1], w);
+		tell_part(c, h, side_of_client(c, h), w);
 	if (!w->entering)
 		return 1;
 	h->entered = w->time;

@@ -52,6 +52,16 @@ static __always_inline void use_buffer(struct work *w, __u64 base)
 	w->vector_left = 0;
 }
 
+/* All that a call of a library has moved, in one buffer. */
+static __always_inline void use_plaintext(struct work *w, __u64 base, __u64 size)
+{
+	w->position = 0;
+	w->opaque = 0;
+	w->messages_left = 0;
+	w->size = size;
+	use_buffer(w, base);
+}
+
 static __always_inline void use_vector(struct work *w, __u64 vector, __u64 entries)
 {
 	w->segment_at = w->position;

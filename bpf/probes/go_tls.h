@@ -59,8 +59,7 @@ int go_write(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, call.key, pid, 0, 0);
-	w->size = size > ENTRY_SIZE ? ENTRY_SIZE : size;
-	use_buffer(w, call.buffer);
+	use_plaintext(w, call.buffer, size > ENTRY_SIZE ? ENTRY_SIZE : size);
 	if (s->http2) {
 		enter_frames(s, w);
 		return 0;
@@ -103,8 +102,7 @@ int go_return(struct pt_regs *ctx)
 	use_connection(w, s, key, pid, 0, 0);
 	if (passed)
 		w->time = passed;
-	w->size = n;
-	use_buffer(w, buffer);
+	use_plaintext(w, buffer, n);
 	if (!s->entered || pass_entered(s, w))
 		tls_steps.call(ctx, first_step(s));
 	return 0;
@@ -179,8 +177,7 @@ int go_read_return(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 1);
-	w->size = n;
-	use_buffer(w, buffer ? buffer : at.buffer);
+	use_plaintext(w, buffer ? buffer : at.buffer, n);
 	tls_steps.call(ctx, first_step(s));
 	return 0;
 }

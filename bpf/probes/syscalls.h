@@ -227,15 +227,19 @@ static __always_inline struct work *take_work(__u32 kind, __u32 copy)
 	return works.lookup(&at);
 }
 
+/* The same, and the connection that it is work on; NULL: one of them is gone. */
+static __always_inline struct connection *connection_at_hand(struct work **w)
+{
+	*w = work_at_hand();
+	return *w ? connections.lookup(&(*w)->sock) : NULL;
+}
+
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
 int step(void *ctx)
 {
-	struct work *w = work_at_hand();
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
 
-	if (!w)
-		return 0;
-
-	struct connection *c = connections.lookup(&w->sock);
 	if (c)
 		look_at_call(ctx, c, w);
 	return 0;
@@ -244,12 +248,9 @@ int step(void *ctx)
 /* Tail call: skips chunks of a body, then looks at what follows. */
 int chunks(void *ctx)
 {
-	struct work *w = work_at_hand();
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
 
-	if (!w)
-		return 0;
-
-	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
 	if (skip_chunks(c, w) && ++w->steps < MAX_STEPS)
@@ -261,12 +262,9 @@ int chunks(void *ctx)
 /* Tail call: what is there is no HTTP/1, or no longer. A program of its own, since it is rare, and has many ways to end. */
 int lost(void *ctx)
 {
-	struct work *w = work_at_hand();
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
 
-	if (!w)
-		return 0;
-
-	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
 
@@ -284,12 +282,9 @@ int lost(void *ctx)
 /* Tail call: looks at the system call that this CPU has at hand, of an HTTP/2 connection. */
 int frames(void *ctx)
 {
-	struct work *w = work_at_hand();
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
 
-	if (!w)
-		return 0;
-
-	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
 
@@ -306,7 +301,7 @@ int only_count(void *ctx)
 
 	if (!w)
 		return 0;
-	aggregate_exchanges((struct exchange *)w->window, 1);
+	aggregate_exchanges(told_of(w), 1);
 	steps.call(ctx, STEP_FRAMES);
 	return 0;
 }
@@ -314,15 +309,12 @@ int only_count(void *ctx)
 /* Tail call: the connection has ended, or its incoming side. */
 int finish(void *ctx)
 {
-	struct work *w = work_at_hand();
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
 
-	if (!w)
-		return 0;
-
-	struct connection *c = connections.lookup(&w->sock);
 	if (!c)
 		return 0;
-	end_connection(w->sock, c, w->time, &w->last, (struct exchange *)w->window);
+	end_connection(w->sock, c, w->time, &w->last, told_of(w));
 	return 0;
 }
 
@@ -338,11 +330,7 @@ static __always_inline void look_at_written(void *ctx, struct tls_call *written,
 	if (!w)
 		return;
 	use_connection(w, s, written->key, pid, 0, 0);
-	w->position = 0;
-	w->opaque = 0;
-	w->messages_left = 0;
-	w->size = written->size;
-	use_buffer(w, written->buffer);
+	use_plaintext(w, written->buffer, written->size);
 	written->size = 0;
 	written->looked = 1;
 	steps.call(ctx, first_step(s));

@@ -133,9 +133,6 @@ static __always_inline struct work *session_work(void)
 	if (!w)
 		return NULL;
 	leave_works();
-	w->opaque = 0;
-	w->position = 0;
-	w->messages_left = 0;
 	return w;
 }
 
@@ -193,8 +190,7 @@ int tls_return(struct pt_regs *ctx)
 		w->time = call->entered;
 	else if (call->passed)
 		w->time = call->passed;
-	w->size = n;
-	use_buffer(w, call->buffer);
+	use_plaintext(w, call->buffer, n);
 	tls_steps.call(ctx, first_step(s));
 	return 0;
 }
