@@ -23,7 +23,7 @@ import load
 import pytest
 import servers
 from agent import Agent
-from certificates import certificates, client_context, server_context, trusting
+from certificates import certificates, client_context, trusting
 from clients import CLIENTS
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
@@ -307,20 +307,21 @@ def test_ways_of_gnutls_to_send(agent: StartAgent, start: Callable[[Server], Run
 
 WAITING = """
 import socket, ssl, sys, threading
-own, other, authority = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-up = socket.create_server(("127.0.0.1", own))
-context = ssl.create_default_context(cafile=authority)
-secret = context.wrap_socket(socket.create_connection(("127.0.0.1", other)), server_hostname="127.0.0.1")
-reader = threading.Thread(target=secret.recv, args=(1000,))
-reader.start()
-up.accept()  # only to see whether it is up
-connection, _ = up.accept()
-connection.recv(1)
-asked_for = socket.create_server(("127.0.0.1", int(sys.argv[4])))
-connection.sendall(b"!")
-reader.join()
-connection.sendall(b"!")
-connection.recv(1)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[3:])
+secret = context.wrap_socket(listener.accept()[0], server_side=True)
+def serve():
+    while secret.recv(10000):
+        secret.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+serving = threading.Thread(target=serve)
+serving.start()
+control, _ = listener.accept()
+control.recv(1)
+asked_for = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+control.sendall(b"!")
+serving.join()
 """
 
 
@@ -340,18 +341,56 @@ def test_calls_that_began_before_their_process_was_watched_are_counted(
     """What they bring can't be known; another process has the library probed by then."""
     probed = start(server_named("http-server-tls"))
     watched, page = servers.free_port(), servers.free_port()
-    with server_context().wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True) as listener:
-        port = listener.getsockname()[1]
-        answering = ThreadPoolExecutor(1).submit(listener.accept)
-        started = agent("--port", f"{probed.port},{watched}", "--prometheus-port", page, exports=("prometheus",))
-        command = ("{python}", "-c", WAITING, "{port}", str(port), "{authority}", str(watched))
-        waiting = start(Server("waiting", command), **certificates()._asdict())
-        there, _ = answering.result(10)
-        with socket.create_connection(waiting.address) as control:
-            control.sendall(b"l")
-            assert control.recv(1)
-            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            assert control.recv(1)
-            assert said_within(30, page, r'autoinstr_lost_total\{loss="tls_call_lost"\} [1-9]')
-        started.stop()
-        there.close()
+    ports = ("--port", f"{probed.port},{watched}")
+    started = agent(*ports, "--prometheus-port", page, exports=("console", "prometheus"))
+    command = ("{python}", "-c", WAITING, "{port}", str(watched), "{certificate}", "{key}")
+    waiting = start(Server("waiting", command), **certificates()._asdict())
+    secret = client_context().wrap_socket(socket.create_connection(waiting.address), server_hostname="127.0.0.1")
+    with secret, socket.create_connection(waiting.address) as control:
+        control.sendall(b"l")
+        assert control.recv(1)
+        for path in ("/within", "/next"):
+            secret.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert secret.recv(1000)
+        truth = [plain("/next", waiting, peer_port=secret.getsockname()[1])]
+        assert said_within(30, page, r'autoinstr_lost_total\{loss="orphan_response"\} 1')
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+FORKING = """
+import os, signal, socket, ssl, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[2:])
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=100)
+while True:
+    connection, _ = listener.accept()
+    if not os.fork():
+        try:
+            secret = context.wrap_socket(connection, server_side=True)
+            while secret.recv(10000):
+                secret.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+        finally:
+            os._exit(0)
+    connection.close()
+"""
+
+
+def test_first_request_of_each_worker(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """A process for each connection: its first call of the library comes right after it was forked."""
+    server = Server("forking", ("{python}", "-c", FORKING, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--port", running.port)
+
+    def ask(number: int) -> Expected:
+        sock = socket.create_connection(running.address)
+        with client_context().wrap_socket(sock, server_hostname="127.0.0.1") as secret:
+            secret.sendall(f"GET /worker-{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert secret.recv(1000)
+            return plain(f"/worker-{number}", running, peer_port=secret.getsockname()[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        truth = list(pool.map(ask, range(SOON_OVER)))
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])
