@@ -37,9 +37,13 @@ static __always_inline struct connection *enter_session(struct tls_thread *t, st
 	entered->looked = t->depth == 1 && t->calls[0].key == key && t->calls[0].kind == TLS_FLUSH;
 	if (!s || entered->looked)
 		entered->size = 0;
+	if (!s)
+		s = new_session(key);
+	if (!s)
+		return NULL;
 	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
 	t->depth++;
-	return s ? s : new_session(key);
+	return s;
 }
 
 /* A function returns: which call of it was that? NULL: its entry was not seen. */
