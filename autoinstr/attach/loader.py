@@ -102,9 +102,9 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int) -> tuple[str, ...]:
-    """Names of all programs, with so many copies of each probe."""
-    return (*STEPS, *FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+def programs(copies: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, in two parts that take as long to compile."""
+    return STEPS, (*FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image, limits: Limits) -> Attached:

@@ -89,33 +89,33 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 	return 0;
 }
 
-int tls_handshake(struct pt_regs *ctx)
+PROGRAM(tls_handshake, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_HANDSHAKE, 0);
 }
 
 /* Sends what was written before. */
-int tls_flush(struct pt_regs *ctx)
+PROGRAM(tls_flush, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_FLUSH, 0);
 }
 
-int tls_read(struct pt_regs *ctx)
+PROGRAM(tls_read, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_READ, 0);
 }
 
-int tls_write(struct pt_regs *ctx)
+PROGRAM(tls_write, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_WRITE, 0);
 }
 
-int tls_read_ex(struct pt_regs *ctx)
+PROGRAM(tls_read_ex, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_READ, ARGUMENT(4, ctx));
 }
 
-int tls_write_ex(struct pt_regs *ctx)
+PROGRAM(tls_write_ex, struct pt_regs *ctx)
 {
 	return enter_tls(ctx, TLS_WRITE, ARGUMENT(4, ctx));
 }
@@ -148,7 +148,7 @@ static __always_inline int lose_call(void)
 }
 
 /* Any of these functions returns. */
-int tls_return(struct pt_regs *ctx)
+PROGRAM(tls_return, struct pt_regs *ctx)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid(), moved = 0;
 	struct tls_call *call = leave_session(tls_threads.lookup(&tid), STACK_ON_RETURN(ctx));
@@ -196,7 +196,7 @@ int tls_return(struct pt_regs *ctx)
 }
 
 /* The session's memory is given back: another one may get its address, before the kernel is done with the socket. */
-int tls_free(struct pt_regs *ctx)
+PROGRAM(tls_free, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	__u64 key = session_key(pid, ARGUMENT(1, ctx));
