@@ -64,6 +64,7 @@ def flags(
         "MAX_AGGREGATES": limits.aggregates,
         "MAX_TLS_THREADS": limits.tls_threads,
         "MAX_TLS_WORKS": limits.tls_works,
+        "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,
         "PROBE_COPIES": copies,

@@ -115,6 +115,7 @@ class File(_Strict):
     otlp: OtlpFile = msgspec.field(default_factory=OtlpFile)
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None
+    probes: str | list[str] | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None

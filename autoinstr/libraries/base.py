@@ -12,6 +12,13 @@ TARGET_TLS = 16
 TARGET_GO = 64
 
 
+# What probes on functions are for: groups that can be switched off
+PROBES = {
+    "tls": "plaintext of TLS",
+    "routes": "names that a program's own router gives to requests",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function. Programs are those of `bpf/probes/`, by name; empty: there is nothing to look at."""
@@ -61,6 +68,7 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     flag: int = TARGET_TLS  # of a process that has it
+    group: str = "tls"  # of PROBES
     # where it is found before any process has it: names of its shared files, as globs, and of programs with it built in
     shared: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()

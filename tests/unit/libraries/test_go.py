@@ -119,7 +119,7 @@ def test_entry_is_behind_the_check_of_the_stack(built: Build, linked: str) -> No
 @needs_go
 @pytest.mark.parametrize("linked", LINKED)
 def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
-    assert code_of(built(linked), READ).keeps_arguments()
+    assert code_of(built(linked), READ).keeps(0, 1)
 
 
 @needs_go
@@ -177,7 +177,7 @@ def test_arguments_on_the_stack_are_told_apart() -> None:
     ],
 )
 def test_arguments_that_are_kept(code: str, keeps: bool) -> None:
-    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).keeps_arguments() == keeps
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).keeps(0, 1) == keeps
 
 
 @needs_go

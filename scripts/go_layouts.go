@@ -1,0 +1,189 @@
+// Where fields lie in structures of Go modules, version by version: writes autoinstr/libraries/go_layouts.json.
+//
+//	go run scripts/go_layouts.go                        # all versions; what is written there already is not fetched again
+//	go run scripts/go_layouts.go -check MODULE@VERSION  # is what is written there of this one right?
+//
+// Sources come from the module proxy, by the ordinary go command. Types are looked at, nothing is built.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"log"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const table = "autoinstr/libraries/go_layouts.json"
+
+// What is asked of a module: fields by the name of their type, in the package in this folder. A field of a field that is
+// a structure itself is written with a dot.
+type question struct {
+	folder string
+	fields map[string]string // "Context.RoutePatterns" -> the name under which it is written
+}
+
+var modules = map[string][]question{
+	"github.com/gin-gonic/gin":    {{"", map[string]string{"nodeValue.fullPath": "path"}}},
+	"github.com/go-chi/chi":       {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/go-chi/chi/v5":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/gorilla/mux":      {{"", map[string]string{"Route.routeConf.regexp.path": "path", "routeRegexp.template": "template"}}},
+}
+
+// module -> version -> name -> bytes from the structure's beginning; a field that a version does not have is left out
+type layouts map[string]map[string]map[string]int64
+
+var files = token.NewFileSet()
+
+// Packages of the standard library by their source; of others nothing is known, and a structure that depends on them is
+// left out.
+type packages struct{ standard types.Importer }
+
+func (p packages) Import(path string) (*types.Package, error) {
+	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") && path != "C" {
+		return p.standard.Import(path)
+	}
+	found := types.NewPackage(path, filepath.Base(path))
+	found.MarkComplete()
+	return found, nil
+}
+
+var imported = packages{importer.ForCompiler(files, "source", nil)}
+
+func answer(folder string, fields map[string]string, found map[string]int64) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	var parsed []*ast.File
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		if file, err := parser.ParseFile(files, filepath.Join(folder, name), nil, parser.SkipObjectResolution); err == nil {
+			parsed = append(parsed, file)
+		}
+	}
+	config := types.Config{
+		Importer: imported, Error: func(error) {}, IgnoreFuncBodies: true, FakeImportC: true,
+		Sizes: types.SizesFor("gc", "amd64"),
+	}
+	checked, _ := config.Check("it", files, parsed, nil)
+	for field, name := range fields {
+		steps := strings.Split(field, ".")
+		if object := checked.Scope().Lookup(steps[0]); object != nil {
+			if offset, ok := place(config.Sizes, object.Type(), steps[1:]); ok {
+				found[name] = offset
+			}
+		}
+	}
+}
+
+// Bytes from the beginning of the type to the field at the end of these steps.
+func place(sizes types.Sizes, kind types.Type, steps []string) (int64, bool) {
+	if len(steps) == 0 {
+		return 0, true
+	}
+	structure, ok := kind.Underlying().(*types.Struct)
+	if !ok {
+		return 0, false
+	}
+	var fields []*types.Var
+	for i := range structure.NumFields() {
+		field := structure.Field(i)
+		fields = append(fields, field)
+		if field.Name() == steps[0] {
+			rest, ok := place(sizes, field.Type(), steps[1:])
+			return sizes.Offsetsof(fields)[i] + rest, ok
+		}
+		if !known(field.Type(), 0) {
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+// Is it known how large the type is?
+func known(kind types.Type, depth int) bool {
+	switch kind := kind.Underlying().(type) {
+	case *types.Basic:
+		return kind.Kind() != types.Invalid
+	case *types.Array:
+		return known(kind.Elem(), depth+1)
+	case *types.Struct:
+		for i := range kind.NumFields() {
+			if depth > 20 || !known(kind.Field(i).Type(), depth+1) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func run(arguments ...string) []byte {
+	command := exec.Command("go", arguments...)
+	command.Stderr = os.Stderr
+	command.Dir = os.TempDir() // outside of any module
+	output, err := command.Output()
+	if err != nil {
+		log.Fatalf("go %s: %v", strings.Join(arguments, " "), err)
+	}
+	return output
+}
+
+func look(module, version string) map[string]int64 {
+	var fetched struct{ Dir string }
+	if err := json.Unmarshal(run("mod", "download", "-json", module+"@"+version), &fetched); err != nil {
+		log.Fatal(err)
+	}
+	found := map[string]int64{}
+	for _, asked := range modules[module] {
+		answer(filepath.Join(fetched.Dir, asked.folder), asked.fields, found)
+	}
+	return found
+}
+
+func main() {
+	check := flag.String("check", "", "MODULE@VERSION")
+	flag.Parse()
+	written := layouts{}
+	if data, err := os.ReadFile(table); err == nil {
+		if err := json.Unmarshal(data, &written); err != nil {
+			log.Fatalf("%s: %v", table, err)
+		}
+	}
+	if module, version, ok := strings.Cut(*check, "@"); ok {
+		if found := look(module, version); !maps.Equal(found, written[module][version]) {
+			log.Fatalf("%s: is %v, written is %v", *check, found, written[module][version])
+		}
+		fmt.Println("right")
+		return
+	}
+	for module := range modules {
+		if written[module] == nil {
+			written[module] = map[string]map[string]int64{}
+		}
+		for _, version := range strings.Fields(string(run("list", "-m", "-versions", module)))[1:] {
+			if written[module][version] == nil {
+				written[module][version] = look(module, version)
+			}
+		}
+	}
+	data, err := json.MarshalIndent(written, "", " ")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(table, append(data, '\n'), 0o644); err != nil {
+		log.Fatal(err)
+	}
+}
