@@ -11,28 +11,48 @@ import (
 	"flag"
 	"fmt"
 	"go/ast"
+	"go/build"
 	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
+	"go/version"
 	"log"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-const table = "autoinstr/libraries/go_layouts.json"
+const (
+	table     = "autoinstr/libraries/go_layouts.json"
+	toolchain = "golang.org/toolchain"
+	system    = ".linux-amd64"
+	oldest    = "go1.17" // that passes arguments in registers
+)
 
 // What is asked of a module: fields by the name of their type, in the package in this folder. A field of a field that is
 // a structure itself is written with a dot.
+// Go itself comes as a module, too: of its versions the last of each minor one is asked.
 type question struct {
 	folder string
 	fields map[string]string // "Context.RoutePatterns" -> the name under which it is written
 }
 
 var modules = map[string][]question{
+	toolchain: {
+		{"src/runtime", map[string]string{"g.goid": "goid", "g.parentGoid": "parent"}},
+		{"src/net/http", map[string]string{
+			"persistConn.conn": "client", "http2serverConn.conn": "server", "http2responseWriter.rws": "state",
+			"http2responseWriterState.stream": "stream", "http2stream.id": "id",
+		}},
+		{"src/net/http/internal/http2", map[string]string{
+			"serverConn.conn": "server", "responseWriter.rws": "state", "responseWriterState.stream": "stream",
+			"stream.id": "id",
+		}},
+	},
 	"github.com/gin-gonic/gin":    {{"", map[string]string{"nodeValue.fullPath": "path"}}},
 	"github.com/go-chi/chi":       {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
 	"github.com/go-chi/chi/v5":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
@@ -59,6 +79,12 @@ func (p packages) Import(path string) (*types.Package, error) {
 
 var imported = packages{importer.ForCompiler(files, "source", nil)}
 
+// Go's own sources: read with nothing but themselves at hand.
+func use(root string) {
+	build.Default.GOROOT = root
+	imported = packages{importer.ForCompiler(files, "source", nil)}
+}
+
 func answer(folder string, fields map[string]string, found map[string]int64) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -67,7 +93,7 @@ func answer(folder string, fields map[string]string, found map[string]int64) {
 	var parsed []*ast.File
 	for _, entry := range entries {
 		name := entry.Name()
-		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+		if fits, err := build.Default.MatchFile(folder, name); !fits || err != nil || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		if file, err := parser.ParseFile(files, filepath.Join(folder, name), nil, parser.SkipObjectResolution); err == nil {
@@ -143,14 +169,47 @@ func run(arguments ...string) []byte {
 
 func look(module, version string) map[string]int64 {
 	var fetched struct{ Dir string }
+	if module == toolchain {
+		version = "v0.0.1-go" + version + system
+		cache, err := os.MkdirTemp("", "go-layouts-")
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer os.RemoveAll(cache) // a quarter of a gigabyte
+		os.Setenv("GOMODCACHE", cache)
+		os.Setenv("GOFLAGS", "-modcacherw")
+		defer os.Unsetenv("GOMODCACHE")
+	}
 	if err := json.Unmarshal(run("mod", "download", "-json", module+"@"+version), &fetched); err != nil {
 		log.Fatal(err)
+	}
+	if module == toolchain {
+		defer use(build.Default.GOROOT)
+		use(fetched.Dir)
 	}
 	found := map[string]int64{}
 	for _, asked := range modules[module] {
 		answer(filepath.Join(fetched.Dir, asked.folder), asked.fields, found)
 	}
 	return found
+}
+
+func versions(module string) []string {
+	listed := strings.Fields(string(run("list", "-m", "-versions", module)))[1:]
+	if module != toolchain {
+		return listed
+	}
+	last := map[string]string{} // by "1.26"
+	for _, one := range listed {
+		number, ok := strings.CutPrefix(strings.TrimSuffix(one, system), "v0.0.1-go")
+		if ok && strings.HasSuffix(one, system) && !strings.ContainsAny(number, "rb") {
+			minor := strings.Join(strings.Split(number, ".")[:2], ".")
+			if version.Compare("go"+number, oldest) >= 0 && version.Compare("go"+number, "go"+last[minor]) > 0 {
+				last[minor] = number
+			}
+		}
+	}
+	return slices.Sorted(maps.Values(last))
 }
 
 func main() {
@@ -173,7 +232,7 @@ func main() {
 		if written[module] == nil {
 			written[module] = map[string]map[string]int64{}
 		}
-		for _, version := range strings.Fields(string(run("list", "-m", "-versions", module)))[1:] {
+		for _, version := range versions(module) {
 			if written[module][version] == nil {
 				written[module][version] = look(module, version)
 			}

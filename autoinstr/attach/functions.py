@@ -75,11 +75,10 @@ class Functions:
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
-        patterns = [f"{folder}/{name}" for folder in FOLDERS for library in self._libraries for name in library.shared]
+        wanted = self._libraries
+        patterns = [f"{folder}/{name}" for folder in FOLDERS for library in wanted for name in library.shared]
         paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
-        paths += [
-            Path(found) for library in self._libraries for name in library.programs if (found := shutil.which(name))
-        ]
+        paths += [Path(found) for library in wanted for name in library.programs if (found := shutil.which(name))]
         for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"

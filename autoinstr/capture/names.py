@@ -49,7 +49,7 @@ class Names:
                 bpf(BpfCommand.MAP_LOOKUP_ELEM, asked)
             except FileNotFoundError:
                 return None
-            found: Any = np.frombuffer(value, NAME)[0]
+            found: Any = np.frombuffer(value.raw, NAME)[0]
             if found["cut"]:
                 return None
             if found["size"]:

@@ -104,16 +104,18 @@ class GoCode:
         """All return instructions."""
         return [at for at, name, _ in self._lines if name == "ret"]
 
-    def keeps(self, *wanted: int) -> bool:
+    def keeps(self, *wanted: int, barriers: Collection[int] = ()) -> bool:
         """Does it store these of its arguments where its caller has left room for them, and nothing else there?
 
-        They are found there at its return, then; and where Go moves the stack, it moves them.
+        They are found there at its return, then; and where Go moves the stack, it moves them. `barriers`: functions
+        that leave all registers as they are.
         """
+        passes = {f"{target:#x}" for target in barriers}
         homes = {8 * n + 8: self._words.registers[n] for n in wanted}
         frame, stored, called = 0, set[str](), False
         for _, name, text in self._lines:
             frame += _taken(name, text)
-            called |= name == self._words.call
+            called |= name == self._words.call and text.removeprefix("#") not in passes
             for register, place in self._stores(name, text):
                 for home, argument in homes.items():
                     if frame and place == self._words.stack.format(frame + home):

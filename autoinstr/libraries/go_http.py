@@ -30,6 +30,7 @@ class Router:
     finder: str  # that it calls; empty: what is looked at are arguments of `caller`
     results: tuple[int, ...]  # registers of the finder's results that the program reads
     program: str
+    calls: int | None = None  # only so many of them are for the request itself
     kept: int | None = None  # argument that the finder has to leave where it has been called
     module: str = ""  # whose version has to have this
     layout: tuple[tuple[str, int], ...] = ()
@@ -45,9 +46,10 @@ ROUTERS = (
         *("github.com/gin-gonic/gin", "(*Engine).handleHTTPRequest", "(*node).getValue", (0, 5, 6), "go_route_gin"),
         module="github.com/gin-gonic/gin",
         layout=(("path", 8 * 5),),  # a register a word
+        calls=1,  # later ones ask which methods there are
     ),
     *(
-        Router(module, *_CHI, program, 1, module, (("patterns", offset),))
+        Router(module, *_CHI, program, kept=1, module=module, layout=(("patterns", offset),))
         for module in ("github.com/go-chi/chi", "github.com/go-chi/chi/v5")
         for program, offset in (("go_route_chi", 176), ("go_route_chi_4", 48))
     ),
@@ -57,6 +59,9 @@ ROUTERS = (
         layout=(("path", 80), ("template", 0)),
     ),
 )
+
+# of the garbage collector
+BARRIERS = tuple(f"runtime.gcWriteBarrier{n or ''}" for n in range(9))
 
 
 def route_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
@@ -89,7 +94,8 @@ def _places_of(program: GoProgram, router: Router, caller: GoFunction) -> Iterat
     finder = program.function(f"{router.package}.{router.finder}")
     if finder is None or (router.kept is not None and not _keeps(program, finder, router.kept)):
         return
-    for at in code.after_calls(finder.begin, router.results):
+    places = code.after_calls(finder.begin, router.results)
+    for at in places[: router.calls]:
         yield program.offset(caller, at)
 
 
@@ -100,7 +106,8 @@ def _fits(program: GoProgram, router: Router) -> bool:
 
 def _keeps(program: GoProgram, function: GoFunction, argument: int) -> bool:
     code = program.code(function)
-    return code is not None and code.keeps(argument)
+    barriers = [found.begin for name in BARRIERS if (found := program.function(name))]
+    return code is not None and code.keeps(argument, barriers=barriers)
 
 
 _NAMES = {f"{router.package}.{name}" for router in ROUTERS for name in (router.caller, router.finder) if name}
@@ -108,6 +115,6 @@ GO_HTTP = Library(
     name="net/http",
     flag=0,
     group="routes",
-    functions=tuple(Function(name, "") for name in sorted(_NAMES)),
+    functions=tuple(Function(name, "") for name in sorted(_NAMES | set(BARRIERS))),
     places=route_places,
 )

@@ -136,6 +136,7 @@ class HttpGroups:
         status: NDArray[np.uint16],
         service: NDArray[np.int32],
         path: Texts,
+        *,
         whole: NDArray[np.bool_],
         name: NDArray[np.uint64],
     ) -> NDArray[np.int32]:

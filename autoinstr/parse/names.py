@@ -1,7 +1,7 @@
 """What programs themselves call the requests that they serve, as routes.
 
-In: keys of names, which requests carry, and what the kernel side has read under each. Out: texts. Every router writes its
-templates in its own way: what is not part of the path goes.
+In: a name as the kernel side has read it. Out: a route. Every router writes its templates in its own way: what is not
+part of the path goes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`http.route`: from paths, of which there are endlessly many, to routes, of which there are few.
 
 In: paths as texts, the service of each. Out: a number for each, and the route's text by number. First the user's
-patterns (`patterns.py`), then what the program itself calls it (`names.py`), then a guess (`tree.py`). Numbers never change their meaning, and there are only as many as
-patterns and nodes of the trees.
+patterns (`patterns.py`), then what the program itself calls it (`names.py`), then a guess (`tree.py`). Numbers never
+change their meaning, and there are only as many as patterns, names and nodes of the trees.
 """
 
 from __future__ import annotations
