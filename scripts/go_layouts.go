@@ -53,10 +53,14 @@ var modules = map[string][]question{
 			"stream.id": "id",
 		}},
 	},
-	"github.com/gin-gonic/gin":    {{"", map[string]string{"nodeValue.fullPath": "path"}}},
-	"github.com/go-chi/chi":       {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
-	"github.com/go-chi/chi/v5":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
-	"github.com/gorilla/mux":      {{"", map[string]string{"Route.routeConf.regexp.path": "path", "routeRegexp.template": "template"}}},
+	"google.golang.org/grpc": {{"internal/transport", map[string]string{
+		"http2Server.conn": "rpc_server", "http2Client.conn": "rpc_client", "Stream.id": "rpc_id",
+		"Stream.method": "rpc_method", "ServerStream.Stream": "rpc_server_stream", "ClientStream.Stream": "rpc_client_stream",
+	}}},
+	"github.com/gin-gonic/gin": {{"", map[string]string{"nodeValue.fullPath": "path"}}},
+	"github.com/go-chi/chi":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/go-chi/chi/v5": {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/gorilla/mux":   {{"", map[string]string{"Route.routeConf.regexp.path": "path", "routeRegexp.template": "template"}}},
 }
 
 // module -> version -> name -> bytes from the structure's beginning; a field that a version does not have is left out
@@ -66,30 +70,47 @@ var files = token.NewFileSet()
 
 // Packages of the standard library by their source; of others nothing is known, and a structure that depends on them is
 // left out.
-type packages struct{ standard types.Importer }
+type packages struct {
+	standard     types.Importer
+	module, root string // packages of the module itself are read, too
+	known        map[string]*types.Package
+}
 
 func (p packages) Import(path string) (*types.Package, error) {
 	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") && path != "C" {
 		return p.standard.Import(path)
 	}
-	found := types.NewPackage(path, filepath.Base(path))
-	found.MarkComplete()
+	found := p.known[path]
+	if found == nil {
+		found = types.NewPackage(path, filepath.Base(path))
+		p.known[path] = found
+		if folder, ok := strings.CutPrefix(path, p.module+"/"); ok {
+			found = read(filepath.Join(p.root, folder), path)
+			p.known[path] = found
+		}
+		found.MarkComplete()
+	}
 	return found, nil
 }
 
-var imported = packages{importer.ForCompiler(files, "source", nil)}
+var imported packages
 
-// Go's own sources: read with nothing but themselves at hand.
-func use(root string) {
-	build.Default.GOROOT = root
-	imported = packages{importer.ForCompiler(files, "source", nil)}
+// Go's own sources are read with nothing but themselves at hand.
+func use(module, root string) {
+	if module == toolchain {
+		build.Default.GOROOT = root
+		imported.standard = nil
+	}
+	if imported.standard == nil {
+		imported.standard = importer.ForCompiler(files, "source", nil)
+	}
+	imported.module, imported.root, imported.known = module, root, map[string]*types.Package{}
 }
 
-func answer(folder string, fields map[string]string, found map[string]int64) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return
-	}
+var sizes = types.SizesFor("gc", "amd64")
+
+func read(folder, path string) *types.Package {
+	entries, _ := os.ReadDir(folder)
 	var parsed []*ast.File
 	for _, entry := range entries {
 		name := entry.Name()
@@ -101,14 +122,21 @@ func answer(folder string, fields map[string]string, found map[string]int64) {
 		}
 	}
 	config := types.Config{
-		Importer: imported, Error: func(error) {}, IgnoreFuncBodies: true, FakeImportC: true,
-		Sizes: types.SizesFor("gc", "amd64"),
+		Importer: imported, Error: func(error) {}, IgnoreFuncBodies: true, FakeImportC: true, Sizes: sizes,
 	}
-	checked, _ := config.Check("it", files, parsed, nil)
+	checked, _ := config.Check(path, files, parsed, nil)
+	return checked
+}
+
+func answer(folder string, fields map[string]string, found map[string]int64) {
+	if _, err := os.Stat(folder); err != nil {
+		return
+	}
+	checked := read(folder, "it")
 	for field, name := range fields {
 		steps := strings.Split(field, ".")
 		if object := checked.Scope().Lookup(steps[0]); object != nil {
-			if offset, ok := place(config.Sizes, object.Type(), steps[1:]); ok {
+			if offset, ok := place(object.Type(), steps[1:]); ok {
 				found[name] = offset
 			}
 		}
@@ -116,7 +144,7 @@ func answer(folder string, fields map[string]string, found map[string]int64) {
 }
 
 // Bytes from the beginning of the type to the field at the end of these steps.
-func place(sizes types.Sizes, kind types.Type, steps []string) (int64, bool) {
+func place(kind types.Type, steps []string) (int64, bool) {
 	if len(steps) == 0 {
 		return 0, true
 	}
@@ -129,7 +157,7 @@ func place(sizes types.Sizes, kind types.Type, steps []string) (int64, bool) {
 		field := structure.Field(i)
 		fields = append(fields, field)
 		if field.Name() == steps[0] {
-			rest, ok := place(sizes, field.Type(), steps[1:])
+			rest, ok := place(field.Type(), steps[1:])
 			return sizes.Offsetsof(fields)[i] + rest, ok
 		}
 		if !known(field.Type(), 0) {
@@ -183,10 +211,7 @@ func look(module, version string) map[string]int64 {
 	if err := json.Unmarshal(run("mod", "download", "-json", module+"@"+version), &fetched); err != nil {
 		log.Fatal(err)
 	}
-	if module == toolchain {
-		defer use(build.Default.GOROOT)
-		use(fetched.Dir)
-	}
+	use(module, fetched.Dir)
 	found := map[string]int64{}
 	for _, asked := range modules[module] {
 		answer(filepath.Join(fetched.Dir, asked.folder), asked.fields, found)
@@ -194,10 +219,22 @@ func look(module, version string) map[string]int64 {
 	return found
 }
 
+// The oldest version that is looked at, where older ones are many and hardly met any more.
+var first = map[string]string{"google.golang.org/grpc": "v1.50.0"}
+
+// A number that orders versions.
+func semver(version string) int {
+	var major, minor, patch int
+	fmt.Sscanf(version, "v%d.%d.%d", &major, &minor, &patch)
+	return (major*10000+minor)*10000 + patch
+}
+
 func versions(module string) []string {
 	listed := strings.Fields(string(run("list", "-m", "-versions", module)))[1:]
 	if module != toolchain {
-		return listed
+		return slices.DeleteFunc(listed, func(one string) bool {
+			return semver(one) < semver(first[module]) || strings.HasSuffix(one, "-dev")
+		})
 	}
 	last := map[string]string{} // by "1.26"
 	for _, one := range listed {
@@ -228,7 +265,7 @@ func main() {
 		fmt.Println("right")
 		return
 	}
-	for module := range modules {
+	for _, module := range slices.Sorted(maps.Keys(modules)) {
 		if written[module] == nil {
 			written[module] = map[string]map[string]int64{}
 		}

@@ -51,22 +51,22 @@ static __always_inline void add_text(struct name *n, const struct text *text)
 		n->size = at + size;
 }
 
-/* Where the name of a request that is served stands; NULL: it is not served any more. */
-static __always_inline __u64 *served_name(const struct served *served)
+/* The request that is served has the name with this key. */
+static __always_inline void set_name(const struct served *served, __u64 name)
 {
-	if (!served_trace(served))
-		return NULL;
 	if (served->stream) {
 		struct stream_key key = {.id = served->key, .stream = served->stream};
 		struct stream *st = streams.lookup(&key);
 
-		return st ? &st->name : NULL;
+		if (st)
+			st->name = name;
+		return;
 	}
 
 	__u64 key = served->key;
 	struct connection *c = connections.lookup(&key);
-
-	return c ? &c->slot.name : NULL;
+	if (c)
+		c->slot.name = name;
 }
 
 #endif

@@ -28,18 +28,14 @@ static __always_inline int call_it(struct pt_regs *ctx, __u8 kind, __u64 at, __u
 	struct context *context = serving_goroutine(ctx, pid);
 	struct text text = {.at = at, .size = size};
 
-	if (!context || !size)
-		return 0;
-
-	__u64 *name = served_name(&context->now);
-	if (!name)
+	if (!context || !size || !served_trace(&context->now))
 		return 0;
 
 	__u64 key = name_key((__u64)pid << 32 | kind, &text);
 	struct name *new = new_name(key, kind);
 	if (new)
 		add_text(new, &text);
-	*name = key;
+	set_name(&context->now, key);
 	return 0;
 }
 
@@ -69,7 +65,7 @@ static __always_inline int call_it_by_parts(struct pt_regs *ctx, __u64 patterns)
 	struct text list, parts[CHI_PARTS] = {};
 	__u64 rctx = 0, key = (__u64)pid << 32 | NAME_CHI;
 
-	if (!context || !GO_ARGUMENT_1(ctx) ||
+	if (!context || !GO_ARGUMENT_1(ctx) || !served_trace(&context->now) ||
 	    bpf_probe_read_user(&rctx, sizeof(rctx), (void *)(ctx->sp + GO_SECOND_LEFT)) ||
 	    bpf_probe_read_user(&list, sizeof(list), (void *)(rctx + patterns)))
 		return 0;
@@ -77,9 +73,6 @@ static __always_inline int call_it_by_parts(struct pt_regs *ctx, __u64 patterns)
 	    bpf_probe_read_user(parts, list.size * sizeof(struct text), (void *)list.at))
 		return 0;
 
-	__u64 *name = served_name(&context->now);
-	if (!name)
-		return 0;
 #pragma unroll
 	for (int i = 0; i < CHI_PARTS; i++)
 		if (parts[i].size)
@@ -91,7 +84,7 @@ static __always_inline int call_it_by_parts(struct pt_regs *ctx, __u64 patterns)
 		for (int i = 0; i < CHI_PARTS; i++)
 			add_text(new, &parts[i]);
 	}
-	*name = key;
+	set_name(&context->now, key);
 	return 0;
 }
 
