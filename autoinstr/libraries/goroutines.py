@@ -1,7 +1,7 @@
-"""Which goroutine does what in Go's HTTP and gRPC, so that calls have the request as their parent that they are made for.
+"""Which goroutine does what in Go's HTTP and gRPC, so that a call has the request as its parent that it is made for.
 
-Handlers of HTTP/2 and gRPC run in goroutines of their own, and calls are written by others than those that make them: one
-hit each tells who is who. Where the fields lie that are read then is known by version (`go_layouts.py`).
+Handlers of HTTP/2 and gRPC run in goroutines of their own, and calls are written by others than those that make them:
+one hit each tells who is who. Where the fields lie that are read then is known by version (`go_layouts.py`).
 """
 
 from __future__ import annotations

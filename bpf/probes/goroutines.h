@@ -2,10 +2,10 @@
 /*
  * Which goroutine does what in Go's HTTP and gRPC: handlers run in goroutines of their own, and what a goroutine asks a
  * server is mostly written by another one. Where these programs are attached, and where the fields lie, is known to
- * autoinstr/libraries/go_calls.py.
+ * autoinstr/libraries/goroutines.py.
  */
-#ifndef AUTOINSTR_PROBES_GO_CALLS_H
-#define AUTOINSTR_PROBES_GO_CALLS_H
+#ifndef AUTOINSTR_PROBES_GOROUTINES_H
+#define AUTOINSTR_PROBES_GOROUTINES_H
 
 static __always_inline __u64 user_u64(__u64 address)
 {
