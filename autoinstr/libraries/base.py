@@ -75,3 +75,5 @@ class Library:
     # where its functions are in a file, returns first: a call that is only seen to end is nothing. None: it is not
     # there; OSError or ValueError: it is, but can't be probed
     places: Callable[[int, tuple[Function, ...]], list[Place]] = exported
+    # where fields lie in its structures, by the names that `scripts/go_layouts.go` gives them
+    layout: Callable[[int], dict[str, int]] | None = None
