@@ -122,7 +122,7 @@ def demo(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         "exporters": {"file": {"path": "/out/told.jsonl", "flush_interval": "100ms"}},
         "service": {
             "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": {"traces": pipeline, "metrics": pipeline},
+            "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
         },
     }
     (project.folder / "compose/collector.yaml").write_text(json.dumps(collector))
@@ -133,7 +133,7 @@ def demo(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     try:
         project.compose("up", "-d")
         wait_for(
-            lambda: project.container("agent")["State"]["Health"]["Status"] == "healthy", "the agent is healthy", 120
+            lambda: project.container("agent")["State"]["Health"]["Status"] == "healthy", "the agent is healthy", 240
         )
         yield project
     finally:
