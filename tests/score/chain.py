@@ -6,10 +6,11 @@ it makes requests mixed, while it makes others for nobody. Out: `Join`s.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import hops
 import servers
 from certificates import trusting
 from hops import Hop
-from joins import BACKGROUND, SERVED, Join, Log, joins
+from joins import BACKGROUND, Join, Log, joins
 from servers import Running
 from watch import LOOKS_EVERY, Watch
 
@@ -70,8 +71,6 @@ class Place:
     def load(self, port: int, rate: float, seconds: float, ways: Sequence[str]) -> float:
         command = [str(self.steady), str(port), str(rate), str(seconds), str(CONNECTIONS), *ways]
         told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60 + 20 * seconds)
-        import json  # noqa: PLC0415
-
         found = json.loads(told.stdout)
         assert not found["failed"], f"{found['failed']} of {found['requests']} requests failed"
         return float(found["rate"])
@@ -136,27 +135,27 @@ def ways(place: Place, hop: Hop, rate: float, seconds: float) -> Trial:
     return trial
 
 
-def play(folder: Path, short: bool, names: Sequence[str] = ()) -> list[Trial]:
-    """All of it. `names`: only these services by themselves, and `chain`."""
-    place = Place(folder)
-    trials = []
-    todo: list[tuple[str, Any]] = [
-        ("chain", lambda: chain(place, hops.SHORT_CHAIN if short else hops.CHAIN, 100 if short else 500, 3 if short else 10)),
-        *(
-            (hop.name, lambda hop=hop: ways(place, hop, 60 if short else 120, 2 if short else 5))
-            for hop in hops.HOPS
-            if len(hop.ways) > 1 and (not short or hop.name in hops.SHORT)
-        ),
-    ]
-    for name, function in todo:
-        if names and name not in names:
-            continue
+NAMES = ("chain", *(hop.name for hop in hops.HOPS if len(hop.ways) > 1))
+SHORT = ("chain", *hops.SHORT)
+
+
+def play(folder: Path, names: Collection[str], short: bool) -> list[Trial]:
+    """The chain, and services by themselves, as far as they are wanted."""
+    if not names:
+        return []
+    place, trials = Place(folder), []
+    for name in (name for name in NAMES if name in names):
         begun = time.monotonic()
+        print(f"traces: {name} ...", file=sys.stderr, flush=True)
         try:
-            trial = function()
+            if name == "chain":
+                wanted, rate, seconds = (hops.SHORT_CHAIN, 100, 3.0) if short else (hops.CHAIN, 500, 10.0)
+                trial = chain(place, wanted, rate, seconds)
+            else:
+                trial = ways(place, hops.named(name), 60 if short else 150, 2.0 if short else 4.0)
         except (AssertionError, subprocess.SubprocessError) as error:
             print(error, file=sys.stderr)
             trial = Trial(name, reason=str(error).strip().splitlines()[-1], broken=True)
         trials.append(trial)
-        print(f"    {name}: {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
+        print(f"    {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
     return trials

@@ -100,3 +100,12 @@ def named(complaint: str, by_id: dict[str, dict[str, Any]]) -> str:
     """With the path of the span instead of its id, if it is one that was told."""
     text, _, told = complaint.rpartition(" ")
     return f"{text} {path_of(by_id[told])}" if told in by_id else complaint
+
+
+HEADS = ("service", "requests", "spans", "right", "no parent", "wrong", "missing", "at least")
+
+
+def texts(join: Join) -> tuple[str, ...]:
+    share = f"{100 * join.right / join.spans:.4g} %" if join.spans else "-"
+    counts = (f"{count:,}" for count in (join.none, join.wrong, join.missing))
+    return join.hop, join.way, f"{join.spans:,}", share, *counts, f"{100 * join.least:g} %"

@@ -45,7 +45,9 @@ class Hop:
         return self.server.name
 
 
-def hop(name: str, *command: str, needs: Sequence[str] = (), build: Sequence[str] = (), build_in: str = "{folder}") -> Server:
+def hop(
+    name: str, *command: str, needs: Sequence[str] = (), build: Sequence[str] = (), build_in: str = "{folder}"
+) -> Server:
     return Server(name, (*command, *ARGUMENTS), needs=needs, build=build, build_in=build_in, here=HERE)
 
 

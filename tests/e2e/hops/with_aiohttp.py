@@ -66,7 +66,7 @@ async def poll() -> None:
 
 
 async def lifetime(_: web.Application) -> AsyncIterator[None]:
-    global session  # noqa: PLW0603
+    global session
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         if hop.BACKGROUND:
             kept.add(asyncio.create_task(poll()))
@@ -76,6 +76,4 @@ async def lifetime(_: web.Application) -> AsyncIterator[None]:
 app = web.Application()
 app.router.add_get("/{rest:.*}", answer)
 app.cleanup_ctx.append(lifetime)
-web.run_app(
-    app, host="127.0.0.1", port=int(hop.PORT), ssl_context=hop.server_context(), print=None, access_log=None
-)
+web.run_app(app, host="127.0.0.1", port=int(hop.PORT), ssl_context=hop.server_context(), print=None, access_log=None)
