@@ -21,9 +21,9 @@ async def call(served: str, base: str = hop.NEXT) -> None:
 
 
 async def call_anew(served: str) -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, use_dns_cache=False)) as once:
-        async with once.get(BY_NAME + hop.make(served)) as response:
-            await response.read()
+    connector = aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
+    async with aiohttp.ClientSession(connector=connector) as once, once.get(BY_NAME + hop.make(served)) as response:
+        await response.read()
 
 
 def call_by_thread(served: str) -> None:
