@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "lib/probe.h"
 #include "lib/kernel.h"
+#include "lib/python.h"
 #include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
@@ -17,3 +18,5 @@
 #include "probes/syscalls.h"
 #include "probes/tls.h"
 #include "probes/go_tls.h"
+#include "probes/python.h"
+#include "probes/node.h"

@@ -40,6 +40,7 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 FUNCTION_PROBES = (
     *("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
     *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+    *("python_copied", "event_loop_turns"),
 )
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first

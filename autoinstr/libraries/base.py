@@ -10,6 +10,9 @@ from autoinstr import elf
 # bpf/maps.h: how the kernel side joins sessions with sockets
 TARGET_TLS = 16
 TARGET_GO = 64
+# and what the kernel side is told in another way
+HAS_PYTHON = 256
+HAS_NODE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def exported(descriptor: int, functions: tuple[Function, ...], inner: tuple[Inne
     for function, at in found:
         if function.on_return:
             places.append(Place(at, function.on_return, on_return=True))
-        places.append(Place(at, function.program))
+        if function.program:
+            places.append(Place(at, function.program))
     return places
 
 

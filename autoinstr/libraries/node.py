@@ -3,14 +3,14 @@
 The functions are static methods of node::Environment, exported by the executable.
 """
 
-from autoinstr.libraries.base import Function, Library
+from autoinstr.libraries.base import HAS_NODE, Function, Library
 
 NODE = Library(
     name="node",
     functions=(
         Function("_ZN4node11Environment9RunTimersEP10uv_timer_s", "event_loop_turns"),
         Function("_ZN4node11Environment14CheckImmediateEP10uv_check_s", "event_loop_turns"),
+        Function("_ZN4node15LibuvStreamWrap12AfterUvWriteEP10uv_write_si", "event_loop_turns"),
     ),
-    flag=0,
-    group="tasks",
+    flag=HAS_NODE,
 )

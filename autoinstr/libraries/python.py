@@ -4,11 +4,10 @@ PyContext_CopyCurrent makes a new one from the current one. `_asyncio` and `_con
 in shared interpreters and in those that are one file.
 """
 
-from autoinstr.libraries.base import TARGET_PYTHON, Function, Library
+from autoinstr.libraries.base import HAS_PYTHON, Function, Library
 
 PYTHON = Library(
     name="python",
     functions=(Function("PyContext_CopyCurrent", "", "python_copied"),),
-    flag=TARGET_PYTHON,
-    group="tasks",
+    flag=HAS_PYTHON,
 )

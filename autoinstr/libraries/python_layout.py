@@ -1,11 +1,11 @@
 """Where a running Python keeps the execution context (PEP 567) of a thread, learned from the process itself.
 
 In: its pid and mappings. Out: two distances. From a thread's own structure in the C library (`fs` on x86-64) to the
-slot where the interpreter keeps the address of its PyThreadState, as thread-specific data; and in that to the address of
-the current PyContext. They differ by version and build of both, and no table could have them all; but each of the
+slot where the interpreter keeps the address of its PyThreadState, as thread-specific data; and in that to the address
+of the current PyContext. They differ by version and build of both, and no table could have them all; but each of the
 structures can be told by what is in it: a thread's begins with its own address, twice; a PyThreadState holds that
-address, as thread_id; and a PyContext points to a type of that name. So whatever is found is right, and where it can't be
-found (another C library, no context yet) nothing is. The process's memory may hold anything: what is read is bounded.
+address, as thread_id; and a PyContext points to a type of that name. So whatever is found is right, and where it can't
+be found (another C library, no context yet) nothing is. The memory may hold anything: what is read is bounded.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@
 /* The current context's address; 0: none was entered, as in a thread that runs no tasks. */
 static __always_inline __u64 python_context(__u32 runtime)
 {
-#ifdef OFFSET_thread_struct_fsbase
-	__u64 thread = kernel_u64(bpf_get_current_task() + OFFSET_task_struct_thread + OFFSET_thread_struct_fsbase);
+#ifdef OFFSET_task_fsbase
+	__u64 thread = kernel_u64(bpf_get_current_task() + OFFSET_task_fsbase);
 	__u64 state = 0, context = 0;
 	__u32 entered = 0;
 

@@ -13,12 +13,13 @@
 /* On the return of PyContext_CopyCurrent. */
 int python_copied(struct pt_regs *regs)
 {
-	__u32 pid = current_pid(), runtime;
+	__u32 pid = current_pid();
 	__u8 *target = target_of(pid);
 
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return 0;
-	runtime = runtime_of(pid);
+
+	__u32 runtime = runtime_of(pid);
 	if (!(runtime & RUNTIME_PYTHON) || !RETURNED(regs))
 		return 0;
 
@@ -30,7 +31,7 @@ int python_copied(struct pt_regs *regs)
 	if (from && from->pid == pid && !from->loop && !from->mixed) {
 		new.now = from->now;
 		if (new.now.span == SPAN_NEXT)
-			serve_next(&new.now);
+			know_next(&new.now);
 	}
 	new.first = new.now.span;
 	/* there may have been another one at that address */

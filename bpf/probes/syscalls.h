@@ -14,6 +14,9 @@
 #define MSG_PEEK 2
 #define MSG_ERRQUEUE 0x2000
 
+#define SOL_SOCKET 1
+#define SO_ERROR 4
+
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
 
@@ -175,7 +178,8 @@ static __always_inline void new_connection(const struct syscall *call, __u32 pid
 		return;
 	}
 	if (!connects) {
-		track(file, ROLE_SERVER, target);
+		if (track(file, ROLE_SERVER, target))
+			note_accept(sock_of(file), pid);
 		return;
 	}
 
@@ -440,6 +444,11 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (waits_for_any(call.nr)) {
 		note_wait(pid, 0);
+		return 0;
+	}
+	if (call.nr == NR_getsockopt) { /* as event loops learn that a connection is there */
+		if (call.args[1] == SOL_SOCKET && call.args[2] == SO_ERROR)
+			note_other(pid);
 		return 0;
 	}
 	if (call.nr == NR_mmap) {
