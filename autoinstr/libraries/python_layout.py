@@ -14,11 +14,13 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_MAPPINGS = 1024  # threads of a process that are looked at, about
+MAX_MAPPINGS = 1024
+MAX_THREADS = 64  # that are looked at; there may be many more words that look like one
 STRUCTURE = 64 << 10  # bytes at the end of a thread's stack, or of what is mapped for the main thread's
 SLOTS = 0x900  # bytes of glibc's struct pthread, at most
 STATE = 0x400  # bytes of a PyThreadState in which its context is found
@@ -62,7 +64,7 @@ class _Memory:
 def find_layout(pid: int, maps: bytes) -> Layout | None:
     """None: not now. OSError: its memory can't be read."""
     with _Memory(pid) as memory:
-        for thread, slots in _threads(memory, maps):
+        for thread, slots in islice(_threads(memory, maps), MAX_THREADS):
             for at, state in enumerate(slots.tolist()):
                 if state in ADDRESSES and (context := _context_of(memory, state, thread)):
                     return Layout(8 * at, context)
@@ -70,12 +72,12 @@ def find_layout(pid: int, maps: bytes) -> Layout | None:
 
 
 def _threads(memory: _Memory, maps: bytes) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-    """The address of each thread's structure, and what is in it."""
+    """The address of each thread's structure, and what is in it: at the end of its mapping, of which each has one."""
     for low, high in _ANONYMOUS.findall(maps)[:MAX_MAPPINGS]:
         begin, end = max(int(low, 16), int(high, 16) - STRUCTURE), int(high, 16)
         words = memory.words(begin, end - begin)
         own = begin + 8 * np.arange(len(words), dtype=np.uint64)
-        for at in np.flatnonzero((words[:-2] == own[:-2]) & (words[2:] == own[:-2])).tolist():
+        for at in np.flatnonzero((words[:-2] == own[:-2]) & (words[2:] == own[:-2]))[-1:].tolist():
             yield begin + 8 * at, words[at : at + SLOTS // 8]
 
 
