@@ -86,6 +86,9 @@ def joins(logs: Iterable[Log], spans: Iterable[dict[str, Any]]) -> list[Join]:
         callers |= dict.fromkeys((made for _, made in log.pairs), log.hop)
         for served, made in log.pairs:
             way = log.way(served)
+            if way == BACKGROUND and (CLIENT, made) not in told:
+                del callers[made]  # before the agent's time, or after it
+                continue
             join(log.hop, way).add(told.get((CLIENT, made)), told.get((SERVER, served)), way == BACKGROUND)
     for made, caller in callers.items():
         server = told.get((SERVER, made))
