@@ -65,11 +65,20 @@ async def poll() -> None:
             await call("-")
 
 
-async def app(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-    if scope["type"] != "http":
-        return
-    if hop.BACKGROUND and not kept:
+async def live(receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    """Before the first request, and after the last."""
+    await receive()
+    if hop.BACKGROUND:
         kept.add(asyncio.create_task(poll()))
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def app(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    if scope["type"] == "lifespan":
+        await live(receive, send)
+        return
     await serve(scope["path"])
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
