@@ -343,7 +343,9 @@ BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
 enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEP_PLACE, STEP_PLACE_STREAMS, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
-BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
+/* the same ones, for probes of functions: the kernel mixes neither program types, nor what programs are attached as */
+BPF_PROG_ARRAY(tls_steps, STEPS);
+BPF_PROG_ARRAY(go_steps, STEPS);
 
 /* A call of a TLS library that has not returned yet. */
 enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
