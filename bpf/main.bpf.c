@@ -18,5 +18,7 @@
 #include "probes/syscalls.h"
 #include "probes/tls.h"
 #include "probes/go_tls.h"
+#include "lib/names.h"
+#include "probes/go_http.h"
 #include "probes/python.h"
 #include "probes/node.h"

@@ -43,7 +43,10 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+GO_PROBES = (
+    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+    *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+)
 LOOP_PROBES = ("python_copied", "event_loop_turns")
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *LOOP_PROBES)
 
@@ -90,7 +93,7 @@ class Attached:
         AutoinstrError if refused.
         """
         self.wait()
-        if self.refused:
+        if self.refused and name not in self.programs:
             raise self.refused
         if name == RETURN and self.sessions:
             return None
@@ -112,10 +115,13 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, *, sessions: bool) -> tuple[str, ...]:
-    """Names of all programs, with so many copies of each probe. `sessions`: as in `Attached`."""
+def programs(copies: int, *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, in two parts that take as long to compile.
+
+    `sessions`: as in `Attached`.
+    """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
-    return (*STEPS, *functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    return STEPS, (*functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image, limits: Limits) -> Attached:

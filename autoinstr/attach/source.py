@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from autoinstr.attach.image import KFUNC
 from autoinstr.attach.limits import PAGE, Limits
+from autoinstr.bcc_compile import KFUNC
 
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 
@@ -66,6 +66,7 @@ def flags(
         "MAX_CONTEXTS": limits.contexts,
         "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
+        "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,
         "PROBE_COPIES": copies,

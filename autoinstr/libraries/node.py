@@ -13,4 +13,5 @@ NODE = Library(
         Function("_ZN4node15LibuvStreamWrap12AfterUvWriteEP10uv_write_si", "event_loop_turns"),
     ),
     flag=HAS_NODE,
+    group="tasks",
 )

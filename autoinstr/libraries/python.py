@@ -10,4 +10,5 @@ PYTHON = Library(
     name="python",
     functions=(Function("PyContext_CopyCurrent", "", "python_copied"),),
     flag=HAS_PYTHON,
+    group="tasks",
 )

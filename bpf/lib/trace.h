@@ -78,7 +78,7 @@ static __always_inline void know_next(struct served *served)
 {
 	struct connection *c = connections.lookup(&served->key);
 
-	if (c && c->other) {
+	if (c && c->other && !c->session) {
 		served->key = c->other;
 		c = connections.lookup(&served->key);
 	}

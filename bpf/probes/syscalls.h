@@ -193,6 +193,16 @@ static __always_inline void new_connection(const struct syscall *call, __u32 pid
 		*target |= TARGET_CLIENT;
 }
 
+/* An event loop asks whether a connection is there: what it does next is for that one, unless it is an older one. */
+static __always_inline void note_connected(__u32 fd, __u32 pid)
+{
+	__u64 file = current_file(fd);
+	struct connection *c = tracked(file, sock_of(file));
+
+	if (!c || !c->requests)
+		note_other(pid);
+}
+
 #ifdef PID_NAMESPACE
 /* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
 static __always_inline void learn_namespace(const void *registers)
@@ -263,7 +273,7 @@ static __always_inline struct connection *connection_at_hand(struct work **w)
 }
 
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
-int step(void *ctx)
+PROGRAM(step, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -274,7 +284,7 @@ int step(void *ctx)
 }
 
 /* Tail call: skips chunks of a body, then looks at what follows. */
-int chunks(void *ctx)
+PROGRAM(chunks, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -288,7 +298,7 @@ int chunks(void *ctx)
 }
 
 /* Tail call: what is there is no HTTP/1, or no longer. A program of its own, since it is rare, and has many ways to end. */
-int lost(void *ctx)
+PROGRAM(lost, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -308,7 +318,7 @@ int lost(void *ctx)
 }
 
 /* Tail call: looks at the system call that this CPU has at hand, of an HTTP/2 connection. */
-int frames(void *ctx)
+PROGRAM(frames, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -323,7 +333,7 @@ int frames(void *ctx)
 }
 
 /* Tail call: the ring has no room for the end of a stream; then goes on. */
-int only_count(void *ctx)
+PROGRAM(only_count, void *ctx)
 {
 	struct work *w = work_at_hand();
 
@@ -335,7 +345,7 @@ int only_count(void *ctx)
 }
 
 /* Tail call: the last request that has begun gets its place in a trace. */
-int place(void *ctx)
+PROGRAM(place, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -355,7 +365,7 @@ int place(void *ctx)
 }
 
 /* Tail call: so do streams of HTTP/2 that have begun; then goes on with what is left. */
-int place_streams(void *ctx)
+PROGRAM(place_streams, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -381,7 +391,7 @@ int place_streams(void *ctx)
 }
 
 /* Tail call: the connection has ended, or its incoming side. */
-int finish(void *ctx)
+PROGRAM(finish, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -446,9 +456,9 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		note_wait(pid, 0);
 		return 0;
 	}
-	if (call.nr == NR_getsockopt) { /* as event loops learn that a connection is there */
+	if (call.nr == NR_getsockopt) {
 		if (call.args[1] == SOL_SOCKET && call.args[2] == SO_ERROR)
-			note_other(pid);
+			note_connected(call.args[0], pid);
 		return 0;
 	}
 	if (call.nr == NR_mmap) {
