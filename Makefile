@@ -24,7 +24,7 @@ test: .venv/.installed-dev ## run every test, kernel and end-to-end ones include
 	@$(ROOT) $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 score: .venv/.installed-score ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
-	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" $(ARGS)
+	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" --traces "$(TRACES)" $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
 	@.venv/bin/ruff check .

@@ -6,6 +6,7 @@ Never interprets an exchange. Used by the pipeline's thread only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -23,6 +24,7 @@ from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
 from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
+from autoinstr.libraries import HAS_NODE, HAS_PYTHON, Layout, find_layout
 from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
@@ -78,11 +80,23 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
-        self._functions = Functions(attached.function_program, self._control.mark, probes)
+        self._functions = Functions(attached.function_program, self._mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._layouts: dict[int, Layout] = {}  # of Pythons
         self._names = Names(attached.maps["names"], health, names)
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
+
+    def _mark(self, pid: int, flags: int) -> None:
+        """A target has libraries that are probed."""
+        self._control.mark(pid, flags & 0xFF)
+        if flags & HAS_NODE:
+            self._control.add_runtime(pid, RUNTIME_IN_ORDER)
+        if flags & HAS_PYTHON and pid not in self._layouts:
+            with contextlib.suppress(OSError):  # it has ended
+                if layout := find_layout(pid, Process(pid).maps):
+                    self._layouts[pid] = layout
+                    self._control.python(pid, layout.state, layout.context)
 
     def start(self) -> None:
         """Begin to watch: rules for newcomers first, then everyone that is there, so that nobody slips through."""
@@ -103,6 +117,7 @@ class Watcher:
         changes = self._discovery.scan()
         for pid in changes.removed:
             self._control.ignore(pid)
+            self._layouts.pop(pid, None)
         self._follow(changes)
         self._functions.release(self._discovery.targets, lambda pid: Process(pid).maps)
 
@@ -219,5 +234,6 @@ class Watcher:
     def _follow(self, changes: Changes) -> None:
         for target in changes.added:
             if target.pid in self._discovery.targets:
+                self._layouts.pop(target.pid, None)
                 self._control.runtime(target.pid, runtime_flags(target))
                 self._control.watch(target.pid)

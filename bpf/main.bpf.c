@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "lib/probe.h"
 #include "lib/kernel.h"
+#include "lib/python.h"
 #include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
@@ -19,3 +20,5 @@
 #include "probes/go_tls.h"
 #include "lib/names.h"
 #include "probes/go_http.h"
+#include "probes/python.h"
+#include "probes/node.h"

@@ -55,10 +55,12 @@ BPF_F_TABLE("array", u32, struct counters, counters, 1, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(exchanges, 1); /* the loader gives it its size */
 BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 
+#define SPAN_NEXT 1
+
 /* A request that a target serves, of a connection or of a stream of HTTP/2. It is served as long as its span is there. */
 struct served {
 	__u64 key;    /* in `connections`; of a stream the id of its connection */
-	__u64 span;   /* 0: none */
+	__u64 span;   /* 0: none; SPAN_NEXT: whatever the connection is to answer next */
 	__u32 stream; /* 0: of HTTP/1 */
 	__u32 unused;
 };
@@ -229,8 +231,8 @@ BPF_TABLE("lru_hash", u64, struct name, names, MAX_NAMES);
 BPF_ARRAY(blank_name, struct name, 1);
 
 /*
- * What a thread or goroutine (execution_of) serves: who makes calls meanwhile makes them for that. Least recently used
- * ones go first.
+ * What a thread, goroutine or context of Python (execution_of) serves: who makes calls meanwhile makes them for that.
+ * Least recently used ones go first.
  */
 struct context {
 	struct served now;
@@ -245,6 +247,10 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 /* RUNTIME_* of targets, by pid; user space writes it, fork copies it. */
 #define RUNTIME_GO 1       /* what is executed are goroutines */
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
+/* Python, with the two distances of autoinstr/libraries/python_layout.py, in words */
+#define RUNTIME_PYTHON 4
+#define RUNTIME_STATE(runtime) (((runtime) >> 8 & 1023) * 8)
+#define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
 BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
 
 /*

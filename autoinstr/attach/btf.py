@@ -159,6 +159,8 @@ def defines(btf: Btf) -> dict[str, int]:
     found["SIZE_upid"] = btf.size("upid")
     with contextlib.suppress(KeyError):  # may be in a module
         found["OFFSET_unix_sock_peer"] = btf.offset("unix_sock", "peer")
+    with contextlib.suppress(KeyError):  # x86 only
+        found["OFFSET_task_fsbase"] = btf.offset("task_struct", "thread") + btf.offset("thread_struct", "fsbase")
     try:
         found["OFFSET_file_f_ref"] = btf.offset("file", "f_ref")
     except KeyError:

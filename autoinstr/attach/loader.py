@@ -47,7 +47,8 @@ GO_PROBES = (
     *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
 )
-FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES)
+LOOP_PROBES = ("python_copied", "event_loop_turns")
+FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *LOOP_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
 LOAD_AT_ONCE = 2
@@ -177,7 +178,7 @@ def load_function_programs(image: Image, attached: Attached) -> None:
     attached.sessions = all(one.name != RETURN for one in image.programs)
     if attached.sessions:
         load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
-        load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, (*GO_PROBES, *LOOP_PROBES), "go_steps", UPROBE_MULTI)
     else:
         load_with_steps(image, attached, FUNCTION_PROBES, "tls_steps", UPROBE_MULTI)
 

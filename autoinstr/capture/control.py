@@ -23,6 +23,8 @@ SELF = 128
 # RUNTIME_* in bpf/maps.h: how what a process does is told apart
 RUNTIME_GO = 1
 RUNTIME_IN_ORDER = 2
+RUNTIME_PYTHON = 4
+MAX_DISTANCE = 8 << 10  # bytes; each has ten bits, and counts words
 
 MAX_PIDS = 4 << 20  # PID_MAX_LIMIT of the kernel
 PORTS = 65536
@@ -34,7 +36,7 @@ class Control:
     def __init__(self, maps: dict[str, int]) -> None:
         self._targets = maps["targets"]
         self._runtimes = maps["runtimes"]
-        self._with_runtime: set[int] = set()
+        self._runtime_of: dict[int, int] = {}
         self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
         self._control = mmap.mmap(maps["control"], mmap.PAGESIZE)
         self._counters_map = mmap.mmap(maps["counters"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -53,9 +55,18 @@ class Control:
 
     def runtime(self, pid: int, flags: int) -> None:
         """How the process works, RUNTIME_*: whom its calls are made for depends on it."""
-        if flags or pid in self._with_runtime:
+        if flags or pid in self._runtime_of:
             update(self._runtimes, struct.pack("<I", pid), struct.pack("<I", flags))
-            self._with_runtime.add(pid)
+            self._runtime_of[pid] = flags
+
+    def add_runtime(self, pid: int, flags: int) -> None:
+        """The same, beside what is known already."""
+        self.runtime(pid, self._runtime_of.get(pid, 0) | flags)
+
+    def python(self, pid: int, state: int, context: int) -> None:
+        """The process is a Python that keeps a thread's context there: two distances in bytes."""
+        if max(state, context) < MAX_DISTANCE:
+            self.add_runtime(pid, RUNTIME_PYTHON | state // 8 << 8 | context // 8 << 18)
 
     def looked(self, pid: int) -> None:
         """What the process has mapped is about to be looked at: what it maps from now on is to be told."""
@@ -69,7 +80,7 @@ class Control:
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""
-        self._with_runtime.discard(pid)
+        self._runtime_of.pop(pid, None)
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0)
 

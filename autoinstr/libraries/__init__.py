@@ -3,27 +3,34 @@
 In: what a process has mapped. Out: where in which file the functions are that the kernel side wants to see.
 """
 
-from autoinstr.libraries.base import PROBES, Function, Library, Place
+from autoinstr.libraries.base import HAS_NODE, HAS_PYTHON, PROBES, Function, Library, Place
 from autoinstr.libraries.find import File, Found, Identity, find, identity_of, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_tls import GO_TLS
+from autoinstr.libraries.node import NODE
 from autoinstr.libraries.openssl import OPENSSL
+from autoinstr.libraries.python import PYTHON
+from autoinstr.libraries.python_layout import Layout, find_layout
 from autoinstr.libraries.unread import Unread
 
-LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP)
+LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP, PYTHON, NODE)
 
 __all__ = [
+    "HAS_NODE",
+    "HAS_PYTHON",
     "LIBRARIES",
     "PROBES",
     "File",
     "Found",
     "Function",
     "Identity",
+    "Layout",
     "Library",
     "Place",
     "Unread",
     "find",
+    "find_layout",
     "identity_of",
     "mapped_files",
 ]

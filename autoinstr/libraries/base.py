@@ -10,12 +10,16 @@ from autoinstr import elf
 # bpf/maps.h: how the kernel side joins sessions with sockets
 TARGET_TLS = 16
 TARGET_GO = 64
+# and what the kernel side is told in another way
+HAS_PYTHON = 256
+HAS_NODE = 512
 
 
 # What probes on functions are for: groups that can be switched off
 PROBES = {
     "tls": "plaintext of TLS",
     "routes": "names that a program's own router gives to requests",
+    "tasks": "which task of Python's asyncio makes a call, and what Node's event loop does",
 }
 
 
@@ -57,7 +61,8 @@ def exported(descriptor: int, functions: tuple[Function, ...], inner: tuple[Inne
     for function, at in found:
         if function.on_return:
             places.append(Place(at, function.on_return, on_return=True))
-        places.append(Place(at, function.program))
+        if function.program:
+            places.append(Place(at, function.program))
     return places
 
 

@@ -13,6 +13,7 @@
 #define NR_splice 76
 #define NR_accept 202
 #define NR_connect 203
+#define NR_getsockopt 209
 #define NR_sendto 206
 #define NR_recvfrom 207
 #define NR_sendmsg 211
@@ -35,6 +36,7 @@
 #define NR_writev 20
 #define NR_sendfile 40
 #define NR_connect 42
+#define NR_getsockopt 55
 #define NR_accept 43
 #define NR_sendto 44
 #define NR_recvfrom 45

@@ -43,10 +43,16 @@ static __always_inline __u32 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
-/* Who is at work: a thread, or a goroutine. No thread's id is as large as session_key() makes a goroutine's. */
-static __always_inline __u64 execution_of(const struct work *w, __u32 runtime)
+/* Who is at work: a thread, or a goroutine, or a context. No thread's id is as large as session_key() makes the others. */
+static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u32 runtime)
 {
-	return runtime & RUNTIME_GO && w->goroutine ? session_key(w->pid, w->goroutine) : w->tid;
+	__u64 address = 0;
+
+	if (runtime & RUNTIME_GO)
+		address = goroutine;
+	else if (runtime & RUNTIME_PYTHON)
+		address = python_context(runtime);
+	return address ? session_key(pid, address) : (__u32)bpf_get_current_pid_tgid();
 }
 
 /* The place of a request that is served; NULL: it is not served any more. */
@@ -65,6 +71,19 @@ static __always_inline struct trace *served_trace(const struct served *served)
 	struct connection *c = connections.lookup(&key);
 
 	return c && c->slot_used && c->slot.trace.span == served->span ? &c->slot.trace : NULL;
+}
+
+/* What a connection is to answer next takes the place of SPAN_NEXT, if that is known by now. */
+static __always_inline void know_next(struct served *served)
+{
+	struct connection *c = connections.lookup(&served->key);
+
+	if (c && c->other && !c->session) {
+		served->key = c->other;
+		c = connections.lookup(&served->key);
+	}
+	if (c && c->slot_used && c->role == ROLE_SERVER)
+		served->span = c->slot.trace.span;
 }
 
 /* An execution goes on with this request. */
@@ -125,10 +144,51 @@ static __always_inline void note_read(__u32 pid, struct connection *c)
 		return;
 	if (c && c->other)
 		c = connections.lookup(&c->other);
-	if (c && c->role == ROLE_CLIENT && c->origin.span && !c->http2)
+
+	/* one that was never asked is shaking hands: then goes whatever has waited for it, of HTTP/2 maybe of many */
+	int answers = c && c->role == ROLE_CLIENT && c->origin.span && c->requests && !c->http2;
+	__u32 runtime = runtime_of(pid);
+
+	if (runtime & RUNTIME_PYTHON) {
+		__u64 context = python_context(runtime);
+
+		if (context) { /* of which a callback may have been made for something else */
+			execution = session_key(pid, context);
+			ctx = contexts.lookup(&execution);
+			if (ctx && ctx->pid == pid && answers)
+				ctx->now = c->origin;
+			return;
+		}
+	}
+	if (answers)
 		go_on_with(ctx, &c->origin);
 	else
 		ctx->now.span = 0;
+}
+
+/* An event loop does something that has nothing to do with what it has read. */
+static __always_inline void note_other(__u32 pid)
+{
+	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (ctx && ctx->loop && ctx->pid == pid)
+		ctx->now.span = 0;
+}
+
+/* A connection was accepted: the context goes on with it, and with nothing that was read before. */
+static __always_inline void note_accept(__u64 key, __u32 pid)
+{
+	__u32 runtime = runtime_of(pid);
+	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
+
+	note_other(pid);
+	if (context) {
+		struct context new = {.now = {.key = key, .span = SPAN_NEXT}, .pid = pid};
+		__u64 execution = session_key(pid, context);
+
+		contexts.update(&execution, &new);
+	}
 }
 
 /* The new thread or process goes on with what its creator serves. */
@@ -145,25 +205,47 @@ static __always_inline void note_fork(__u32 parent, __u64 thread, __u32 pid)
 	contexts.update(&thread, &new);
 }
 
-/* What an execution serves, if that is certain; returns its place, or NULL. */
-static __always_inline struct trace *find_parent(const struct work *w, struct trace *t, struct served *found)
+/* Several requests may have asked for this call. */
+static __always_inline struct trace *unsure_parent(struct trace *t, struct served *found)
+{
+	found->span = 0;
+	t->flags |= TRACE_UNSURE;
+	count(COUNT_PARENT_UNSURE);
+	return NULL;
+}
+
+/* What a call is made for, if that is certain; returns its place, or NULL. */
+static __always_inline struct trace *find_parent(const struct connection *c, const struct work *w, struct trace *t,
+						 struct served *found)
 {
 	__u32 runtime = runtime_of(w->pid);
-	__u64 execution = execution_of(w, runtime);
+	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
-	if (!ctx || ctx->pid != w->pid)
-		return NULL;
-	*found = ctx->now;
-	if (!found->span)
-		return NULL;
-	if (ctx->mixed && !(runtime & RUNTIME_IN_ORDER)) {
-		found->span = 0;
-		t->flags |= TRACE_UNSURE;
-		count(COUNT_PARENT_UNSURE);
-		return NULL;
+	if (ctx && ctx->pid == w->pid)
+		*found = ctx->now;
+	else
+		ctx = NULL;
+	if (runtime & RUNTIME_PYTHON && execution != w->tid)
+		return served_trace(found); /* a context's own, or none: there is no better word */
+	if (ctx && ctx->loop) {
+		/* what is asked over a new connection is asked as soon as that is there, whatever was read meanwhile */
+		if (c->fresh && c->requests == 1 && !c->http2) {
+			*found = c->origin;
+			return served_trace(found);
+		}
+		/* outside of its contexts Python writes for any of them (uvloop), or has other tasks than these (gevent) */
+		if (found->span && (runtime & RUNTIME_PYTHON || (ctx->mixed && !(runtime & RUNTIME_IN_ORDER))))
+			return unsure_parent(t, found);
+		return served_trace(found);
 	}
-	return served_trace(found);
+
+	struct trace *parent = served_trace(found);
+	if (!parent && !c->responses && !c->http2) {
+		*found = c->origin; /* who has connected it */
+		parent = served_trace(found);
+	}
+	return parent;
 }
 
 /* What both ends of a connection know it by; 0: nothing. */
@@ -368,8 +450,7 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
 {
 	__u32 runtime = runtime_of(pid);
-	__u64 execution = runtime & RUNTIME_GO && goroutine ? session_key(pid, goroutine) :
-							       (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = execution_of(pid, goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid && (!ctx->mixed || runtime & RUNTIME_IN_ORDER))
@@ -400,19 +481,15 @@ static __always_inline void place_served(const struct connection *c, const struc
 	}
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
-	serve(execution_of(w, runtime_of(w->pid)), w->pid, &served);
+	serve(execution_of(w->pid, w->goroutine, runtime_of(w->pid)), w->pid, &served);
 }
 
 /* A client's request: its parent is what it is made for. */
 static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
 {
 	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
-	struct trace *parent = find_parent(w, &x->trace, &found), said = {};
+	struct trace *parent = find_parent(c, w, &x->trace, &found), said = {};
 
-	if (!parent && !(x->trace.flags & TRACE_UNSURE) && !c->responses) {
-		found = c->origin; /* who has connected it */
-		parent = served_trace(&found);
-	}
 	if (x->traceparent && read_traceparent(x, &said)) {
 		struct brought key = {.parent = said.span, .pid = w->pid};
 		struct served *passed_on = brought.lookup(&key);
@@ -453,10 +530,10 @@ static __always_inline void place_stream(const struct connection *c, const struc
 	this.span = st->trace.span;
 	if (c->role == ROLE_SERVER) {
 		meet_stream(c, &st->trace, &this, w->pid);
-		serve(execution_of(w, runtime_of(w->pid)), w->pid, &this);
+		serve(execution_of(w->pid, w->goroutine, runtime_of(w->pid)), w->pid, &this);
 		return;
 	}
-	parent = find_parent(w, &st->trace, &found);
+	parent = find_parent(c, w, &st->trace, &found);
 	if (parent) {
 		parent->flags |= TRACE_USED;
 		continue_trace(&st->trace, parent, TRACE_INSIDE);

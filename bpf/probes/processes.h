@@ -118,6 +118,7 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 	if (!event)
 		return 0;
 
+	runtimes.delete(&pid);
 	describe_program(event);
 	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));

@@ -14,6 +14,9 @@
 #define MSG_PEEK 2
 #define MSG_ERRQUEUE 0x2000
 
+#define SOL_SOCKET 1
+#define SO_ERROR 4
+
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
 
@@ -175,7 +178,8 @@ static __always_inline void new_connection(const struct syscall *call, __u32 pid
 		return;
 	}
 	if (!connects) {
-		track(file, ROLE_SERVER, target);
+		if (track(file, ROLE_SERVER, target))
+			note_accept(sock_of(file), pid);
 		return;
 	}
 
@@ -187,6 +191,16 @@ static __always_inline void new_connection(const struct syscall *call, __u32 pid
 		note_connect(c, pid, call->goroutine);
 	if (!(*target & TARGET_CLIENT))
 		*target |= TARGET_CLIENT;
+}
+
+/* An event loop asks whether a connection is there: what it does next is for that one, unless it is an older one. */
+static __always_inline void note_connected(__u32 fd, __u32 pid)
+{
+	__u64 file = current_file(fd);
+	struct connection *c = tracked(file, sock_of(file));
+
+	if (!c || !c->requests)
+		note_other(pid);
 }
 
 #ifdef PID_NAMESPACE
@@ -440,6 +454,11 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (waits_for_any(call.nr)) {
 		note_wait(pid, 0);
+		return 0;
+	}
+	if (call.nr == NR_getsockopt) {
+		if (call.args[1] == SOL_SOCKET && call.args[2] == SO_ERROR)
+			note_connected(call.args[0], pid);
 		return 0;
 	}
 	if (call.nr == NR_mmap) {

@@ -1,6 +1,7 @@
 // Asks at a fixed rate, whether answers come or not, and tells how long they took.
 //
-// Usage: steady PORT RATE SECONDS CONNECTIONS. Out: one line of JSON, times in microseconds.
+// Usage: steady PORT RATE SECONDS CONNECTIONS [WORD...]. Out: one line of JSON, times in microseconds.
+// Paths are /WORD/NUMBER, with each of the words in turn; without any with "item".
 // A request's time begins when it was due, not when a connection was free for it: a server that stands still for a
 // second is seen by all requests that were due in that second (no "coordinated omission").
 #define _GNU_SOURCE
@@ -31,6 +32,8 @@ static struct sockaddr_in address;
 static long long start, *took;
 static double rate;
 static long total, next, done, failed;
+static char **ways = (char *[]){"item"};
+static int way_count = 1;
 
 static long long now(void)
 {
@@ -65,7 +68,8 @@ static void ask(int slot, long request)
 	struct connection *c = &connections[slot];
 	char text[128];
 	int one = 1;
-	int size = snprintf(text, sizeof text, "GET /item/%ld HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", request);
+	int size = snprintf(text, sizeof text, "GET /%s/%ld HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+			    ways[request % way_count], request);
 
 	c->request = request;
 	c->got = c->closes = 0;
@@ -127,6 +131,10 @@ int main(int count, char **words)
 
 	if (slots < 1 || slots > MOST)
 		return 2;
+	if (count > 5) {
+		ways = words + 5;
+		way_count = count - 5;
+	}
 	rate = atof(words[2]);
 	total = rate * atof(words[3]);
 	took = calloc(total, sizeof *took);

@@ -171,6 +171,7 @@ static u64 kernel_u64(u64 address)
 	return 0;
 }
 
+#include "lib/python.h"
 #include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"

@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from cells import COLUMNS, Cell, figures, headline, short, state
+from joins import HEADS, texts
 from shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -100,13 +101,44 @@ def html(score: Score) -> str:
         ),
         "</table></div><h2>Shapes</h2><ul>",
         *(f"<li><b>{escape(shape)}</b>: {escape(about[shape])}" for shape in score.shapes),
-        "</ul><h2>Method</h2>",
+        "</ul>",
+        *traces(score),
+        "<h2>Method</h2>",
         *(f"<p>{escape(text)}</p>" for text in METHOD),
         "<h2>What is not right, or was not run</h2>",
         *map(details, (cell for cell in score.cells if state(cell) != "right")),
         "</body></html>\n",
     ]
     return "".join(parts)
+
+
+def traces(score: Score) -> list[str]:
+    """Parents, held against what services have logged."""
+    if not score.trials:
+        return []
+    heads = "".join(f"<th>{name}</th>" for name in ("", *HEADS))
+    lines = [
+        f"<tr class={'right' if join.good else 'wrong'}><th>{escape(trial.name)}</th>"
+        + "".join(f"<td class={'right' if join.good else 'wrong'}>{escape(text)}</td>" for text in texts(join))
+        + "</tr>"
+        for trial in score.trials
+        for join in trial.joins
+    ]
+    about = [
+        f"<p><b>{escape(trial.name)}</b>: {trial.rate:.0f} requests/s. {escape(trial.reason)} "
+        f"{escape(', '.join(f'{count} {name}' for name, count in trial.lost.items() if count))}</p>"
+        + "".join(f"<pre>{escape(text)}</pre>" for join in trial.joins for text in join.complaints)
+        for trial in score.trials
+    ]
+    return [
+        "<h2>Whole traces</h2><p>Services log for which request they make which. Each client span's parent must be the "
+        "server span of the request that it was made for, each server span's that of the call that it answers. None "
+        "may be wrong; of plain calls at least the share in the last column must be right.</p>",
+        f"<div class=wide><table class=figures><tr>{heads}</tr>",
+        *lines,
+        "</table></div>",
+        *about,
+    ]
 
 
 def row_head(key: tuple[str, str, str]) -> str:

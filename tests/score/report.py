@@ -13,6 +13,8 @@ from typing import Any
 
 import page
 from cells import COLUMNS, Cell, figures, headline, short, state
+from chain import Trial
+from joins import HEADS, texts
 from rich.console import Console
 from rich.table import Table
 
@@ -25,11 +27,13 @@ class Score:
     cells: list[Cell]
     shapes: Sequence[str]
     seconds: float
+    trials: Sequence[Trial] = ()
 
     @property
     def right(self) -> bool:
         ran = [cell for cell in self.cells if cell.ran]
-        return bool(ran) and all(cell.right for cell in ran) and not any(cell.broken for cell in self.cells)
+        cells = all(cell.right for cell in ran) and not any(cell.broken for cell in self.cells)
+        return bool(ran or self.trials) and cells and all(trial.good for trial in self.trials)
 
     @property
     def rows(self) -> dict[tuple[str, str, str], dict[str, Cell]]:
@@ -63,12 +67,14 @@ class Score:
             "seconds": round(self.seconds, 1),
             "summary": self.summary(),
             "cells": [cell.as_json() for cell in self.cells],
+            "traces": [trial.as_json() for trial in self.trials],
         }
 
     def show(self) -> None:
         console = Console(width=None if os.isatty(1) else 200)
-        console.print(self._matrix())
-        console.print(self._figures())
+        if self.cells:
+            console.print(self._matrix())
+            console.print(self._figures())
         for cell in self.cells:
             if cell.complaints or cell.reason:
                 title = f"{cell.kind} {cell.row} {cell.transport} {cell.shape}"
@@ -77,7 +83,24 @@ class Score:
                     console.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
                 if cell.lost:
                     console.print(f"    said to be lost: {cell.lost}", markup=False, highlight=False)
-        console.print(headline(self.summary()), highlight=False)
+        if self.cells:
+            console.print(headline(self.summary()), highlight=False)
+        if self.trials:
+            self._show_traces(console)
+
+    def _show_traces(self, console: Console) -> None:
+        table = Table("", *HEADS, title="Parents: what requests are made for, and who asks servers")
+        for trial in self.trials:
+            for join in trial.joins:
+                style = STYLES["right" if join.good else "wrong"]
+                table.add_row(trial.name, *(f"[{style}]{text}[/]" for text in texts(join)))
+        console.print(table)
+        for trial in self.trials:
+            told = [trial.reason, *(text for join in trial.joins for text in join.complaints)]
+            if lost := {name: count for name, count in trial.lost.items() if count}:
+                told.append(f"said to be lost: {lost}")
+            about = f"{trial.name}: {'good' if trial.good else 'not good'}, {trial.rate:.0f} requests/s"
+            console.print(about, *filter(None, told), sep="\n    ", markup=False, highlight=False, soft_wrap=True)
 
     def _matrix(self) -> Table:
         table = Table("", "", "", *self.shapes, title="Requests told exactly once, and rightly")
@@ -109,11 +132,11 @@ class Score:
             picture.write_text(page.svg(self))
 
 
-def show_known(rows: Sequence[Any], shapes: Sequence[Any]) -> None:
+def show_known(rows: Sequence[Any], shapes: Sequence[Any], traces: Sequence[str]) -> None:
     table = Table("row", "kind", "transport", "can't run because")
     for row in rows:
         table.add_row(row.name, row.kind, row.transport, row.lacking())
     columns = Table("shape", "")
     for shape in shapes:
         columns.add_row(shape.name, shape.about)
-    Console().print(table, columns)
+    Console().print(table, columns, f"traces: {', '.join(traces)}")

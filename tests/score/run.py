@@ -1,9 +1,11 @@
 """How right autoinstr is: real servers and clients, real traffic, and the agent's word against the truth. Root.
 
-Usage: run.py [--rows nginx,go] [--shapes keep-alive,aborts] [--short] [--output FOLDER] [--picture FILE] [--list]
+Usage: run.py [--rows nginx,go] [--shapes keep-alive,aborts] [--traces chain,node] [--short] [--output FOLDER]
+[--picture FILE] [--list]
 
-The matrix is (server or client) x (framework) x (transport) x (shape of traffic); see `rows` and `shapes`. Prints it as
-a table, and writes score.json and score.html. Ends with status 1 if a cell that ran is not right.
+The matrix is (server or client) x (framework) x (transport) x (shape of traffic); see `rows` and `shapes`. Behind it
+come whole traces, see `chain`. Prints them as tables, and writes score.json and score.html. Ends with status 1 if
+anything that ran is not right. With --rows or --shapes alone there are no traces, with --traces alone no matrix.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-import report  # noqa: E402 - found by the line above
+import chain  # noqa: E402 - found by the line above
+import report  # noqa: E402
 from cells import Cell  # noqa: E402
 from comparison import compare  # noqa: E402
 from generator import Made, UnableError  # noqa: E402
@@ -133,6 +136,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="How right autoinstr is: what it tells, held against the truth.")
     parser.add_argument("--rows", default="", help="only these, by name, with commas")
     parser.add_argument("--shapes", default="", help="only these, by name, with commas")
+    parser.add_argument("--traces", default="", help="only these, by name, with commas: chain, or a service")
     parser.add_argument("--seconds", type=float, default=2.0, help="of load at full speed")
     parser.add_argument("--short", action="store_true", help="few cells, quickly")
     parser.add_argument("--output", type=Path, default=Path("score"), help="folder for score.json and score.html")
@@ -142,7 +146,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
         rows = all_rows(Path(folder))
         if options.list:
-            report.show_known(rows, SHAPES)
+            report.show_known(rows, SHAPES, chain.NAMES)
             return 0
         if os.geteuid() != 0:
             parser.error("needs root")
@@ -151,6 +155,13 @@ def main() -> int:
         if options.short:
             names &= set(SHORT_ROWS)
             columns &= {shape.name for shape in SHAPES if shape.short}
+        traces = chosen(options.traces, chain.NAMES, parser)
+        if options.traces and not options.rows and not options.shapes:
+            names = set()
+        elif not options.traces and (options.rows or options.shapes):
+            traces = set()
+        if options.short:
+            traces &= set(chain.SHORT)
         shapes = [shape for shape in SHAPES if shape.name in columns]
         rows = [row for row in rows if row.name in names]
         begun = time.monotonic()
@@ -158,7 +169,8 @@ def main() -> int:
         for row in rows:
             print(f"{row.kind} {row.name} over {row.transport} ...", file=sys.stderr, flush=True)
             cells += run_row(row, shapes, SHORT_SECONDS if options.short else options.seconds)
-        score = report.Score(cells, [shape.name for shape in shapes], time.monotonic() - begun)
+        trials = chain.play(Path(folder), traces, options.short)
+        score = report.Score(cells, [shape.name for shape in shapes], time.monotonic() - begun, trials)
     score.show()
     score.write(options.output, options.picture)
     return 0 if score.right else 1

@@ -54,6 +54,7 @@ class Server:
     chunked_down: bool = True
     always: int = 0  # the status that it answers everything with, at once, if it does not know the little protocol
     log: Callable[[Path], Counter[tuple[str, str, int]]] | None = None  # (method, path, status) of its access log
+    here: Path = HERE  # of its own files
 
     @property
     def unix(self) -> bool:
@@ -320,7 +321,7 @@ def launch(
     """
     port = port or free_port()
     python = Path(sys.executable)
-    own = {"here": HERE, "folder": folder, "python": python, "bin": python.parent, "port": port}
+    own = {"here": server.here, "folder": folder, "python": python, "bin": python.parent, "port": port}
     known: dict[str, object] = {"tls": "", **server.words, **words, **own}
     if server.secure:
         known |= certificates()._asdict()
@@ -332,7 +333,7 @@ def launch(
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in server.files:
-        (folder / name).write_text(fill((HERE / name).read_text()))
+        (folder / name).write_text(fill((server.here / name).read_text()))
     if server.build and not (folder / "output").exists():
         subprocess.run([fill(part) for part in server.build], check=True, cwd=fill(server.build_in), timeout=240)
     with (folder / "output").open("wb") as output:

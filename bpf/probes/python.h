@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Python makes a new context from the current one: for a task of asyncio, a callback, or work that is handed to a thread.
+ * What is done in it is done for what its maker serves.
+ *
+ * A callback that reads a request serves it; what it makes then (a task for each request: uvicorn) does, too. Where a
+ * connection has a task of its own (aiohttp), which came with the connection, that one serves what the connection has
+ * to answer next, from the moment on that it makes a task for it. What is made for a connection is known by accept().
+ */
+#ifndef AUTOINSTR_PROBES_PYTHON_H
+#define AUTOINSTR_PROBES_PYTHON_H
+
+/* On the return of PyContext_CopyCurrent. */
+int python_copied(struct pt_regs *regs)
+{
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+
+	if (!pid || !target || !*target || *target & TARGET_SELF)
+		return 0;
+
+	__u32 runtime = runtime_of(pid);
+	if (!(runtime & RUNTIME_PYTHON) || !RETURNED(regs))
+		return 0;
+
+	__u64 now = python_context(runtime);
+	__u64 maker = now ? session_key(pid, now) : (__u32)bpf_get_current_pid_tgid();
+	__u64 made = session_key(pid, RETURNED(regs));
+	struct context *from = contexts.lookup(&maker), new = {.pid = pid};
+
+	if (from && from->pid == pid && !from->loop && !from->mixed) {
+		new.now = from->now;
+		if (new.now.span == SPAN_NEXT)
+			know_next(&new.now);
+	}
+	new.first = new.now.span;
+	/* there may have been another one at that address */
+	if (new.now.span == SPAN_NEXT || served_trace(&new.now))
+		contexts.update(&made, &new);
+	else
+		contexts.delete(&made);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,161 @@
+"""Whole traces: services that call each other, and every span's parent held against what they have logged.
+
+A chain of many services under steady load, all under one agent; and each service by itself, with all the ways in which
+it makes requests mixed, while it makes others for nobody. Out: `Join`s.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hops
+import servers
+from certificates import trusting
+from hops import Hop
+from joins import BACKGROUND, Join, Log, joins
+from servers import Running
+from watch import LOOKS_EVERY, Watch
+
+STEADY = Path(__file__).resolve().parents[1] / "bench/steady.c"
+CONNECTIONS = 32
+LONGEST = 16.0  # seconds of load: no more than 8,192 methods of gRPC are told apart
+END = hops.named("go")  # answers, and calls nobody
+
+
+@dataclass
+class Trial:
+    """One run of the agent. `reason`: why it, or a part of it, could not be run."""
+
+    name: str
+    joins: list[Join] = field(default_factory=list)
+    reason: str = ""
+    broken: bool = False
+    rate: float = 0.0  # requests/s
+    lost: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return not self.broken and all(join.good for join in self.joins)
+
+    def as_json(self) -> dict[str, Any]:
+        about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "lost": self.lost}
+        return {**about, "joins": [join.as_json() for join in self.joins]}
+
+
+class Place:
+    """Where services run, and the load that comes to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "hops"
+        self.folder.mkdir(exist_ok=True)
+        self.steady = self.folder / "steady"
+        subprocess.run(["gcc", "-O2", "-o", self.steady, STEADY], check=True)
+
+    def start(self, hop: Hop, name: str, behind: Running | None, scheme: str, background: bool) -> Running:
+        place = f"127.0.0.1:{behind.port}" if behind else ""
+        log = self.folder / f"{name}.log"
+        log.unlink(missing_ok=True)
+        environment = trusting() | ({"HOP_BACKGROUND": "1"} if background else {})
+        words = {"name": name, "log": log, "next": f"{scheme}://{place}" if behind else "-", "place": place}
+        folder = self.folder / f"{hop.name}-{hop.server.transport}-{name}"
+        return servers.wait_up(servers.launch(hop.server, folder, environment=environment, **words))
+
+    def load(self, port: int, rate: float, seconds: float, ways: Sequence[str]) -> float:
+        command = [str(self.steady), str(port), str(rate), str(seconds), str(CONNECTIONS), *ways]
+        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60 + 20 * seconds)
+        found = json.loads(told.stdout)
+        assert not found["failed"], f"{found['failed']} of {found['requests']} requests failed"
+        return float(found["rate"])
+
+    def log(self, hop: Hop, name: str) -> Log:
+        lines = (self.folder / f"{name}.log").read_text().splitlines()
+        return Log(name, [(words[0], words[1]) for words in map(str.split, lines)], hop.ways)
+
+
+def watched(place: Place, trial: Trial, running: Running, parts: Sequence[tuple[Hop, str]], **load: Any) -> None:
+    """Load on the first one while the agent watches all; fills in the trial."""
+    watch = Watch(["--cmd", f"*{place.folder}/*"])
+    try:
+        watch.start()
+        trial.rate = place.load(running.port, **load)
+        time.sleep(LOOKS_EVERY)
+        trial.lost = dict(watch.settle([])[1])
+        watch.stop()
+    finally:
+        watch.kill()
+    trial.joins = joins([place.log(hop, name) for hop, name in parts], watch.spans)
+
+
+def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> Trial:
+    trial, parts, reasons = Trial("chain"), [], []
+    for hop in wanted:
+        lacking = servers.missing(hop.server)
+        if lacking:
+            reasons.append(f"{hop.name} needs {', '.join(lacking)}")
+        elif parts and hop.server.transport not in parts[-1][0].calls:
+            reasons.append(f"{parts[-1][0].name} does not call {hop.name} over {hop.server.transport}")
+        else:
+            parts.append((hop, f"{len(parts) + 1}-{hop.name}"))
+    trial.reason = "; ".join(reasons)
+    with ExitStack() as stack:
+        behind, scheme = None, ""
+        for hop, name in reversed(parts):
+            behind = place.start(hop, name, behind, scheme, background=False)
+            stack.callback(behind.stop)
+            scheme = hop.server.transport
+        assert behind
+        watched(place, trial, behind, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+    for join in trial.joins:
+        hop = next((hop for hop, name in parts if name == join.hop), None)
+        join.least = hop.joins if hop and join.way == "plain" else 1.0
+    return trial
+
+
+def ways(place: Place, hop: Hop, rate: float, seconds: float) -> Trial:
+    trial = Trial(hop.name)
+    if lacking := servers.missing(hop.server) + servers.missing(END.server):
+        trial.reason = f"needs {', '.join(lacking)}"
+        return trial
+    with ExitStack() as stack:
+        end = place.start(END, "end", None, "", background=False)
+        stack.callback(end.stop)
+        running = place.start(hop, hop.name, end, "http", background=True)
+        stack.callback(running.stop)
+        watched(place, trial, running, [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
+    for join in trial.joins:
+        join.least = hop.joins if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
+    return trial
+
+
+NAMES = ("chain", *(hop.name for hop in hops.HOPS if len(hop.ways) > 1))
+SHORT = ("chain", *hops.SHORT)
+
+
+def play(folder: Path, names: Collection[str], short: bool) -> list[Trial]:
+    """The chain, and services by themselves, as far as they are wanted."""
+    if not names:
+        return []
+    place, trials = Place(folder), []
+    for name in (name for name in NAMES if name in names):
+        begun = time.monotonic()
+        print(f"traces: {name} ...", file=sys.stderr, flush=True)
+        try:
+            if name == "chain":
+                wanted, rate, seconds = (hops.SHORT_CHAIN, 100, 3.0) if short else (hops.CHAIN, 500, 10.0)
+                trial = chain(place, wanted, rate, seconds)
+            else:
+                trial = ways(place, hops.named(name), 60 if short else 150, 2.0 if short else 4.0)
+        except (AssertionError, subprocess.SubprocessError) as error:
+            print(error, file=sys.stderr)
+            trial = Trial(name, reason=str(error).strip().splitlines()[-1], broken=True)
+        trials.append(trial)
+        print(f"    {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
+    return trials
