@@ -330,6 +330,7 @@ struct work {
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */
 	__u32 skipped; /* simple chunks have been skipped */
+	__u32 several; /* more than one has */
 	__u32 begun;   /* requests that have begun, and are to be given their place in a trace */
 	__u32 streams[BEGUN]; /* of HTTP/2: which; of HTTP/1 the last one's number */
 	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */

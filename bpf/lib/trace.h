@@ -86,11 +86,20 @@ static __always_inline void know_next(struct served *served)
 		served->span = c->slot.trace.span;
 }
 
+#define MIXED 1   /* one after the other */
+#define AT_ONCE 2 /* by a single read: who acts on each in its order has them all before it does */
+
+/* Has an execution met several requests, so that nobody knows which it is at work on? */
+static __always_inline int is_mixed(const struct context *ctx, __u32 runtime)
+{
+	return runtime & RUNTIME_IN_ORDER ? ctx->mixed & AT_ONCE : ctx->mixed;
+}
+
 /* An execution goes on with this request. */
 static __always_inline void go_on_with(struct context *ctx, const struct served *served)
 {
 	if (ctx->first && ctx->first != served->span)
-		ctx->mixed = 1;
+		ctx->mixed |= MIXED;
 	else
 		ctx->first = served->span;
 	ctx->now = *served;
@@ -235,7 +244,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 			return served_trace(found);
 		}
 		/* outside of its contexts Python writes for any of them (uvloop), or has other tasks than these (gevent) */
-		if (found->span && (runtime & RUNTIME_PYTHON || (ctx->mixed && !(runtime & RUNTIME_IN_ORDER))))
+		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
 			return unsure_parent(t, found);
 		return served_trace(found);
 	}
@@ -453,7 +462,7 @@ static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 
 	__u64 execution = execution_of(pid, goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
-	if (ctx && ctx->pid == pid && (!ctx->mixed || runtime & RUNTIME_IN_ORDER))
+	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime))
 		c->origin = ctx->now;
 }
 
@@ -530,7 +539,13 @@ static __always_inline void place_stream(const struct connection *c, const struc
 	this.span = st->trace.span;
 	if (c->role == ROLE_SERVER) {
 		meet_stream(c, &st->trace, &this, w->pid);
-		serve(execution_of(w->pid, w->goroutine, runtime_of(w->pid)), w->pid, &this);
+		__u64 execution = execution_of(w->pid, w->goroutine, runtime_of(w->pid));
+
+		serve(execution, w->pid, &this);
+
+		struct context *ctx = w->several ? contexts.lookup(&execution) : NULL;
+		if (ctx)
+			ctx->mixed |= AT_ONCE;
 		return;
 	}
 	parent = find_parent(c, w, &st->trace, &found);

@@ -149,7 +149,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->cut = 0;
 	w->last = 0;
 	w->settled = 0;
-	w->begun = 0;
+	w->begun = w->several = 0;
 	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();
 }
@@ -377,6 +377,8 @@ PROGRAM(place_streams, void *ctx)
 	if (!h)
 		return 0;
 	know_pair(c, w->sock);
+	if (w->begun > 1)
+		w->several = 1;
 	if (w->begun > BEGUN)
 		w->begun = BEGUN; /* of more the last ones */
 	for (int i = 0; i < PLACES_A_RUN; i++) {

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,11 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
             scheme = hop.server.transport
         assert behind
         watched(place, trial, behind, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+    called = {name: after[0].server.transport for (_, name), after in pairwise(parts)}
     for join in trial.joins:
         hop = next((hop for hop, name in parts if name == join.hop), None)
-        join.least = hop.joins if hop and join.way == "plain" else 1.0
+        by_http1 = called.get(join.hop) in ("http", "https")
+        join.least = 1.0 if join.way != "plain" or not hop else hop.joins if by_http1 else 0.0
     return trial
 
 
