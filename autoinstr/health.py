@@ -38,6 +38,7 @@ class Loss(Enum):
         "metric batches that met no backend; the next cumulative one makes up for it",
     )
     METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
+    STORE_FAILED = ("store_failed", "spans and counts for the page that could not be written to disk")
     LOG_LOST = ("log_lost", "lines of autoinstr's own log that met no backend")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 

@@ -117,6 +117,7 @@ class Pipeline:
             ui=self.config.ui,
             ui_memory=self.config.ui_memory,
             ui_token=self.config.ui_token,
+            ui_store=self.config.ui_store,
         )
 
     def stop(self) -> None:

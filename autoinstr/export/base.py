@@ -67,6 +67,7 @@ class Context:
     ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    ui_store: str = ""  # folder; empty: only in memory
     own_resource: Attributes = field(default_factory=dict)  # the agent itself
 
 

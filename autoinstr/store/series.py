@@ -6,12 +6,15 @@ is not told apart any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Group, Kind, Requests
+from autoinstr.model import Group, Kind, Requests, Service
 
 MAX_CALLED = 16_384  # of pairs of group and end, 100 bytes each
 MAX_SERIES = 65_535  # numbers are kept in 16 bits; groups are bounded far below
@@ -27,10 +30,19 @@ class Series:
     number: int  # of the group; -1: counted by the kernel only
     address: bytes = b""  # the end that a client called; empty: not known
     port: int = 0
+    service: Service | None = None  # of a series from before a restart
+
+
+def record_of(series: Series) -> dict[str, Any]:
+    """All of it but the service, for JSON."""
+    group = asdict(replace(series.group, service=-1))
+    return {"group": group, "address": series.address.hex(), "port": series.port}
 
 
 class SeriesTable:
-    def __init__(self) -> None:
+    def __init__(self, service_of: Callable[[Series], Service]) -> None:
+        self._service_of = service_of
+        self._restored: dict[bytes, int] = {}  # what a series was before a restart -> its number
         self.series: list[Series] = []
         self._of_group = np.zeros(0, np.int32)  # by group, for servers and what is not told apart; -1: none yet
         self._called: dict[int, int] = {}  # hash of group, address and port -> series
@@ -83,7 +95,26 @@ class SeriesTable:
             self._of_group[number] = self._add(Series(groups[number], number))
         return int(self._of_group[number])
 
+    def restore(self, record: dict[str, Any], service: Service) -> int:
+        """The number of a series that was kept elsewhere."""
+        group = msgspec.convert(record["group"], Group)
+        series = Series(group, -1, bytes.fromhex(record["address"]), record["port"], service)
+        key = self._key(series)
+        if key not in self._restored:
+            self._restored[key] = self._append(series)
+        return self._restored[key]
+
+    def _key(self, series: Series) -> bytes:
+        return msgspec.json.encode([record_of(series), self._service_of(series)])
+
     def _add(self, series: Series) -> int:
+        """A new one, or what it was before a restart."""
+        if self._restored and (number := self._restored.pop(self._key(series), -1)) >= 0:
+            self.series[number] = series
+            return number
+        return self._append(series)
+
+    def _append(self, series: Series) -> int:
         if len(self.series) < MAX_SERIES:
             self.series.append(series)
         return len(self.series) - 1

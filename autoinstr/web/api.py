@@ -238,7 +238,7 @@ class Api:
         if not 0 < minutes <= MAX_MINUTES:
             raise WrongQuestion(f"minutes: from 1 to {MAX_MINUTES}")
         now = time.time() - SETTLED
-        seconds = min(minutes * 60, now - self._started)
+        seconds = min(minutes * 60, now - min(self._started, self._store.since))
         width = FINE if seconds <= FINE_KEPT else COARSE
         end = int(now // width * width)
         begin = int((end - seconds) // width * width)
@@ -311,9 +311,9 @@ class Api:
         if not rows:
             return []
         facts.learn()  # of spans that came a moment ago
-        traced = self._store.traced(rows)
+        traced, groups, services = self._store.traced(rows)
         requests = traced.requests
-        records = self._records(traced, self._store.groups, self._store.services)
+        records = self._records(traced, groups, services)
         found = []
         for index, ((view, row), record) in enumerate(zip(rows, records, strict=True)):
             fact = facts.all[int(view.chunk.columns["series"][row])]

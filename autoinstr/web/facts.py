@@ -55,7 +55,7 @@ class Facts:
         series = self._store.series[len(self.all) :]
         if not series:
             return
-        new = [fact_of(one, self._store.services[one.group.service].name) for one in series]
+        new = [fact_of(one, self._store.service_of(one).name) for one in series]
         for fact in new:
             if fact.service not in self._number:
                 self._number[fact.service] = len(self.names)

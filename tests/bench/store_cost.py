@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from meter import pss_bytes
 from span_cost import make_groups, make_requests, make_services
 
 from autoinstr.correlate import Correlator, make_sampler
+from autoinstr.health import Health
 from autoinstr.model import Traced
 from autoinstr.spans import span_records
 from autoinstr.store import Store
+from autoinstr.store.disk import Disk
 from autoinstr.web import Api
 
 SPANS = 1_000_000
@@ -68,6 +72,20 @@ def time_of(work: Callable[[], object]) -> float:
     return float(np.median(took))
 
 
+def keep_on_disk(store: Store) -> None:
+    """As `--ui-store` does, but everything at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Disk(Path(folder), store, Health())
+        began = time.process_time()
+        disk.close()
+        took = time.process_time() - began
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        print(f"{took / store.size()[1] * 1e6:.3f} us a request to keep on disk too, {size / 1e6:.0f} MB;", end=" ")
+        began = time.process_time()
+        os.close(Disk(Path(folder), Store(1 << 30), Health()).lock)
+        print(f"{time.process_time() - began:.1f} s to read all of it at the start")
+
+
 def main() -> int:
     spans = int(sys.argv[1]) if len(sys.argv) > 1 else SPANS
     before = pss_bytes([os.getpid()])
@@ -77,6 +95,7 @@ def main() -> int:
     after = pss_bytes([os.getpid()])
     print(f"{kept:,} spans, {size / 1e6:.0f} MB by its own count, {size / kept:.0f} bytes a span with all counts;")
     print(f"{(after - before) / 1e6:.0f} MB of memory (Pss)")
+    keep_on_disk(store)
     api = Api(store, lambda: {"targets": []}, span_records, started=time.time() - 20 * 60)
     trace = api.ask("spans", {"limit": "1"})["spans"][0]["traceId"]
     questions = {
