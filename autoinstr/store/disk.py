@@ -37,7 +37,6 @@ from autoinstr.store.store import Store
 
 log = logging.getLogger(__name__)
 
-Blocks: TypeAlias = list[tuple[dict[str, Any], memoryview]]
 
 ROLL_EVERY = 3600.0  # seconds that one file of counts is written to
 SETTLED = 2  # seconds after which an interval has been told in full; what comes later is written apart
@@ -48,6 +47,23 @@ OPTIONAL_NAMES = tuple(name for name, _, _ in OPTIONAL)
 # Files whose parts have another form than ours are of another version.
 _SHAPE = repr((COLUMNS, [field.name for one in (Group, Service) for field in fields(one)], BUCKETS, FINE, COARSE))
 MARK = f"autoinstr store {zlib.crc32(_SHAPE.encode()):08x}\n".encode()
+
+
+class Head(msgspec.Struct):
+    """What stands before the arrays of a block: numbers of services and series, and what they are, if that is new to
+    the file; of spans, or of an interval's counts.
+    """
+
+    services: list[tuple[int, msgspec.Raw]]
+    series: list[tuple[int, int, msgspec.Raw]]
+    base: int = 0
+    rows: int = 0
+    optional: list[str] = []
+    text_at: int = 0
+    at: int = 0
+
+
+Blocks: TypeAlias = list[tuple[Head, memoryview]]
 
 
 class Disk:
@@ -154,7 +170,7 @@ class Told:
     """A journal, and what its last file has been told of series and services."""
 
     def __init__(self, folder: Path, kind: str, store: Store) -> None:
-        self.journal = Journal(folder, kind, MARK)
+        self.journal = Journal(folder, kind, MARK, Head)
         self.next = 0  # number of the next piece to write
         self._chunk = -1  # that its last file is of
         self._store = store
@@ -174,13 +190,8 @@ class Told:
         optional = [name for name in OPTIONAL_NAMES if getattr(chunk, name) is not None]
         columns += [getattr(chunk, name)[begin:rows] for name in optional]
         low = int(view.column("text_at")[begin])
-        head = {
-            "base": chunk.base,
-            "rows": rows - begin,
-            "optional": optional,
-            "text_at": low,
-            **self._tell(np.unique(view.column("series")[begin:])),
-        }
+        services, series = self._tell(np.unique(view.column("series")[begin:]))
+        head = Head(services, series, chunk.base, rows - begin, optional, low)
         arrays, last = [*columns, view.text[low : view.text_end]], chunk.first + rows - 1
         if whole:
             self.journal.whole(head, arrays, chunk.first, last)
@@ -195,27 +206,30 @@ class Told:
         if not self.journal.size:
             self._forget()
             self._began = now
-        head = {"at": piece.at, **self._tell(np.unique(piece.codes >> BITS))}
+        head = Head(*self._tell(np.unique(piece.codes >> BITS)), at=piece.at)
         self.journal.append(head, [piece.codes, piece.counts], number)
 
     def _forget(self) -> None:
         self._known, self._services = np.zeros(0, np.bool_), {}
 
-    def _tell(self, numbers: NDArray[Any]) -> dict[str, Any]:
-        """Series, and services, that this file has not been told of."""
+    def _tell(self, numbers: NDArray[Any]) -> tuple[list[tuple[int, msgspec.Raw]], list[tuple[int, int, msgspec.Raw]]]:
+        """Services and series that this file has not been told of."""
         store = self._store
         if len(self._known) < len(store.series):
             self._known = np.append(self._known, np.zeros(len(store.series) - len(self._known), np.bool_))
         services, told = [], []
+        encoded: dict[int, bytes] = {}
         for number in numbers[~self._known[numbers]].tolist():
             series = store.series[number]
-            record = msgspec.json.encode(store.service_of(series))
+            service = store.service_of(series)
+            if (record := encoded.get(id(service))) is None:
+                record = encoded[id(service)] = msgspec.json.encode(service)
             if record not in self._services:
                 self._services[record] = len(self._services)
-                services.append([self._services[record], msgspec.Raw(record)])
-            told.append([number, self._services[record], record_of(series)])
+                services.append((self._services[record], msgspec.Raw(record)))
+            told.append((number, self._services[record], msgspec.Raw(record_of(series))))
         self._known[numbers] = True
-        return {"services": services, "series": told}
+        return services, told
 
     def read(self) -> Iterator[tuple[Reader, Blocks]]:
         """Each file, and who knows what its numbers mean."""
@@ -229,14 +243,14 @@ class Reader:
     def __init__(self, file: File, store: Store) -> None:
         self.file = file
         self._store = store
-        self._services: dict[int, Service] = {}
+        self._services: dict[int, bytes] = {}
         self._numbers = np.full(MAX_SERIES + 1, -1, np.int32)
 
-    def learn(self, head: dict[str, Any]) -> None:
-        for number, service in head["services"]:
-            self._services[number] = msgspec.convert(service, Service)
-        for number, service, record in head["series"]:
-            self._numbers[number] = self._store.restore_series(record, self._services[service])
+    def learn(self, head: Head) -> None:
+        for number, service in head.services:
+            self._services[number] = bytes(service)
+        for number, told_of, record in head.series:
+            self._numbers[number] = self._store.restore_series(bytes(record), self._services[told_of])
 
     def numbers(self, own: NDArray[Any]) -> NDArray[np.int32]:
         found: NDArray[np.int32] = self._numbers[own]
@@ -251,9 +265,9 @@ def read_chunk(reader: Reader, blocks: Blocks, first: int) -> Chunk | None:
     rows = text_end = base = 0
     for head, data in blocks:
         reader.learn(head)
-        count, base, at = head["rows"], head["base"], 0
+        count, base, at = head.rows, head.base, 0
         for name, kind, shape in (*COLUMNS, *OPTIONAL):
-            if name in OPTIONAL_NAMES and name not in head["optional"]:
+            if name in OPTIONAL_NAMES and name not in head.optional:
                 column = np.zeros((count, *shape), kind)
             else:
                 size = np.dtype(kind).itemsize * math.prod(shape) * count
@@ -261,7 +275,7 @@ def read_chunk(reader: Reader, blocks: Blocks, first: int) -> Chunk | None:
                 at += size
             parts[name].append(column)
         parts["series"][-1] = reader.numbers(parts["series"][-1]).astype(np.uint16)
-        parts["text_at"][-1] = parts["text_at"][-1] - np.uint32(head["text_at"]) + np.uint32(text_end)
+        parts["text_at"][-1] = parts["text_at"][-1] - np.uint32(head.text_at) + np.uint32(text_end)
         parts["text"].append(np.frombuffer(data[at:], np.uint8))
         rows += count
         text_end += len(data) - at
@@ -277,7 +291,7 @@ def read_pieces(reader: Reader, blocks: Blocks) -> Iterator[Piece]:
         series = reader.numbers(codes >> BITS)
         codes = series << BITS | codes & BUCKETS - 1
         order = np.argsort(codes)
-        yield Piece(head["at"], codes[order], np.frombuffer(data[4 * count :], np.int64)[order])
+        yield Piece(head.at, codes[order], np.frombuffer(data[4 * count :], np.int64)[order])
 
 
 def own(folder: Path) -> int:

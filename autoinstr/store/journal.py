@@ -34,9 +34,12 @@ class File:
 class Journal:
     """Files of one kind in a folder, named by kind and number. Used by one thread."""
 
-    def __init__(self, folder: Path, kind: str, mark: bytes) -> None:
-        """`mark`: what files begin with; those that begin with anything else are of another version, and go."""
+    def __init__(self, folder: Path, kind: str, mark: bytes, head: type[Any]) -> None:
+        """`head`: what blocks begin with. `mark`: what files begin with; those with another one are of another version,
+        and go.
+        """
         self._folder, self._kind, self._mark = folder, kind, mark
+        self._decoder = msgspec.json.Decoder(head)
         self._next = 0
         self._files: deque[File] = deque()
         self._open = -1  # descriptor of the last file
@@ -45,7 +48,7 @@ class Journal:
 
     # --- what was there before
 
-    def read(self) -> Iterator[tuple[File, list[tuple[dict[str, Any], memoryview]]]]:
+    def read(self) -> Iterator[tuple[File, list[tuple[Any, memoryview]]]]:
         """Each file's blocks, the oldest file first; `last` of the file is the reader's to set."""
         for path in sorted(self._folder.glob(f"{self._kind}-*{SUFFIX}")):
             data = path.read_bytes()
@@ -55,7 +58,10 @@ class Journal:
             file = File(path, -1, len(data))
             self._next = int(path.stem.rpartition("-")[2]) + 1
             self._files.append(file)
-            yield file, list(_blocks(memoryview(data)[len(self._mark) :]))
+            yield (
+                file,
+                [(self._decoder.decode(head), arrays) for head, arrays in _blocks(memoryview(data)[len(self._mark) :])],
+            )
 
     # --- what comes
 
@@ -64,7 +70,7 @@ class Journal:
         """Of the file that is being written; 0: there is none."""
         return self._files[-1].size if self._open >= 0 else 0
 
-    def append(self, head: dict[str, Any], arrays: Sequence[NDArray[Any]], last: int) -> None:
+    def append(self, head: Any, arrays: Sequence[NDArray[Any]], last: int) -> None:
         """One block. OSError: it is not kept, and what comes goes into another file."""
         try:
             if self._open < 0:
@@ -79,7 +85,7 @@ class Journal:
             self.roll()
             raise
 
-    def whole(self, head: dict[str, Any], arrays: Sequence[NDArray[Any]], first: int, last: int) -> None:
+    def whole(self, head: Any, arrays: Sequence[NDArray[Any]], first: int, last: int) -> None:
         """One block, in a file of its own, in place of the files that go on beyond `first`."""
         self.roll()
         path = self._folder / f"{self._kind}-{self._next:012d}{SUFFIX}"
@@ -115,7 +121,7 @@ class Journal:
         return file
 
 
-def _write(file: int, head: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> int:
+def _write(file: int, head: Any, arrays: Sequence[NDArray[Any]]) -> int:
     """Bytes written: all of the block, or OSError."""
     start = msgspec.json.encode(head)
     parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays]
@@ -130,7 +136,7 @@ def _write(file: int, head: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> i
     return wanted
 
 
-def _blocks(data: memoryview) -> Iterator[tuple[dict[str, Any], memoryview]]:
+def _blocks(data: memoryview) -> Iterator[tuple[memoryview, memoryview]]:
     """Those from the beginning on that are whole."""
     while len(data) >= _FRAME.size:
         head_size, size, check = _FRAME.unpack(data[: _FRAME.size])
@@ -140,5 +146,5 @@ def _blocks(data: memoryview) -> Iterator[tuple[dict[str, Any], memoryview]]:
         body = data[_FRAME.size : end]
         if zlib.crc32(body) != check:
             return
-        yield msgspec.json.decode(body[:head_size]), body[head_size:]
+        yield body[:head_size], body[head_size:]
         data = data[end:]

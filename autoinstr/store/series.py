@@ -7,8 +7,7 @@ is not told apart any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import msgspec
 import numpy as np
@@ -33,10 +32,20 @@ class Series:
     service: Service | None = None  # of a series from before a restart
 
 
-def record_of(series: Series) -> dict[str, Any]:
-    """All of it but the service, for JSON."""
-    group = asdict(replace(series.group, service=-1))
-    return {"group": group, "address": series.address.hex(), "port": series.port}
+_FIELDS = tuple(field.name for field in fields(Group) if field.name != "service")
+
+
+def record_of(series: Series) -> bytes:
+    """All of it but the service, as JSON; the same for equal ones."""
+    values = [getattr(series.group, name) for name in _FIELDS]
+    return msgspec.json.encode([*values, series.address.hex(), series.port])
+
+
+def series_of(record: bytes, service: Service) -> Series:
+    """The other way round."""
+    *values, address, port = msgspec.json.decode(record)
+    group = msgspec.convert(dict(zip(_FIELDS, values, strict=True)) | {"service": -1}, Group)
+    return Series(group, -1, bytes.fromhex(address), port, service)
 
 
 class SeriesTable:
@@ -95,17 +104,16 @@ class SeriesTable:
             self._of_group[number] = self._add(Series(groups[number], number))
         return int(self._of_group[number])
 
-    def restore(self, record: dict[str, Any], service: Service) -> int:
-        """The number of a series that was kept elsewhere."""
-        group = msgspec.convert(record["group"], Group)
-        series = Series(group, -1, bytes.fromhex(record["address"]), record["port"], service)
-        key = self._key(series)
+    def restore(self, record: bytes, service: bytes) -> int:
+        """The number of a series that was kept elsewhere; both as JSON."""
+        key = record + service
         if key not in self._restored:
+            series = series_of(record, msgspec.json.decode(service, type=Service))
             self._restored[key] = self._append(series)
         return self._restored[key]
 
     def _key(self, series: Series) -> bytes:
-        return msgspec.json.encode([record_of(series), self._service_of(series)])
+        return record_of(series) + msgspec.json.encode(self._service_of(series))
 
     def _add(self, series: Series) -> int:
         """A new one, or what it was before a restart."""

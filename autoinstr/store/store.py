@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +146,7 @@ class Store:
             self._counts.settle()
             return level.closed(number, before)
 
-    def restore_series(self, record: dict[str, Any], service: Service) -> int:
+    def restore_series(self, record: bytes, service: bytes) -> int:
         return self._table.restore(record, service)
 
     def restore(self, chunk: Chunk) -> None:

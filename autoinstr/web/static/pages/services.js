@@ -21,7 +21,7 @@ const COLUMNS = [
   { name: "rate", title: "Requests/s", number: true, value: (row) => row.rate, cell: (row) => figure(rate(row.rate), row.trend?.rate, "accent") },
   {
     name: "errors", title: "Errors", number: true, value: (row) => row.errorRate,
-    cell: (row) => h("div", { class: row.errors ? "bad-text" : "" }, figure(share(row.errorRate), row.trend?.errors, "bad")),
+    cell: (row) => h("div", { class: row.errors ? "bad-text" : "" }, figure(row.count ? share(row.errorRate) : "–", row.errors ? row.trend?.errors : null, "bad")),
   },
   ...["p50", "p95", "p99"].map((name) => ({
     name, title: name, number: true, value: (row) => row[name] ?? -1, cell: (row) => figure(ms(row[name]), row.trend?.[name], "calm"),
