@@ -10,12 +10,13 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.attach import Attached, Functions, Limits
+from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
@@ -28,6 +29,8 @@ BATCH = 8192
 PROCESS_BATCH = 1024
 # Seconds without news of a process, after which it is let go if it is no target.
 DECIDED_AFTER = 0.3
+# Seconds that hits of probes are counted when somebody asks.
+MEASURED_FOR = 1.0
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,
@@ -57,6 +60,7 @@ class Watcher:
         self._functions = Functions(attached.function_program, self._control.mark)
         self._counted = self._control.counters()
         self._missed = 0
+        self._way: tuple[float, float] | None = None  # see `measure`
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
     def start(self) -> None:
@@ -156,6 +160,40 @@ class Watcher:
                 }
             )
         return found
+
+    def measure(self) -> dict[str, Any]:
+        """What probes are hit and take within a second, and which targets hit them; from any thread. OSError: the
+        kernel won't tell.
+        """
+        targets = dict(self._discovery.targets)
+        told = tally(self._attached, targets, partial(time.sleep, MEASURED_FOR))
+        if self._functions.files() and self._way is None:
+            self._way = way(self._attached.function_program("tls_handshake"))
+        emulated, stepped = self._way or (0.0, 0.0)
+        there_and_back = emulated + self._functions.stepped * (stepped - emulated)
+        costs = price(told, there_and_back)
+        return {
+            "seconds": round(told.seconds, 3),
+            "timed": bool(told.probes),
+            "watched": costs.watched,
+            "others": costs.others,
+            "least": round(told.least),
+            "way": round(there_and_back),
+            "probes": [
+                {"name": name, "rate": runs / told.seconds, "nanoseconds": spent / runs if runs else 0.0}
+                for name, (runs, spent) in told.probes.items()
+            ],
+            "targets": [
+                {
+                    "pid": pid,
+                    "service": targets[pid].service.name,
+                    "calls": calls / told.seconds,
+                    "functions": functions / told.seconds,
+                    "cores": costs.targets[pid],
+                }
+                for pid, (calls, functions) in told.hits.items()
+            ],
+        }
 
     def files(self) -> list[dict[str, Any]]:
         """Files whose functions are probed; from any thread."""

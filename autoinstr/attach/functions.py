@@ -19,6 +19,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+from autoinstr import elf
 from autoinstr.attach.uprobes import attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, File, Found, Identity, find, identity_of, mapped_files
@@ -39,6 +40,7 @@ class Probed:
     libraries: list[str]
     flags: int  # of these
     events: list[int] = field(default_factory=list)
+    stepped: float = 0.0  # share of the probes where the kernel makes a single step
     used: float = 0.0  # when a target had it last
 
 
@@ -124,6 +126,7 @@ class Functions:
             places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
             for place in (place for library in found for place in library.places):
                 places[place.program, place.on_return].append(place.offset)
+            probed.stepped = _stepped(path, places)
             for (name, on_return), offsets in places.items():
                 probed.events += attach_uprobes(path, offsets, self._programs(name), on_return=on_return)
         except BaseException:
@@ -132,8 +135,23 @@ class Functions:
         log.info("%s: %s is probed", file.path, " and ".join(libraries))
         return probed
 
+    @property
+    def stepped(self) -> float:
+        """Share of all probes where the kernel makes a single step; from any thread."""
+        shares = [probed.stepped for probed in list(self._probed.values())]
+        return sum(shares) / max(1, len(shares))
+
     @staticmethod
     def _detach(probed: Probed) -> None:
         for event in probed.events:
             os.close(event)
         probed.events.clear()
+
+
+def _stepped(path: str, places: dict[tuple[str, bool], list[int]]) -> float:
+    """Share of the places, but for those of returns, at which the kernel does not emulate what is there."""
+    offsets = [offset for (_, on_return), some in places.items() for offset in some if not on_return]
+    returns = sum(len(some) for (_, on_return), some in places.items() if on_return)
+    with Path(path).open("rb") as file:
+        stepped = sum(not elf.is_emulated(file.fileno(), offset) for offset in offsets)
+    return stepped / max(1, len(offsets) + returns)

@@ -34,6 +34,7 @@ PROBES: dict[str, str] = {
 }
 # called by others, in the order of enum STEP_* (bpf/maps.h)
 STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish")
+COUNTING = "count_calls"  # attached while somebody wants to know: see tally.py
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says
@@ -104,7 +105,7 @@ class Attached:
 
 def programs(copies: int) -> tuple[str, ...]:
     """Names of all programs, with so many copies of each probe."""
-    return (*STEPS, *FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    return (*STEPS, COUNTING, *FUNCTION_PROBES, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image, limits: Limits) -> Attached:

@@ -59,6 +59,7 @@ class Context:
     span_records: Callable[[Traced, list[Group], list[Service]], Iterable[dict[str, Any]]]
     collect: Callable[[], tuple[Snapshot, list[Service]]]  # a cumulative snapshot, from any thread
     inside: Callable[[], dict[str, Any]]  # what the agent knows of itself and its targets, for JSON; from any thread
+    measure: Callable[[], dict[str, Any]]  # what probes are hit and take: takes a second; from any thread
     stop: Callable[[], None]  # ask the program to end, from any thread: nobody reads its output any more
     output: TextIO  # of the console exporter
     console_format: str = "text"  # or "json"

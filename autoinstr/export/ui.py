@@ -75,7 +75,7 @@ def create(context: Context) -> Exporter:
     """UsageError: the address can't be bound. Says where the page is."""
     store = Store(context.ui_memory)
     disk = open_disk(context, store)
-    api = Api(store, context.inside, context.span_records, ask_host)
+    api = Api(store, context.inside, context.span_records, ask_host, measure=context.measure)
     server = listen(context, api)
     print(f"page: {server.link}", file=sys.stderr, flush=True)
     return Ui(store, disk, api, server, context.health)

@@ -33,7 +33,7 @@ MAX_MINUTES = 24 * 60
 LIMIT, MAX_LIMIT = 100, 1000  # spans of an answer
 SEARCH_WITHIN = 0.08  # seconds
 FEW = 10  # slowest and failed requests of a service
-CHECKED_FOR = 60.0  # seconds
+CHECKED_FOR, MEASURED_FOR = 60.0, 8.0  # seconds
 HISTORY = 240  # readings of the agent's own figures
 
 
@@ -54,9 +54,24 @@ class Role:
 IDLE = Role()
 
 
+class Slow:
+    """An answer that takes seconds to find, as of a moment ago at most."""
+
+    def __init__(self, find: Callable[[], dict[str, Any]], good_for: float) -> None:
+        self.lock = threading.Lock()
+        self._find, self._good_for = find, good_for
+        self._found: tuple[float, dict[str, Any]] | None = None
+
+    def ask(self, asked: Parameters) -> dict[str, Any]:
+        if self._found is None or time.monotonic() - self._found[0] > self._good_for:
+            found = self._find()
+            self._found = time.monotonic(), found
+        return self._found[1]
+
+
 class Api:
     """`inside`: what the agent says of itself; `records`: spans as plain objects; `ask_host`: what the host allows;
-    `started`: when the agent did.
+    `measure`: what probes are hit; `started`: when the agent did.
     """
 
     def __init__(
@@ -65,6 +80,8 @@ class Api:
         inside: Callable[[], dict[str, Any]],
         records: Records,
         ask_host: Callable[[], dict[str, Any]] = dict,
+        *,
+        measure: Callable[[], dict[str, Any]] = dict,
         started: float | None = None,
     ) -> None:
         self._store = store
@@ -75,8 +92,8 @@ class Api:
         self._lock = threading.Lock()
         self._started = time.time() if started is None else started
         self._history: deque[tuple[int, float, float]] = deque(maxlen=HISTORY)
-        self._checking = threading.Lock()
-        self._checked: tuple[float, dict[str, Any]] | None = None
+        # what takes seconds: asked once in a while, under a lock of its own
+        self._slow = {"check": Slow(ask_host, CHECKED_FOR), "probes": Slow(measure, MEASURED_FOR)}
         self.questions: dict[str, Callable[[Parameters], dict[str, Any]]] = {
             "services": self.services,
             "service": self.service,
@@ -84,12 +101,12 @@ class Api:
             "spans": self.spans,
             "trace": self.trace,
             "agent": self.agent,
-            "check": self.check,
+            **{name: slow.ask for name, slow in self._slow.items()},
         }
 
     def ask(self, question: str, asked: Parameters) -> dict[str, Any]:
         """One at a time: many who ask cost no more memory than one."""
-        with self._checking if question == "check" else self._lock:
+        with self._slow[question].lock if question in self._slow else self._lock:
             return self.questions[question](asked)
 
     def note(self, cpu_seconds: float, memory_bytes: float) -> None:
@@ -213,13 +230,6 @@ class Api:
                 "memory": [memory for _, _, memory in history[1:]],
             },
         }
-
-    def check(self, asked: Parameters) -> dict[str, Any]:
-        """What this host allows, as of a minute ago at most: asking takes seconds."""
-        now = time.monotonic()
-        if self._checked is None or now - self._checked[0] > CHECKED_FOR:
-            self._checked = now, self._ask_host()
-        return self._checked[1]
 
     # --- parts
 

@@ -16,6 +16,7 @@ static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 		return 0;
 	if (!(*target & flag))
 		*target |= flag;
+	count_hits(pid, flag == TARGET_TLS ? 2 : 1); /* and the return, which does not ask for the process */
 	return 1;
 }
 

@@ -3,7 +3,7 @@
 import { ask } from "../api.js";
 import { chart } from "../charts.js";
 import { h, panel, swap, table } from "../dom.js";
-import { ago, bytes, count, share } from "../format.js";
+import { ago, bytes, count, rate, share } from "../format.js";
 import { chip, tile, toService } from "../parts.js";
 
 const MARKS = { ok: "good", missing: "bad", info: "warn" };
@@ -12,7 +12,10 @@ const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typ
 export function agent() {
   const cpu = chart("CPU of the agent over time, in percent of one core", [{ label: "CPU", tone: "accent", fill: true }], share, 140);
   const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
-  const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
+  const parts = Object.fromEntries(["tiles", "lost", "targets", "costs", "probes", "files", "settings"].map((part) => [part, h("div")]));
+  parts.costs.append(h("p", { class: "quiet" }, "Counting for a second …"));
+  const ending = new AbortController();
+  let attached = [], measuring = 0;
   const findings = h("div", { "aria-live": "polite" });
   const button = h("button", { type: "button", onclick: check }, "Check this host");
 
@@ -51,17 +54,35 @@ export function agent() {
       { title: "Named by", cell: (one) => one.nameSource }, { title: "Selected by", cell: (one) => one.selectedBy },
       { title: "Libraries", class: "wide", cell: (one) => one.libraries.map((name) => chip(name)) },
       { title: "Not seen", class: "wide", cell: (one) => one.unseen.join("; ") || "–" }] }));
-    const counted = told.probes.some((one) => one.runs);
-    swap(parts.probes, table({ caption: "Probes", rows: told.probes, columns: [
-      { title: "Probe", cell: (one) => h("code", null, one.name) },
-      { title: "Runs", number: true, cell: (one) => (counted ? count(one.runs) : "–") },
-      { title: "Each", number: true, cell: (one) => (one.runs ? `${Math.round((one.seconds / one.runs) * 1e9)} ns` : "–") },
-      { title: "Skipped by the kernel", number: true, cell: (one) => count(one.missed) }] }),
-    counted ? null : h("p", { class: "quiet" }, "Runs and time are counted while kernel.bpf_stats_enabled is 1."));
+    attached = told.probes;
     swap(parts.files, table({ caption: "Files with probes", rows: told.files, empty: "None: no TLS library that can be read is in use.", columns: [
       { title: "File", class: "wide", cell: (one) => h("code", null, one.path) }, { title: "Library", cell: (one) => one.libraries.join(", ") },
       { title: "Probes", number: true, cell: (one) => one.probes }] }));
     swap(parts.settings, h("dl", { class: "attributes" }, Object.entries(told.settings).map(([name, value]) => [h("dt", null, name), h("dd", null, text(value) || "–")])));
+  }
+
+  /** Which probes are hit how often, and what they take: counted for a second, now and then, while this is looked at. */
+  async function measure() {
+    const told = await ask("probes", {}, ending.signal).catch(() => null);
+    if (!told || ending.signal.aborted) return;
+    const hits = new Map((told.probes ?? []).map((one) => [one.name, one]));
+    const missed = attached.some((one) => one.missed);
+    swap(parts.costs, table({ caption: "What probes take", rows: (told.targets ?? []).sort((a, b) => b.cores - a.cores || b.calls - a.calls), key: (one) => one.pid, link: (one) => toService(one.service),
+      empty: told.targets ? "No process is watched yet." : "The kernel does not tell: this needs Linux 5.11, and root or CAP_SYS_ADMIN.", columns: [
+        { title: "Service", cell: (one) => one.service }, { title: "Pid", number: true, cell: (one) => one.pid },
+        { title: "System calls/s", number: true, cell: (one) => rate(one.calls) },
+        { title: "Hits on functions/s", number: true, cell: (one) => rate(one.functions) },
+        { title: "Share of a core", number: true, cell: (one) => (told.timed ? share(one.cores) : "–") }] }),
+    told.targets && h("p", { class: "quiet note" }, `Calls and hits were counted for ${told.seconds} s. `,
+      told.timed ? `The share of a core is calculated: by what the programs took in that time, which the kernel measures for all of them together${told.way ? `, and ${count(told.way)} ns for the way to a function's probe and back, measured here` : ""}. Programs that are not watched pay ${share(told.others)} of a core, ${count(told.least)} ns a probe, the kernel's clock included.`
+        : "The kernel lets only root, or CAP_SYS_ADMIN, know what they take."));
+    swap(parts.probes, table({ caption: "Probes", rows: attached, columns: [
+      { title: "Probe", cell: (one) => h("code", null, one.name) },
+      { title: "Runs/s", number: true, cell: (one) => (hits.has(one.name) ? rate(hits.get(one.name).rate) : "–") },
+      { title: "Each", number: true, cell: (one) => (hits.get(one.name)?.nanoseconds ? `${count(hits.get(one.name).nanoseconds)} ns` : "–") },
+      missed && { title: "Skipped by the kernel", number: true, cell: (one) => count(one.missed) }].filter(Boolean) }),
+    h("p", { class: "quiet note" }, "Of the whole machine: the two on system calls run for every process, and end at once if it is not watched."));
+    measuring = setTimeout(measure, 10_000);
   }
 
   return {
@@ -69,8 +90,11 @@ export function agent() {
     every: 5000,
     node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Agent"), button), findings, parts.tiles,
       h("div", { class: "grid" }, panel("CPU", cpu.node), panel("Memory", memory.node)),
-      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
-    async refresh(signal) { draw(await ask("agent", {}, signal)); },
-    close() { cpu.close(); memory.close(); },
+      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("What probes take", parts.costs), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
+    async refresh(signal) {
+      draw(await ask("agent", {}, signal));
+      measuring ||= setTimeout(measure);
+    },
+    close() { ending.abort(); clearTimeout(measuring); cpu.close(); memory.close(); },
   };
 }
