@@ -5,6 +5,7 @@ import { chart } from "../charts.js";
 import { h, panel, swap, table } from "../dom.js";
 import { ago, bytes, count, rate, share } from "../format.js";
 import { chip, tile, toService } from "../parts.js";
+import { language } from "./services.js";
 
 const MARKS = { ok: "good", missing: "bad", info: "warn" };
 const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typeof value === "object" && value ? JSON.stringify(value) : String(value));
@@ -12,10 +13,9 @@ const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typ
 export function agent() {
   const cpu = chart("CPU of the agent over time, in percent of one core", [{ label: "CPU", tone: "accent", fill: true }], share, 140);
   const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
-  const parts = Object.fromEntries(["tiles", "lost", "targets", "costs", "probes", "files", "settings"].map((part) => [part, h("div")]));
-  parts.costs.append(h("p", { class: "quiet" }, "Counting for a second …"));
+  const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
   const ending = new AbortController();
-  let attached = [], measuring = 0;
+  let attached = [], targets = [], costs = null, measuring = 0;
   const findings = h("div", { "aria-live": "polite" });
   const button = h("button", { type: "button", onclick: check }, "Check this host");
 
@@ -48,17 +48,37 @@ export function agent() {
     swap(parts.lost, lost.length ? table({ caption: "Lost", rows: lost, columns: [
       { title: "Loss", cell: (one) => h("code", null, one.loss) }, { title: "What it is", class: "wide", cell: (one) => one.meaning },
       { title: "Count", number: true, cell: (one) => count(one.count) }] }) : h("p", null, "Nothing was lost."));
-    swap(parts.targets, table({ caption: "Processes", rows: told.targets, key: (one) => one.pid, link: (one) => toService(one.service), columns: [
-      { title: "Service", cell: (one) => one.service }, { title: "Pid", number: true, cell: (one) => one.pid },
-      { title: "Language", cell: (one) => one.language }, { title: "Ports", cell: (one) => one.ports.join(", ") || "–" },
-      { title: "Named by", cell: (one) => one.nameSource }, { title: "Selected by", cell: (one) => one.selectedBy },
-      { title: "Libraries", class: "wide", cell: (one) => one.libraries.map((name) => chip(name)) },
-      { title: "Not seen", class: "wide", cell: (one) => one.unseen.join("; ") || "–" }] }));
+    targets = told.targets;
+    drawTargets();
     attached = told.probes;
     swap(parts.files, table({ caption: "Files with probes", rows: told.files, empty: "None: no TLS library that can be read is in use.", columns: [
       { title: "File", class: "wide", cell: (one) => h("code", null, one.path) }, { title: "Library", cell: (one) => one.libraries.join(", ") },
       { title: "Probes", number: true, cell: (one) => one.probes }] }));
     swap(parts.settings, h("dl", { class: "attributes" }, Object.entries(told.settings).map(([name, value]) => [h("dt", null, name), h("dd", null, text(value) || "–")])));
+  }
+
+  function drawTargets() {
+    const cost = new Map((costs?.targets ?? []).map((one) => [one.pid, one]));
+    const figure = (name, format) => (one) => (cost.has(one.pid) ? format(cost.get(one.pid)[name]) : "–");
+    const rows = [...targets].sort((a, b) => (cost.get(b.pid)?.cores ?? 0) - (cost.get(a.pid)?.cores ?? 0));
+    swap(parts.targets, table({ caption: "Processes", rows, key: (one) => one.pid, link: (one) => toService(one.service), empty: "No process is watched yet.", columns: [
+      { title: "Service", cell: (one) => one.service }, { title: "Pid", number: true, cell: (one) => one.pid },
+      { title: "Language", cell: (one) => language(one.language) }, { title: "Ports", cell: (one) => one.ports.join(", ") || "–" },
+      { title: "System calls/s", number: true, cell: figure("calls", rate) },
+      { title: "Hits on functions/s", number: true, cell: figure("functions", rate) },
+      { title: "Probes take", number: true, cell: figure("cores", (value) => (costs.timed ? share(value) : "–")) },
+      { title: "Named by", cell: (one) => one.nameSource }, { title: "Selected by", cell: (one) => one.selectedBy },
+      { title: "Libraries", class: "wide", cell: (one) => (one.libraries.length ? one.libraries.map((name) => chip(name)) : "–") },
+      { title: "Not seen", class: "wide", cell: (one) => one.unseen.join("; ") || "–" }] }), h("p", { class: "quiet note" }, about()));
+  }
+
+  function about() {
+    if (!costs) return "Counting hits of probes for a second …";
+    if (!costs.targets) return "The kernel does not tell how often probes are hit: that needs Linux 5.11, and root or CAP_SYS_ADMIN.";
+    const counted = `Calls, each with two probes, and hits on functions were counted for ${costs.seconds} s. `;
+    if (!costs.timed) return `${counted}What they take, the kernel tells only root, or CAP_SYS_ADMIN.`;
+    return `${counted}What they take is a share of a core, and calculated: a hit takes as long as the kernel says that programs do on average${costs.way ? `, and on a function ${count(costs.way)} ns more there and back, as measured here` : ""}. `
+      + `All that is watched pays ${share(costs.watched)} of a core; everything else on this machine ${share(costs.others)}, ${count(costs.least)} ns a system call and probe, the kernel's clock included.`;
   }
 
   /** Which probes are hit how often, and what they take: counted for a second, now and then, while this is looked at. */
@@ -67,15 +87,8 @@ export function agent() {
     if (!told || ending.signal.aborted) return;
     const hits = new Map((told.probes ?? []).map((one) => [one.name, one]));
     const missed = attached.some((one) => one.missed);
-    swap(parts.costs, table({ caption: "What probes take", rows: (told.targets ?? []).sort((a, b) => b.cores - a.cores || b.calls - a.calls), key: (one) => one.pid, link: (one) => toService(one.service),
-      empty: told.targets ? "No process is watched yet." : "The kernel does not tell: this needs Linux 5.11, and root or CAP_SYS_ADMIN.", columns: [
-        { title: "Service", cell: (one) => one.service }, { title: "Pid", number: true, cell: (one) => one.pid },
-        { title: "System calls/s", number: true, cell: (one) => rate(one.calls) },
-        { title: "Hits on functions/s", number: true, cell: (one) => rate(one.functions) },
-        { title: "Share of a core", number: true, cell: (one) => (told.timed ? share(one.cores) : "–") }] }),
-    told.targets && h("p", { class: "quiet note" }, `Calls and hits were counted for ${told.seconds} s. `,
-      told.timed ? `The share of a core is calculated: by what the programs took in that time, which the kernel measures for all of them together${told.way ? `, and ${count(told.way)} ns for the way to a function's probe and back, measured here` : ""}. Programs that are not watched pay ${share(told.others)} of a core, ${count(told.least)} ns a probe, the kernel's clock included.`
-        : "The kernel lets only root, or CAP_SYS_ADMIN, know what they take."));
+    costs = told;
+    drawTargets();
     swap(parts.probes, table({ caption: "Probes", rows: attached, columns: [
       { title: "Probe", cell: (one) => h("code", null, one.name) },
       { title: "Runs/s", number: true, cell: (one) => (hits.has(one.name) ? rate(hits.get(one.name).rate) : "–") },
@@ -90,7 +103,7 @@ export function agent() {
     every: 5000,
     node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Agent"), button), findings, parts.tiles,
       h("div", { class: "grid" }, panel("CPU", cpu.node), panel("Memory", memory.node)),
-      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("What probes take", parts.costs), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
+      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
     async refresh(signal) {
       draw(await ask("agent", {}, signal));
       measuring ||= setTimeout(measure);
