@@ -34,7 +34,8 @@ from rich.live import Live
 HERE = Path(__file__).resolve().parent
 AGENT = HERE.parent / ".venv/bin/autoinstr"
 WINDOW = 10  # seconds that the live table looks back
-START_LIMIT = 30  # seconds a service or the agent may take until it is ready
+START_LIMIT = 30  # seconds a service may take until it is ready
+AGENT_LIMIT = 120  # and the agent, which compiles its eBPF programs the first time, on a machine that builds Go meanwhile
 BUILD_LIMIT = 180  # seconds that the first build of the Go service may take
 LATE = 8  # seconds to be seen, for a service that joins late
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # even if we are killed ourselves
@@ -235,8 +236,8 @@ class Demo:
         while "\nready" not in "\n" + self.children.log("agent").read_text():
             if process.poll() is not None:
                 raise self.children.failed("agent", f"ended with status {process.returncode}")
-            if time.monotonic() - began > START_LIMIT:
-                raise self.children.failed("agent", f"was not ready in {START_LIMIT} s")
+            if time.monotonic() - began > AGENT_LIMIT:
+                raise self.children.failed("agent", f"was not ready in {AGENT_LIMIT} s")
             time.sleep(0.05)
         self.metrics = f"http://127.0.0.1:{port}/metrics"
         say(f"agent ready after {time.monotonic() - began:.1f} s, metrics at {self.metrics}")

@@ -141,10 +141,10 @@ def way(program: int) -> tuple[float, float]:
 
 
 def _map(file: int) -> int:
-    """Its first page, as code."""
+    """Its first page, as code; of a shared mapping the kernel would see no probes."""
     _libc.mmap.restype = ctypes.c_void_p
     access = mmap.PROT_READ | mmap.PROT_EXEC
-    begin = _libc.mmap(None, ctypes.c_size_t(mmap.PAGESIZE), access, mmap.MAP_SHARED, file, ctypes.c_long(0))
+    begin = _libc.mmap(None, ctypes.c_size_t(mmap.PAGESIZE), access, mmap.MAP_PRIVATE, file, ctypes.c_long(0))
     if begin in (None, ctypes.c_void_p(-1).value):
         raise OSError(ctypes.get_errno(), "no memory for code")
     return int(begin)

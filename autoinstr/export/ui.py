@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Seconds between two readings of what the agent costs; what has come meanwhile is written to disk, if it is asked for.
 READ_EVERY = 5.0
 CHECK_WITHIN = 60.0  # seconds
+START_SEEN = 0.1
 
 
 class Ui:
@@ -62,6 +63,9 @@ class Ui:
 
     def _read(self) -> None:
         health = self._health
+        while not health.looked and not self._closed.wait(START_SEEN):
+            pass
+        self._api.started = time.time()  # what came before is no time without requests
         while not self._closed.is_set():
             health.measure()
             health.gauges["store_bytes"], health.gauges["store_spans"] = self._store.size()

@@ -22,7 +22,7 @@ from autoinstr.store.chunks import View
 from autoinstr.store.counts import COARSE, FINE, FINE_KEPT, tally
 from autoinstr.web.facts import Facts
 from autoinstr.web.figures import Tables, Window, make_window
-from autoinstr.web.topology import topology
+from autoinstr.web.topology import Listeners, topology
 
 Parameters = Mapping[str, str]
 Records = Callable[[Traced, list[Group], list[Service]], Iterable[dict[str, Any]]]
@@ -33,6 +33,7 @@ MAX_MINUTES = 24 * 60
 LIMIT, MAX_LIMIT = 100, 1000  # spans of an answer
 SEARCH_WITHIN = 0.08  # seconds
 FEW = 10  # slowest and failed requests of a service
+LOOKED_UP_FOR = 5.0  # seconds
 CHECKED_FOR, MEASURED_FOR = 60.0, 8.0  # seconds
 HISTORY = 240  # readings of the agent's own figures
 
@@ -90,8 +91,9 @@ class Api:
         self._records = records
         self._facts = Facts(store)
         self._lock = threading.Lock()
-        self._started = time.time() if started is None else started
+        self.started = time.time() if started is None else started
         self._history: deque[tuple[int, float, float]] = deque(maxlen=HISTORY)
+        self._known: tuple[object, Listeners] | None = None
         # what takes seconds: asked once in a while, under a lock of its own
         self._slow = {"check": Slow(ask_host, CHECKED_FOR), "probes": Slow(measure, MEASURED_FOR)}
         self.questions: dict[str, Callable[[Parameters], dict[str, Any]]] = {
@@ -213,7 +215,7 @@ class Api:
         history = list(self._history)
         return {
             "time": time.time(),
-            "started": self._started,
+            "started": self.started,
             **self._inside(),
             "store": {
                 "bytes": size,
@@ -237,6 +239,13 @@ class Api:
         self._facts.learn()
         return self._facts
 
+    def _listeners(self, facts: Facts) -> Listeners:
+        """Who is behind an address, as of a moment ago."""
+        state = len(facts.all), int(time.monotonic() / LOOKED_UP_FOR)
+        if self._known is None or self._known[0] != state:
+            self._known = state, Listeners(facts.all, self._inside()["targets"])
+        return self._known[1]
+
     @staticmethod
     def _patience() -> Callable[[], bool]:
         end = time.monotonic() + SEARCH_WITHIN
@@ -248,7 +257,7 @@ class Api:
         if not 0 < minutes <= MAX_MINUTES:
             raise WrongQuestion(f"minutes: from 1 to {MAX_MINUTES}")
         now = time.time() - SETTLED
-        seconds = min(minutes * 60, now - min(self._started, self._store.since))
+        seconds = min(minutes * 60, now - min(self.started, self._store.since))
         width = FINE if seconds <= FINE_KEPT else COARSE
         end = int(now // width * width)
         begin = int((end - seconds) // width * width)
@@ -298,8 +307,7 @@ class Api:
             for (status, failed), number in sorted(number_of.items())
         ]
 
-    @staticmethod
-    def _routes(facts: Facts, counted: Counted, role: Role, window: Window) -> list[dict[str, Any]]:
+    def _routes(self, facts: Facts, counted: Counted, role: Role, window: Window) -> list[dict[str, Any]]:
         """A row for what is served under one name, or called under one name at one place; the busiest first."""
         number_of: dict[tuple[str, str, str], int] = {}
         statuses: defaultdict[int, set[str]] = defaultdict(set)
@@ -310,8 +318,9 @@ class Api:
             statuses[int(label[series])].add(fact.status)
         whole = Window(window.begin, window.end, window.seconds)
         tables = Tables(counted, whole, label, len(number_of), facts.failed)
+        peers = {fact.to: self._listeners(facts).service(fact) for fact in (facts.all[series] for series in role.all)}
         found = [
-            {"kind": kind, "name": name, "to": to, **told, "statuses": sorted(statuses[number])}
+            {"kind": kind, "name": name, "to": to, "peer": peers[to], **told, "statuses": sorted(statuses[number])}
             for ((kind, name, to), number), told in zip(number_of.items(), tables.figures(), strict=True)
         ]
         return sorted(found, key=lambda one: -int(one["count"]))
@@ -333,6 +342,7 @@ class Api:
                 **{name: record[name] for name in ("traceId", "spanId", "parentSpanId", "kind", "name")},
                 "service": fact.service,
                 "to": fact.to,
+                "peer": self._listeners(facts).service(fact),
                 "status": fact.status,
                 "failed": fact.failed,
                 "start": record["startTimeUnixNano"] / 1e6,

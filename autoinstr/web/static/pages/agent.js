@@ -4,9 +4,10 @@ import { ask } from "../api.js";
 import { chart } from "../charts.js";
 import { h, panel, swap, table } from "../dom.js";
 import { ago, bytes, count, rate, share } from "../format.js";
-import { chip, tile, toService } from "../parts.js";
+import { chip, tile, toService, unseen } from "../parts.js";
 import { language } from "./services.js";
 
+const MEASURE_EVERY = 9000; // ms
 const MARKS = { ok: "good", missing: "bad", info: "warn" };
 const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typeof value === "object" && value ? JSON.stringify(value) : String(value));
 
@@ -15,7 +16,7 @@ export function agent() {
   const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
   const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
   const ending = new AbortController();
-  let attached = [], targets = [], costs = null, measuring = 0;
+  let attached = [], targets = [], costs = null, measured = 0;
   const findings = h("div", { "aria-live": "polite" });
   const button = h("button", { type: "button", onclick: check }, "Check this host");
 
@@ -67,9 +68,8 @@ export function agent() {
       { title: "System calls/s", number: true, cell: figure("calls", rate) },
       { title: "Hits on functions/s", number: true, cell: figure("functions", rate) },
       { title: "Probes take", number: true, cell: figure("cores", (value) => (costs.timed ? share(value) : "–")) },
-      { title: "Named by", cell: (one) => one.nameSource }, { title: "Selected by", cell: (one) => one.selectedBy },
-      { title: "Libraries", class: "wide", cell: (one) => (one.libraries.length ? one.libraries.map((name) => chip(name)) : "–") },
-      { title: "Not seen", class: "wide", cell: (one) => one.unseen.join("; ") || "–" }] }), h("p", { class: "quiet note" }, about()));
+      { title: "Selected by", class: "wide", cell: (one) => [one.selectedBy, " ", h("small", null, `named by ${one.nameSource}`)] },
+      { title: "Libraries", class: "wide", cell: (one) => [one.libraries.map((name) => chip(name)), one.unseen.map(unseen), !one.libraries.length && !one.unseen.length && "–"] }] }), h("p", { class: "quiet note" }, about()));
   }
 
   function about() {
@@ -89,13 +89,14 @@ export function agent() {
     const missed = attached.some((one) => one.missed);
     costs = told;
     drawTargets();
-    swap(parts.probes, table({ caption: "Probes", rows: attached, columns: [
+    const hit = attached.filter((one) => !told.timed || hits.get(one.name)?.rate || one.missed);
+    swap(parts.probes, table({ caption: "Probes", rows: hit, columns: [
       { title: "Probe", cell: (one) => h("code", null, one.name) },
       { title: "Runs/s", number: true, cell: (one) => (hits.has(one.name) ? rate(hits.get(one.name).rate) : "–") },
       { title: "Each", number: true, cell: (one) => (hits.get(one.name)?.nanoseconds ? `${count(hits.get(one.name).nanoseconds)} ns` : "–") },
       missed && { title: "Skipped by the kernel", number: true, cell: (one) => count(one.missed) }].filter(Boolean) }),
-    h("p", { class: "quiet note" }, "Of the whole machine: the two on system calls run for every process, and end at once if it is not watched."));
-    measuring = setTimeout(measure, 10_000);
+    h("p", { class: "quiet note" }, "Of the whole machine: the two on system calls run for every process, and end at once if it is not watched."
+      + (hit.length < attached.length ? ` Not hit in that second: ${attached.filter((one) => !hit.includes(one)).map((one) => one.name).join(", ")}.` : "")));
   }
 
   return {
@@ -106,8 +107,8 @@ export function agent() {
       panel("Lost", parts.lost), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
     async refresh(signal) {
       draw(await ask("agent", {}, signal));
-      measuring ||= setTimeout(measure);
+      if (Date.now() - measured > MEASURE_EVERY) { measured = Date.now(); measure(); }
     },
-    close() { ending.abort(); clearTimeout(measuring); cpu.close(); memory.close(); },
+    close() { ending.abort(); cpu.close(); memory.close(); },
   };
 }

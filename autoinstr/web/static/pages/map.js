@@ -48,7 +48,7 @@ function laid(told, direction) {
     const at = Math.round(direction === "LR" ? graph.node(id).x / 40 : graph.node(id).y / 20);
     layers.set(at, (layers.get(at) ?? 0) + 1);
   }
-  return Math.max(...layers.values()) > MANY ? { graph: arrange(told, direction, SMALL), size: SMALL } : { graph, size: LARGE };
+  return Math.max(...layers.values()) > MANY ? { graph: arrange(told, "LR", SMALL), size: SMALL } : { graph, size: LARGE };
 }
 
 function curve(points) {
@@ -124,7 +124,7 @@ export function map({ minutes }) {
     title: "Map",
     every: 5000,
     node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Map"),
-      h("p", { class: "legend quiet" }, "wider: more requests; ", h("span", { class: "bad-text" }, "red"), ": 5 % errors or more")),
+      h("p", { class: "legend quiet" }, "wider: more requests; ", h("span", { class: "bad-text" }, "red"), ": 5 % errors or more; point at a service to see its calls alone")),
       frame, panel("Calls", list)),
     async refresh(signal) {
       const told = await ask("map", { minutes: minutes() }, signal);

@@ -4,7 +4,7 @@ import { ask } from "../api.js";
 import { spark } from "../charts.js";
 import { h, swap, table } from "../dom.js";
 import { count, ms, rate, share } from "../format.js";
-import { chip, tile, toService } from "../parts.js";
+import { chip, tile, toService, unseen } from "../parts.js";
 
 const LANGUAGES = { nodejs: "Node.js", cpp: "C/C++", go: "Go", php: "PHP", dotnet: ".NET" };
 export const language = (name) => LANGUAGES[name] ?? (name ? name[0].toUpperCase() + name.slice(1) : "");
@@ -33,7 +33,7 @@ const COLUMNS = [
       row.captured.map((one) => chip(one, "good")),
       tls(row.libraries).map((one) => chip(one)),
       !row.captured.length && chip("no request yet"),
-      row.unseen.map((reason) => h("span", { class: "chip warn", title: reason }, `not seen: ${reason.split(":")[0]}`)),
+      row.unseen.map(unseen),
     ],
   },
 ];
