@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "lib/probe.h"
 #include "lib/kernel.h"
+#include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"

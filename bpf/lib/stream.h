@@ -14,6 +14,10 @@
 #endif
 /* Chunks that one run may skip, where each is as simple as chunks mostly are. */
 #define CHUNKS_A_RUN 176
+/* Streams of HTTP/2 that one run gives their place. */
+#define PLACES_A_RUN 32
+/* Of a call that begins more streams than that many runs do, the rest have no place: frames come first. */
+#define PLACING_STEPS 10
 /* Runs for one call. */
 #define MAX_STEPS 31
 /* Buffers of a vector that one window may skip. */
@@ -596,6 +600,8 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	}
 	if (w->side == SIDE_RESPONSE)
 		return finish_response_head(c, w, f);
+	w->begun = 1;
+	w->streams[0] = c->requests - 1;
 	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 
@@ -687,8 +693,10 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
-		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
+		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left)) {
+			steps.call(ctx, w->begun ? STEP_PLACE : STEPS);
 			return;
+		}
 	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
