@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from autoinstr.attach.loader import COUNTING, FUNCTION_PROBES, Attached, attach_raw, update
+from autoinstr.attach.loader import COUNTING, FUNCTION_PROBES, Attached, attach_raw
 from autoinstr.attach.uprobes import attach_uprobes
-from autoinstr.bpf_call import BpfCommand, bpf, items, program_info
+from autoinstr.bpf_call import BpfCommand, bpf, items, program_info, update
 
 HITS = struct.Struct("<QQ")  # struct hits in bpf/maps.h
 MOST = 1024  # processes: MAX_COUNTED

@@ -29,6 +29,7 @@ class Series:
     number: int  # of the group; -1: counted by the kernel only
     address: bytes = b""  # the end that a client called; empty: not known
     port: int = 0
+    peer: int = 0  # pid of the target there, when it was first called; 0: none is known
     service: Service | None = None  # of a series from before a restart
 
 
@@ -45,7 +46,7 @@ def series_of(record: bytes, service: Service) -> Series:
     """The other way round."""
     *values, address, port = msgspec.json.decode(record)
     group = msgspec.convert(dict(zip(_FIELDS, values, strict=True)) | {"service": -1}, Group)
-    return Series(group, -1, bytes.fromhex(address), port, service)
+    return Series(group, -1, bytes.fromhex(address), port, service=service)
 
 
 class SeriesTable:
@@ -86,19 +87,20 @@ class SeriesTable:
     def _find_called(self, requests: Requests, rows: NDArray[np.intp], groups: list[Group]) -> NDArray[np.int32]:
         address = np.ascontiguousarray(requests.peer[rows]).view(np.uint64)
         place = requests.group[rows].astype(np.uint64) << np.uint64(16) | requests.peer_port[rows].astype(np.uint64)
-        keys = address[:, 0] * _MIX[0] ^ address[:, 1] * _MIX[1] ^ place * _MIX[2]
+        peers = requests.places.peer_pid[rows] if requests.places else np.zeros(len(rows), np.uint32)
+        keys = address[:, 0] * _MIX[0] ^ address[:, 1] * _MIX[1] ^ (place << np.uint64(1) | (peers > 0)) * _MIX[2]
         different, first, where = np.unique(keys, return_index=True, return_inverse=True)
         numbers = []
-        for key, row in zip(different.tolist(), rows[first].tolist(), strict=True):
+        for key, row, peer in zip(different.tolist(), rows[first].tolist(), peers[first].tolist(), strict=True):
             known = self._called.get(key)
-            numbers.append(self._add_called(key, requests, row, groups) if known is None else known)
+            numbers.append(self._add_called(key, requests, row, groups, peer) if known is None else known)
         return np.array(numbers, np.int32)[where]
 
-    def _add_called(self, key: int, requests: Requests, row: int, groups: list[Group]) -> int:
+    def _add_called(self, key: int, requests: Requests, row: int, groups: list[Group], peer: int) -> int:
         number = int(requests.group[row])
         if len(self._called) < MAX_CALLED:
             address, port = requests.peer[row].tobytes(), int(requests.peer_port[row])
-            self._called[key] = self._add(Series(groups[number], number, address, port))
+            self._called[key] = self._add(Series(groups[number], number, address, port, peer))
             return self._called[key]
         if self._of_group[number] < 0:
             self._of_group[number] = self._add(Series(groups[number], number))

@@ -43,6 +43,8 @@ class Listeners:
         """Whom this client called; empty: nobody that is watched, or a server."""
         if fact.kind == "server":
             return NOBODY
+        if fact.peer:
+            return fact.peer
         if found := self._exact.get((fact.address, fact.port)):
             return found
         if fact.address and (fact.address in self._local or is_loopback(fact.address)):
