@@ -13,9 +13,10 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import browser as browsers
@@ -24,6 +25,7 @@ import pytest
 import servers
 from agent import PROGRAM, Agent
 from browser import DESK, PHONE, Window
+from many import Many
 from playwright.sync_api import Browser, expect
 from servers import FRONT, Running
 from terminal import Terminal
@@ -256,11 +258,26 @@ class TestPage:
 
     def test_agent(self, window: Window, site: Site) -> None:
         page = window.go("agent", "Agent")
+
+        def figures_of(name: str) -> dict[str, str]:
+            """Of the process that has most to do."""
+            return next(row for row in window.rows("Processes") if row["Service"] == name)
+
         tiles = window.tiles()
         assert number(tiles["Requests"]) >= sum(site.sent.values()) + 2 * sum(site.passed.values())
         assert tiles["Lost"] == "0"
         assert {row["Service"] for row in window.rows("Processes")} == {"nginx", site.name}
-        assert "sys_enter" in {row["Probe"] for row in window.rows("Probes")}
+        busy = page.locator("tr", has_text="sys_exit")
+        busy.wait_for()
+
+        def is_counted() -> bool:
+            send_two(site)
+            return figures_of("nginx")["System calls/s"][:1] in tuple("123456789")
+
+        wait_for(is_counted)
+        nginx = figures_of("nginx")
+        assert 0 <= percent(nginx["Probes take"]) < 0.5 and nginx["Hits on functions/s"] == "0"
+        assert busy.locator("td", has_text=" ns").count() == 1, "the kernel tells what a run takes"
         assert page.get_by_text(f"--port {site.front.port}").count()
         page.get_by_role("button", name="Check this host").click()
         page.locator(".findings li").first.wait_for(timeout=60_000)
@@ -311,6 +328,104 @@ class TestPage:
             page = window.go("traces", "Traces")
             other.stop()
             page.get_by_text("The agent does not answer").wait_for()
+
+
+class TestMany:
+    """Sixty services, which pass nothing on: who calls whom, and what belongs together, is for the agent to see."""
+
+    REQUESTS = 5
+
+    @pytest.fixture(scope="class")
+    def many(self) -> Iterator[Many]:
+        many = Many()
+        yield many
+        many.end()
+
+    @pytest.fixture(scope="class")
+    def running(
+        self, many: Many, tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]
+    ) -> Agent:
+        file = tmp_path_factory.mktemp("many") / "config.yaml"
+        file.write_text(many.configuration())
+        agent = module_agent("--config", file, "--ui", "127.0.0.1:0", exports=("ui",))
+        for _ in range(self.REQUESTS):
+            many.request()
+        return agent
+
+    def test_the_map(self, browser: Browser, many: Many, running: Agent) -> None:
+        """All of it is on the screen, nothing lies upon anything else, and each edge is a call that was made."""
+        with browsers.window(browser, address_of(running)) as window:
+            page = window.go("map", "Map")
+            wanted = many.calls(self.REQUESTS) | {("outside", many.services[0].name): self.REQUESTS}
+            edges = page.locator("svg.map path.edge")
+            expect(edges).to_have_count(len(wanted))
+            wait_for(
+                lambda: {(row["From"], row["To"]): number(row["Requests"]) for row in window.rows("Calls")} == wanted
+            )
+            boxes = [one.bounding_box() or {} for one in page.locator("svg.map .node rect").all()]
+            assert len(boxes) == len(many.services) + 1
+            frame = page.locator(".frame").bounding_box() or {}
+            for number_, box in enumerate(boxes):
+                assert box["y"] >= frame["y"] and box["y"] + box["height"] <= min(frame["y"] + frame["height"], 900)
+                assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+                assert not any(overlap(box, other) for other in boxes[:number_])
+            names = page.locator("svg.map .label").all()
+            assert min((one.bounding_box() or {})["height"] for one in names) >= 9, "large enough to be read"
+            page.locator("svg.map a", has_text=re.compile("^gateway")).hover()
+            expect(page.locator("svg.map .edge.near")).to_have_count(len(many.services[0].calls) + 1)
+            assert window.complaints == []
+
+    def test_a_trace(self, browser: Browser, many: Many, running: Agent) -> None:
+        """Of one request: each call below the request that it was made for, and its server below the call."""
+        with browsers.window(browser, address_of(running)) as window:
+            page = window.go("traces?service=gateway&kind=server", "Traces")
+            page.locator("#spans tbody a").first.click()
+            spans = page.locator(".waterfall .span")
+            expect(spans).to_have_count(1 + 2 * sum(many.calls(1).values()))
+            found: Counter[tuple[str, str]] = Counter()
+            above: list[str] = []  # of the span at hand
+            for depth, service, name in page.evaluate(
+                """[...document.querySelectorAll(".waterfall .span")].map(one =>
+                [+one.dataset.depth, one.querySelector("b").textContent, one.querySelector(".name").textContent])"""
+            ):
+                del above[depth:]
+                assert len(above) == depth
+                if depth % 2:
+                    assert service == above[-1] and "→ " in name
+                    found[service, name.partition("→ ")[2]] += 1
+                elif depth:
+                    assert service != above[-1]
+                above.append(service)
+            assert found == many.calls(1)
+            assert window.complaints == []
+
+
+def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
+    return (
+        a["x"] < b["x"] + b["width"] and b["x"] < a["x"] + a["width"]
+        and a["y"] < b["y"] + b["height"] and b["y"] < a["y"] + a["height"]
+    )  # fmt: skip
+
+
+def test_a_restart_goes_on(site: Site, agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """With what was kept on disk, also after a kill."""
+    told = []
+    for ending in ("kill", "stop"):
+        one = agent("--port", site.front.port, "--ui", "127.0.0.1:0", "--ui-store", tmp_path, exports=("ui",))
+        here = replace(site, agent=one, address=address_of(one))
+        if told:
+            kept = here.ask("spans?service=nginx&kind=server&text=kept")["spans"]
+            assert [span["spanId"] for span in kept] == told
+            counts = [row["count"] for row in here.ask("service?name=nginx")["routes"] if row["kind"] == "server"]
+            assert sum(counts) == len(told)
+        else:
+            for count in range(7):
+                site.request(f"{BY_NGINX}kept-{count}")
+                site.sent[200] += 1
+            wait_for(lambda: len(here.ask("spans?service=nginx&kind=server")["spans"]) == 7)  # noqa: B023
+            told = [span["spanId"] for span in here.ask("spans?service=nginx&kind=server")["spans"]]
+            wait_for(lambda: all([*tmp_path.glob(f"{kind}-*")] for kind in ("spans", "fine")))
+        getattr(one, ending)()
 
 
 def send_two(site: Site) -> None:
