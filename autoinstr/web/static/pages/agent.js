@@ -7,6 +7,7 @@ import { ago, bytes, count, rate, share } from "../format.js";
 import { chip, tile, toService, unseen } from "../parts.js";
 import { language } from "./services.js";
 
+const COUNTING = "Counting hits of probes for a second …";
 const MEASURE_EVERY = 9000; // ms
 const MARKS = { ok: "good", missing: "bad", info: "warn" };
 const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typeof value === "object" && value ? JSON.stringify(value) : String(value));
@@ -15,6 +16,7 @@ export function agent() {
   const cpu = chart("CPU of the agent over time, in percent of one core", [{ label: "CPU", tone: "accent", fill: true }], share, 140);
   const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
   const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
+  parts.probes.append(h("p", { class: "quiet" }, COUNTING));
   const ending = new AbortController();
   let attached = [], targets = [], costs = null, measured = 0;
   const findings = h("div", { "aria-live": "polite" });
@@ -38,12 +40,13 @@ export function agent() {
     const used = told.history.cpu;
     const recent = used.slice(-12);
     const lost = told.lost.filter((one) => one.count);
+    const missing = lost.filter((one) => one.loss !== "parent_unsure").reduce((sum, one) => sum + one.count, 0); // that is told, but for its place
     swap(parts.tiles, h("dl", { class: "tiles" },
       tile("CPU", recent.length ? share(recent.reduce((a, b) => a + b, 0) / recent.length) : "–", " of a core, last minute"),
       tile("Memory", bytes(told.gauges.memory_bytes)),
       tile("Requests", count(told.work.requests ?? 0), ` in ${ago(told.time - told.started)}`),
       tile("Spans kept", count(told.store.spans), ` ${bytes(told.store.bytes)} of ${bytes(told.store.limit)}`),
-      tile("Lost", count(lost.reduce((sum, one) => sum + one.count, 0)), "", lost.length ? "bad" : "")));
+      tile("Lost", count(missing), "", missing ? "bad" : "")));
     cpu.set(told.history.time, used);
     memory.set(told.history.time, told.history.memory);
     swap(parts.lost, lost.length ? table({ caption: "Lost", rows: lost, columns: [
@@ -73,7 +76,7 @@ export function agent() {
   }
 
   function about() {
-    if (!costs) return "Counting hits of probes for a second …";
+    if (!costs) return COUNTING;
     if (!costs.targets) return "The kernel does not tell how often probes are hit: that needs Linux 5.11, and root or CAP_SYS_ADMIN.";
     const counted = `Calls, each with two probes, and hits on functions were counted for ${costs.seconds} s. `;
     if (!costs.timed) return `${counted}What they take, the kernel tells only root, or CAP_SYS_ADMIN.`;

@@ -74,7 +74,7 @@ export function trace({ argument: id, query }) {
           if (body.hidden) open.delete(span.spanId); else open.add(span.spanId);
         },
       },
-      h("span", { class: "who", style: { paddingLeft: `${depth * 16}px` } }, h("b", null, span.service), span.kind === "client" ? " calls " : " ", what(span)),
+      h("span", { class: "who", style: { paddingLeft: `calc(${depth} * var(--indent))` } }, h("b", null, span.service), span.kind === "client" ? " calls " : " ", what(span)),
       statusChip(span.status, span.failed),
       h("span", { class: "track" }, h("span", {
         class: `bar ${span.kind} ${span.failed ? "bad" : services.size > 1 ? colours.get(span.service) : ""}`,
