@@ -26,11 +26,12 @@ import servers
 from agent import PROGRAM, Agent
 from browser import DESK, PHONE, Window
 from many import Many
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from servers import FRONT, Running
 from terminal import Terminal
 
 COUNT = 197
+REQUESTS = 5  # to the first of many services
 BY_NGINX = "/s/200/d/0/b/3/c/0/"  # what it answers itself
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -330,47 +331,47 @@ class TestPage:
             page.get_by_text("The agent does not answer").wait_for()
 
 
+@pytest.fixture(scope="module")
+def many() -> Iterator[Many]:
+    many = Many()
+    yield many
+    many.end()
+
+
+@pytest.fixture(scope="module")
+def running(many: Many, tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]) -> Agent:
+    """The agent that watches all of them, after some requests."""
+    file = tmp_path_factory.mktemp("many") / "config.yaml"
+    file.write_text(many.configuration())
+    agent = module_agent("--config", file, "--ui", "127.0.0.1:0", exports=("ui",))
+    for _ in range(REQUESTS):
+        many.request()
+    return agent
+
+
 class TestMany:
     """Sixty services, which pass nothing on: who calls whom, and what belongs together, is for the agent to see."""
-
-    REQUESTS = 5
-
-    @pytest.fixture(scope="class")
-    def many(self) -> Iterator[Many]:
-        many = Many()
-        yield many
-        many.end()
-
-    @pytest.fixture(scope="class")
-    def running(
-        self, many: Many, tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]
-    ) -> Agent:
-        file = tmp_path_factory.mktemp("many") / "config.yaml"
-        file.write_text(many.configuration())
-        agent = module_agent("--config", file, "--ui", "127.0.0.1:0", exports=("ui",))
-        for _ in range(self.REQUESTS):
-            many.request()
-        return agent
 
     def test_the_map(self, browser: Browser, many: Many, running: Agent) -> None:
         """All of it is on the screen, nothing lies upon anything else, and each edge is a call that was made."""
         with browsers.window(browser, address_of(running)) as window:
             page = window.go("map", "Map")
-            wanted = many.calls(self.REQUESTS) | {("outside", many.services[0].name): self.REQUESTS}
+            wanted = many.calls(REQUESTS) | {("outside", many.services[0].name): REQUESTS}
             edges = page.locator("svg.map path.edge")
             expect(edges).to_have_count(len(wanted))
             wait_for(
                 lambda: {(row["From"], row["To"]): number(row["Requests"]) for row in window.rows("Calls")} == wanted
             )
-            boxes = [one.bounding_box() or {} for one in page.locator("svg.map .node rect").all()]
+            page.keyboard.press("p")
+            boxes, (frame,), names = (
+                boxes_of(page, what) for what in ("svg.map .node rect", ".frame", "svg.map .label")
+            )
             assert len(boxes) == len(many.services) + 1
-            frame = page.locator(".frame").bounding_box() or {}
-            for number_, box in enumerate(boxes):
+            for place, box in enumerate(boxes):
                 assert box["y"] >= frame["y"] and box["y"] + box["height"] <= min(frame["y"] + frame["height"], 900)
                 assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
-                assert not any(overlap(box, other) for other in boxes[:number_])
-            names = page.locator("svg.map .label").all()
-            assert min((one.bounding_box() or {})["height"] for one in names) >= 9, "large enough to be read"
+                assert not any(overlap(box, other) for other in boxes[:place])
+            assert min(one["height"] for one in names) >= 9, "large enough to be read"
             page.locator("svg.map a", has_text=re.compile("^gateway")).hover()
             expect(page.locator("svg.map .edge.near")).to_have_count(len(many.services[0].calls) + 1)
             assert window.complaints == []
@@ -398,6 +399,13 @@ class TestMany:
                 above.append(service)
             assert found == many.calls(1)
             assert window.complaints == []
+
+
+def boxes_of(page: Page, what: str) -> list[dict[str, float]]:
+    """Where they are on the screen, all at one time."""
+    script = "what => [...document.querySelectorAll(what)].map(one => one.getBoundingClientRect().toJSON())"
+    found: list[dict[str, float]] = page.evaluate(script, what)
+    return found
 
 
 def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
