@@ -82,6 +82,14 @@ class Group:
     failed: bool  # span status ERROR
 
 
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a program itself calls some of its requests."""
+
+    kind: int  # how it is to be read: `capture.abi.NameKind`
+    text: bytes
+
+
 @dataclass(slots=True)
 class Places:
     """Places of requests in traces, as far as the kernel side knows them: columns of length n.
@@ -198,9 +206,10 @@ class Exponential:
 
 @dataclass(slots=True)
 class Series:
-    """A histogram of one metric, for one service and one set of attributes.
+    """A histogram of one metric, or a counter, for one service and one set of attributes.
 
-    `bounds` and `buckets` as in `Overflow` (one bucket more than bounds), or `exponential` in their place.
+    `bounds` and `buckets` as in `Overflow` (one bucket more than bounds), or `exponential` in their place. A counter
+    has neither: `count` is its value.
     """
 
     name: str  # "http.server.request.duration"
@@ -215,6 +224,7 @@ class Series:
     buckets: NDArray[np.int64] | None
     exponential: Exponential | None = None
     exemplars: list[Exemplar] = field(default_factory=list)
+    is_counter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
-from autoinstr.capture import Aggregate, Control, Ring
+from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
 from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.model import Overflow, Target
+from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
 BATCH = 8192
@@ -33,6 +33,7 @@ PROCESS_BATCH = 1024
 DECIDED_AFTER = 0.3
 # Seconds that hits of probes are counted when somebody asks.
 MEASURED_FOR = 1.0
+ENDS_AT_ONCE = "go_handshake"  # a program for functions: in a process that is no target
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,
@@ -63,7 +64,17 @@ def runtime_flags(target: Target) -> int:
 class Watcher:
     """Keeps the kernel side told of who is a target, and reads what it has."""
 
-    def __init__(self, attached: Attached, limits: Limits, discovery: Discovery, health: Health) -> None:
+    def __init__(
+        self,
+        attached: Attached,
+        limits: Limits,
+        discovery: Discovery,
+        health: Health,
+        *,
+        names: dict[int, Name],
+        probes: Collection[str],
+    ) -> None:
+        """`probes`: groups of probes on functions that are wanted. `names` grows with the names that batches bring."""
         self._attached = attached
         self._discovery = discovery
         self._health = health
@@ -71,10 +82,11 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
-        self._functions = Functions(attached.function_program, self._control.mark)
+        self._functions = Functions(attached.function_program, self._control.mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
         self._way: tuple[float, float] | None = None  # see `measure`
+        self._names = Names(attached.maps["names"], health, names)
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
     def start(self) -> None:
@@ -125,6 +137,7 @@ class Watcher:
             self._follow_events()
             self._discovery.name_pods()
             if len(batch):
+                self._names.learn(batch["name"])
                 yield batch, self._discovery.service_of(batch["pid"])
 
     def counted(self) -> list[tuple[Overflow, int]]:
@@ -181,8 +194,8 @@ class Watcher:
         """
         targets = dict(self._discovery.targets)
         told = tally(self._attached, targets, partial(time.sleep, MEASURED_FOR))
-        if self._functions.files() and self._way is None:
-            self._way = way(self._attached.function_program("tls_handshake"))
+        if self._way is None and self._functions.files() and (program := self._attached.function_program(ENDS_AT_ONCE)):
+            self._way = way(program)
         emulated, stepped = self._way or (0.0, 0.0)
         there_and_back = emulated + self._functions.stepped * (stepped - emulated)
         costs = price(told, there_and_back)

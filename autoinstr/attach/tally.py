@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from autoinstr.attach.loader import COUNTING, FUNCTION_PROBES, Attached, attach_raw
-from autoinstr.attach.uprobes import attach_uprobes
+from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.bpf_call import BpfCommand, bpf, items, program_info, update
 
 HITS = struct.Struct("<QQ")  # struct hits in bpf/maps.h
@@ -113,7 +113,7 @@ def _delete(where: int, key: bytes) -> None:
     bpf(BpfCommand.MAP_DELETE_ELEM, struct.pack("<IxxxxQ", where, ctypes.addressof(buffer)))
 
 
-def way(program: int) -> tuple[float, float]:
+def way(program: FunctionProgram) -> tuple[float, float]:
     """Nanoseconds into a probe on a function and back, where the kernel emulates the instruction, and where it makes a
     single step. `program` ends at once in this process. OSError: it can't be measured here.
     """

@@ -117,6 +117,7 @@ class File(_Strict):
     otlp: OtlpFile = msgspec.field(default_factory=OtlpFile)
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None
+    probes: str | list[str] | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
     request_logs: str | bool | None = None  # YAML reads off as false
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)

@@ -75,18 +75,26 @@
 
 /*
  * Go's calling convention (ABIInternal): arguments and results in registers, the goroutine in one, too. GO_HOME: where the
- * caller has left room for the arguments, from the stack pointer on return.
+ * caller has left room for the arguments, from the stack pointer on return; GO_SECOND_LEFT: for the second, once returned.
  */
 #ifdef __aarch64__
 #define GOROUTINE(registers) ((registers)->regs[28])
 #define GO_ARGUMENT_1(registers) ((registers)->regs[0])
 #define GO_ARGUMENT_2(registers) ((registers)->regs[1])
 #define GO_ARGUMENT_3(registers) ((registers)->regs[2])
+#define GO_ARGUMENT_4(registers) ((registers)->regs[3])
+#define GO_ARGUMENT_6(registers) ((registers)->regs[5])
+#define GO_ARGUMENT_7(registers) ((registers)->regs[6])
+#define GO_SECOND_LEFT 16
 #else
 #define GOROUTINE(registers) ((registers)->r14)
 #define GO_ARGUMENT_1(registers) ((registers)->ax)
 #define GO_ARGUMENT_2(registers) ((registers)->bx)
 #define GO_ARGUMENT_3(registers) ((registers)->cx)
+#define GO_ARGUMENT_4(registers) ((registers)->di)
+#define GO_ARGUMENT_6(registers) ((registers)->r8)
+#define GO_ARGUMENT_7(registers) ((registers)->r9)
+#define GO_SECOND_LEFT 8
 #endif
 #define GO_HOME 8
 
@@ -102,7 +110,7 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 	const struct pt_regs *regs = registers;
 #ifdef __aarch64__
 	struct {
-		__u64 x[28]; /* from x1 on */
+		__u64 x1, x2, x3;
 	} args;
 	struct {
 		__u64 orig_x0;
@@ -114,10 +122,10 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 		return 0;
 	call->nr = (__u32)origin.nr;
 	call->args[0] = origin.orig_x0;
-	call->args[1] = args.x[0];
-	call->args[2] = args.x[1];
-	call->args[3] = args.x[2];
-	call->goroutine = args.x[27];
+	call->args[1] = args.x1;
+	call->args[2] = args.x2;
+	call->args[3] = args.x3;
+	bpf_probe_read_kernel(&call->goroutine, sizeof(call->goroutine), &GOROUTINE(regs));
 #else
 	struct {
 		__u64 r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax;

@@ -18,6 +18,7 @@ NEED_KERNEL = (
     "test_bench",
     "test_clients",
     "test_exact",
+    "test_go_routes",
     "test_http2",
     "test_lifecycle",
     "test_score",
@@ -28,6 +29,7 @@ NEED_KERNEL = (
     "test_torture",
     "test_torture_http2",
     "test_torture_tls",
+    "test_traces",
     "test_ui",
 )
 

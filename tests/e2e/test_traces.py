@@ -1,0 +1,194 @@
+"""Whole traces of programs that propagate nothing: each parent is held against the truth, which is in the paths."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from agent import Agent
+from truth import path_of
+
+from autoinstr.correlate.instrumented import MIN_CALLS
+
+RELAY = Path(__file__).parent / "servers" / "relay.py"
+WAYS = ("thread", "new-thread", "process", "passed-on")
+REQUESTS, AT_A_TIME = 24, 8
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+Span = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run has told: the spans of each path by kind, and the metrics."""
+
+    spans: dict[tuple[str, str], list[Span]]
+
+    def one(self, kind: str, path: str) -> Span:
+        (span,) = self.spans.get((kind, path), [None])
+        assert span is not None, f"missing: {kind} {path}"
+        return span
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
+    front, back = free_ports(2)
+    servers = [
+        subprocess.Popen([sys.executable, str(RELAY), *map(str, ports)], stdout=subprocess.PIPE, text=True)
+        for ports in ((back, 0), (front, back))
+    ]
+    try:
+        for server in servers:
+            assert server.stdout and server.stdout.readline()
+        agent = module_agent("--port", f"{front},{back}")
+
+        def ask(path: str) -> None:
+            connection = HTTPConnection("127.0.0.1", front)
+            headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"} if path.startswith("/passed-on") else {}
+            connection.request("GET", path, headers=headers)
+            assert connection.getresponse().read() == b"yes"
+            connection.close()
+
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(ask, [f"/{way}/{number}" for number in range(REQUESTS) for way in WAYS]))
+        found: dict[tuple[str, str], list[Span]] = {}
+        for span in agent.stop():
+            found.setdefault((span["kind"], path_of(span)), []).append(span)
+        yield Told(found)
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_is_a_child_of_the_request_that_it_is_made_for(told: Told, way: str) -> None:
+    for number in range(REQUESTS):
+        served = told.one("server", f"/{way}/{number}")
+        call = told.one("client", f"/asked/{way}/{number}")
+        assert (call["traceId"], call["parentSpanId"]) == (served["traceId"], served["spanId"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_is_asked_is_a_child_of_who_asks(told: Told, way: str) -> None:
+    for number in range(REQUESTS):
+        call = told.one("client", f"/asked/{way}/{number}")
+        asked = told.one("server", f"/asked/{way}/{number}")
+        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+
+
+def test_a_trace_that_came_from_elsewhere_goes_on(told: Told) -> None:
+    for number in range(REQUESTS):
+        served = told.one("server", f"/passed-on/{number}")
+        assert (served["traceId"], served["parentSpanId"]) == (TRACE, PARENT)
+        assert told.one("server", f"/asked/passed-on/{number}")["traceId"] == TRACE
+
+
+def test_each_request_of_its_own_has_a_trace_of_its_own(told: Told) -> None:
+    roots = [told.one("server", f"/{way}/{number}") for way in WAYS[:-1] for number in range(REQUESTS)]
+    assert {root["parentSpanId"] for root in roots} == {""}
+    assert len({root["traceId"] for root in roots}) == len(roots)
+
+
+def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
+    calls = [
+        span for (kind, path), spans in told.spans.items() if kind == "client" and "/alone/" in path for span in spans
+    ]
+    assert len(calls) > 10
+    assert {call["parentSpanId"] for call in calls} == {""}
+    for call in calls:
+        asked = told.one("server", path_of(call))
+        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+
+
+def listening(command: list[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline()
+    return process
+
+
+def by_path(spans: list[Span], kind: str) -> dict[str, Span]:
+    found = {path_of(span): span for span in spans if span["kind"] == kind}
+    assert len(found) == sum(span["kind"] == kind for span in spans), "told twice"
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_trace_context_in_headers_that_the_kernel_side_cannot_read(agent: Callable[..., Agent]) -> None:
+    """It is known in user space before the calls that are made for it have ended."""
+    front, back = free_ports(2)
+    servers = [
+        listening([sys.executable, str(RELAY), str(back), "0"]),
+        listening(["node", str(RELAY.parent / "relay_http2.js"), str(front), str(back)]),
+    ]
+    try:
+        watching = agent("--port", f"{front},{back}")
+        with httpx.Client(http1=False, http2=True, base_url=f"http://127.0.0.1:{front}") as client:
+            for number in range(REQUESTS):
+                trace = {"traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01"} if number % 2 else {}
+                assert client.get(f"/{number}", headers=trace).text == "yes"
+        spans = watching.stop()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    served, called = by_path(spans, "server"), by_path(spans, "client")
+    for number in range(REQUESTS):
+        span, call, asked = served[f"/{number}"], called[f"/asked/{number}"], served[f"/asked/{number}"]
+        if number % 2:
+            assert (span["traceId"], span["parentSpanId"]) == (f"{number + 1:032x}", f"{number + 1:016x}")
+        assert (call["traceId"], call["parentSpanId"]) == (span["traceId"], span["spanId"])
+        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+
+
+def test_a_program_with_an_sdk_has_no_second_set_of_spans(agent: Callable[..., Agent]) -> None:
+    """Its metrics are told, and its trace ids are those of whom it calls."""
+    (back,) = free_ports(1)
+    server = listening([sys.executable, str(RELAY), str(back), "0"])
+    program = subprocess.Popen(
+        [sys.executable, str(RELAY.parents[1] / "clients" / "with_sdk.py"), str(back), str(2 * MIN_CALLS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdin and program.stdout
+    try:
+        program.stdout.readline()
+        (port,) = free_ports(1)
+        watching = agent(
+            "--port", back, "--pid", program.pid, "--prometheus-port", port, exports=("console", "prometheus")
+        )
+        program.stdin.write("go\n")
+        program.stdin.flush()
+        truth = [program.stdout.readline().split() for _ in range(2 * MIN_CALLS)]
+        assert watching.wait_for_path(f"/sdk/{2 * MIN_CALLS - 1}")
+        figures = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        spans = watching.stop()
+    finally:
+        for process in (program, server):
+            process.kill()
+            process.wait()
+    served = by_path(spans, "server")
+    assert [[served[f"/sdk/{n}"]["traceId"], served[f"/sdk/{n}"]["parentSpanId"]] for n in range(len(truth))] == truth
+    assert sum(span["kind"] == "client" for span in spans) <= MIN_CALLS, "no more than until it was known"
+    counts = [line for line in figures.splitlines() if line.startswith("http_client_request_duration_seconds_count")]
+    assert [float(line.rpartition(" ")[2]) for line in counts] == [2 * MIN_CALLS]
