@@ -59,7 +59,6 @@ class Context:
     span_records: Callable[[Traced, list[Group], list[Service]], Iterable[dict[str, Any]]]
     collect: Callable[[], tuple[Snapshot, list[Service]]]  # a cumulative snapshot, from any thread
     inside: Callable[[], dict[str, Any]]  # what the agent knows of itself and its targets, for JSON; from any thread
-    measure: Callable[[], dict[str, Any]]  # what probes are hit and take: takes a second; from any thread
     stop: Callable[[], None]  # ask the program to end, from any thread: nobody reads its output any more
     output: TextIO  # of the console exporter
     console_format: str = "text"  # or "json"
@@ -68,6 +67,7 @@ class Context:
     ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    measure: Callable[[], dict[str, Any]] = dict  # what probes are hit and take: takes a second; from any thread
     ui_store: str = ""  # folder; empty: only in memory
     own_resource: Attributes = field(default_factory=dict)  # the agent itself
     encode_request_logs: Callable[[Traced, list[Group], list[Service]], Iterable[Encoded]] | None = None  # if wanted

@@ -233,6 +233,8 @@ class TestPage:
         for outer, inner in pairwise(bars):
             assert inner["x"] >= outer["x"] - 2
             assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 4
+        assert page.locator(".span.chosen").count() == 1, "where one came from"
+        spans.first.click()
         shown = page.locator(".attributes:visible").first.inner_text()
         assert "/traced" in shown and PARENT in shown
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])

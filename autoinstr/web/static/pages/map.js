@@ -8,7 +8,7 @@ import { Graph, layout } from "../vendor/dagre.esm.js";
 
 const MANY = 9; // services of one layer, beyond which each takes one line
 const LARGE = { height: 58, least: 168, most: 236, gap: 22, apart: 72 };
-const SMALL = { height: 30, least: 110, most: 210, gap: 10, apart: 64 };
+const SMALL = { height: 28, least: 110, most: 210, gap: 6, apart: 64 };
 const tone = (one) => (one.errorRate >= 0.05 ? "bad" : one.errorRate > 0 ? "warn" : "fine");
 
 const measure = (() => {
@@ -79,7 +79,7 @@ function picture(told, direction) {
     const box = s("g", { class: `node ${node.kind} ${served ? tone(node) : ""}`, transform: `translate(${x - wide / 2} ${y - size.height / 2})`, dataset: { id: node.id } },
       s("title", null, `${node.id}${served ? `: ${rate(node.rate)} requests/s, ${share(node.errorRate)} errors, p95 ${ms(node.p95)}` : ""}`),
       s("rect", { width: wide, height: size.height, rx: size === SMALL ? 7 : 10 }),
-      s("text", { x: 12, y: size === SMALL ? 20 : 23, class: "label" }, fitting(node.id, wide - 24)),
+      s("text", { x: 12, y: size === SMALL ? 19 : 23, class: "label" }, fitting(node.id, wide - 24)),
       size === LARGE && s("text", { x: 12, y: 43, class: "figures" }, served ? `${rate(node.rate)}/s · ${share(node.errorRate)} · ${ms(node.p95)}`
         : node.kind === "outside" ? "not watched" : node.kind === "external" ? "elsewhere" : "calls only"));
     return node.kind === "service"

@@ -41,7 +41,8 @@ export function trace({ argument: id, query }) {
   const list = h("ol", { class: "waterfall" });
   const raw = h("textarea", { class: "raw", "aria-label": "The trace as JSON", hidden: true, readonly: true, rows: 12 });
   const copied = h("span", { class: "quiet", role: "status" });
-  let told = null, open = new Set(chosen ? [chosen] : []);
+  let told = null;
+  const open = new Set();
 
   async function copy() {
     const text = JSON.stringify(told, null, 2);
@@ -61,13 +62,14 @@ export function trace({ argument: id, query }) {
     const end = Math.max(...told.spans.map((span) => span.start + span.duration));
     const whole = Math.max(end - begin, 0.001);
     const services = new Set(told.spans.map((span) => span.service));
+    if (told.spans.length === 1) open.add(told.spans[0].spanId); // nothing else to look at
     about.textContent = `${clock(begin, true)} · ${ms(whole)} · ${plural(told.spans.length, "span")} · ${plural(services.size, "service")}`;
     const colours = new Map([...services].map((name, index) => [name, `hue-${index % HUES}`]));
     swap(scale, SCALE.map((part) => h("span", { style: { left: `${100 * part}%` } }, ms(part * whole))));
     swap(list, tree(told.spans).map(({ span, depth }) => {
       const body = h("div", { hidden: !open.has(span.spanId) }, details(span), h("a", { href: toService(span.service) }, `All of ${span.service}`));
       const button = h("button", {
-        type: "button", class: "span", "aria-expanded": String(open.has(span.spanId)), dataset: { key: `span-${span.sequence}`, depth },
+        type: "button", class: `span ${span.spanId === chosen ? "chosen" : ""}`, "aria-expanded": String(open.has(span.spanId)), dataset: { key: `span-${span.sequence}`, depth },
         onclick: () => {
           body.hidden = !body.hidden;
           button.setAttribute("aria-expanded", String(!body.hidden));
