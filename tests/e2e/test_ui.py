@@ -360,7 +360,7 @@ class TestMany:
             page = window.go("map", "Map")
             wanted = many.calls(REQUESTS) | {("outside", many.services[0].name): REQUESTS}
             edges = page.locator("svg.map path.edge")
-            expect(edges).to_have_count(len(wanted))
+            expect(edges).to_have_count(len(wanted), timeout=1000 * SETTLED)
             wait_for(
                 lambda: {(row["From"], row["To"]): number(row["Requests"]) for row in window.rows("Calls")} == wanted
             )
