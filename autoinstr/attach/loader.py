@@ -46,6 +46,7 @@ RETURN = "tls_return"
 GO_PROBES = (
     *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+    *("go_run_handler", "go_round_trip", "go_handle_stream"),
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from autoinstr.libraries.base import Function, Library, Place
-from autoinstr.libraries.go_layouts import layout
+from autoinstr.libraries.go_layouts import go_layout, layout
 from autoinstr.libraries.go_program import GoProgram, go_program
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
 
 def layouts(program: GoProgram) -> dict[str, int]:
     """Where fields lie in this program, as far as that is known: of Go by its minor version, of modules by theirs."""
-    return layout(GO, ".".join(map(str, program.version[:2]))) | layout(GRPC, program.modules.get(GRPC, ""))
+    return go_layout(program.version) | layout(GRPC, program.modules.get(GRPC, ""))
 
 
 def layout_of(descriptor: int) -> dict[str, int]:
