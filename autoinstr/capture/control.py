@@ -65,7 +65,7 @@ class Control:
             self._flags(pid, 0, 0xFF & ~MAPPED)
 
     def mark(self, pid: int, flags: int, layout: dict[str, int]) -> None:
-        """The process has libraries that are probed: those that have these flags. `layout`: where fields lie in them."""
+        """The process has libraries that are probed: those with these flags. `layout`: where fields lie in them."""
         if 0 < pid < MAX_PIDS:
             if layout != self._layouts.get(pid, {}):
                 self._layouts[pid] = layout
