@@ -115,10 +115,13 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, *, sessions: bool) -> tuple[str, ...]:
-    """Names of all programs, with so many copies of each probe. `sessions`: as in `Attached`."""
+def programs(copies: int, *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, in two parts that take as long to compile.
+
+    `sessions`: as in `Attached`.
+    """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
-    return (*STEPS, *functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    return STEPS, (*functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image, limits: Limits) -> Attached:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from autoinstr.attach.image import KFUNC
 from autoinstr.attach.limits import PAGE, Limits
+from autoinstr.bcc_compile import KFUNC
 
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 
