@@ -21,7 +21,7 @@ from typing import Any
 
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, File, Found, Identity, find, identity_of, mapped_files
+from autoinstr.libraries import LIBRARIES, PROBES, File, Found, Identity, find, identity_of, mapped_files
 
 log = logging.getLogger(__name__)
 
@@ -136,17 +136,26 @@ class Functions:
         for one in found:
             probed.layout |= one.layout
         try:
-            places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
-            for place in (place for library in found for place in library.places):
-                places[place.program, place.on_return].append(place.offset)
-            for (name, on_return), offsets in places.items():
-                if program := self._programs(name):
-                    probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
+            for one in found:
+                try:
+                    self._attach_library(path, one, probed)
+                except AutoinstrError as error:
+                    if one.library.group == "tls":
+                        raise
+                    log.warning("%s: no %s (%s)", file.path, PROBES[one.library.group], error)
         except BaseException:
             self._detach(probed)
             raise
         log.info("%s: %s is probed", file.path, " and ".join(libraries))
         return probed
+
+    def _attach_library(self, path: str, found: Found, probed: Probed) -> None:
+        places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
+        for place in found.places:
+            places[place.program, place.on_return].append(place.offset)
+        for (name, on_return), offsets in places.items():
+            if program := self._programs(name):
+                probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
 
     @staticmethod
     def _detach(probed: Probed) -> None:

@@ -20,12 +20,15 @@ GRPC = "google.golang.org/grpc"
 NEEDED = {
     "go_run_handler": (GO, ("server", "state", "stream", "id")),
     "go_round_trip": (GO, ("client",)),
+    "go_look_up": (GO, ("goid", "parent")),
     "go_handle_stream": (GRPC, ("rpc_server", "rpc_id", "rpc_method")),
 }
 FUNCTIONS = (
     Function("net/http.(*http2serverConn).runHandler", "go_run_handler"),
     Function("net/http/internal/http2.(*serverConn).runHandler", "go_run_handler"),
     Function("net/http.(*persistConn).roundTrip", "go_round_trip"),
+    Function("net/http.(*http2ClientConn).roundTrip", "go_look_up"),
+    Function("net/http/internal/http2.(*ClientConn).roundTrip", "go_look_up"),
     Function("google.golang.org/grpc.(*Server).handleStream", "go_handle_stream"),
 )
 

@@ -76,10 +76,10 @@ static __always_inline __u64 execution_of(const struct work *w, __u32 runtime)
 }
 
 /*
- * Ids of goroutines are given out in lots of 16 to each processor: of two goroutines the younger one has the lower id only if
- * they lie this close together.
+ * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
+ * seldom by more than this.
  */
-#define GOROUTINES_LOT (16ULL * PROCESSORS)
+#define GOROUTINES_LOT (64ULL * PROCESSORS)
 
 /*
  * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that

@@ -116,4 +116,17 @@ int go_round_trip(struct pt_regs *ctx)
 	return 0;
 }
 
+/*
+ * net/http: func (cc *http2ClientConn) roundTrip(...): a goroutine of its own, begun by this one, will write the request, and
+ * has to find here what this one has from whom has begun it.
+ */
+int go_look_up(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+
+	if (layout_of_target(pid))
+		serving_goroutine(ctx, pid);
+	return 0;
+}
+
 #endif
