@@ -19,3 +19,4 @@
 #include "probes/go_tls.h"
 #include "lib/names.h"
 #include "probes/go_http.h"
+#include "probes/goroutines.h"
