@@ -11,7 +11,7 @@ import grpc
 import pytest
 import servers
 from agent import Agent
-from servers import HTTP2_SERVERS
+from servers import GRPC_SERVERS
 from truth import SERVER
 
 METHODS = ("Unary", "Download")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 
 
 def test_methods_on_an_older_connection(agent: Callable[..., Agent], tmp_path: Path) -> None:
-    server = next(server for server in (*HTTP2_SERVERS, *servers.SERVERS) if server.name.startswith("grpc-go"))
+    server = next(server for server in GRPC_SERVERS if server.name == "grpc-go")
     running = servers.wait_up(servers.launch(server, tmp_path / "server"))
     try:
         with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
