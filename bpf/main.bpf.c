@@ -20,5 +20,6 @@
 #include "probes/go_tls.h"
 #include "lib/names.h"
 #include "probes/go_http.h"
+#include "probes/goroutines.h"
 #include "probes/python.h"
 #include "probes/node.h"

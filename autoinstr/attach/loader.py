@@ -38,17 +38,19 @@ PROBES: dict[str, str] = {
 }
 # called by others, in the order of enum STEP_* (bpf/maps.h)
 STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish", "place", "place_streams")
+COUNTING = "count_calls"  # attached while somebody wants to know: see tally.py
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = (
-    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+    *("python_copied", "event_loop_turns"),
+    *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
 )
-LOOP_PROBES = ("python_copied", "event_loop_turns")
-FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *LOOP_PROBES)
+FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
 LOAD_AT_ONCE = 2
@@ -121,7 +123,7 @@ def programs(copies: int, *, sessions: bool) -> tuple[tuple[str, ...], tuple[str
     `sessions`: as in `Attached`.
     """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
-    return STEPS, (*functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    return STEPS, (COUNTING, *functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
 
 
 def load(image: Image, limits: Limits) -> Attached:
@@ -178,9 +180,11 @@ def load_function_programs(image: Image, attached: Attached) -> None:
     attached.sessions = all(one.name != RETURN for one in image.programs)
     if attached.sessions:
         load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
-        load_with_steps(image, attached, (*GO_PROBES, *LOOP_PROBES), "go_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
     else:
-        load_with_steps(image, attached, FUNCTION_PROBES, "tls_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, (*TLS_PROBES, RETURN, *GO_PROBES), "tls_steps", UPROBE_MULTI)
+    adding = {one.name: one for one in image.programs if one.name in ADDING_PROBES}
+    load_programs(attached, adding, attached.maps, KPROBE, UPROBE_MULTI)
 
 
 def load_with_steps(image: Image, attached: Attached, names: Collection[str], steps: str, purpose: int) -> None:

@@ -23,7 +23,7 @@ FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
-PROBES = ("tls", "routes", "tasks")
+PROBES = ("tls", "routes", "goroutines", "tasks")
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -55,6 +55,7 @@ class Config:
     ui: str = ""  # address of the page; empty: the default, or another port if it is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    ui_store: str = ""  # folder; empty: what the page shows is only in memory
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
     probes: tuple[str, ...] = PROBES  # groups of probes on functions
@@ -248,6 +249,14 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_UI_MEMORY",),
         "ui.memory",
         metavar="SIZE",
+    ),
+    Option(
+        "ui_store",
+        "keep what the page shows in this folder too, so that a restart goes on with it (default: only in memory)",
+        str,
+        ("AUTOINSTR_UI_STORE",),
+        "ui.store",
+        metavar="DIR",
     ),
     Option(
         "ui_token",

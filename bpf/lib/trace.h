@@ -43,16 +43,68 @@ static __always_inline __u32 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
-/* Who is at work: a thread, or a goroutine, or a context. No thread's id is as large as session_key() makes the others. */
+static __always_inline __u64 user_u64(__u64 address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/*
+ * A goroutine: by its id, which is used once, if it is known where that is; else by the address of its g, which serves others
+ * later. No thread's id is as large.
+ */
+static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout *l)
+{
+	if (!l || !l->goid)
+		return session_key(pid, g);
+
+	__u64 id = user_u64(g + l->goid);
+
+	if (id > l->newest)
+		l->newest = id;
+	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
+}
+
+/* Who is at work: a thread, or a goroutine, or a context of Python. */
 static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u32 runtime)
 {
-	__u64 address = 0;
+	if (runtime & RUNTIME_GO && goroutine)
+		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
-	if (runtime & RUNTIME_GO)
-		address = goroutine;
-	else if (runtime & RUNTIME_PYTHON)
-		address = python_context(runtime);
-	return address ? session_key(pid, address) : (__u32)bpf_get_current_pid_tgid();
+	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
+
+	return context ? session_key(pid, context) : (__u32)bpf_get_current_pid_tgid();
+}
+
+/*
+ * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
+ * seldom by more than this.
+ */
+#define GOROUTINES_LOT (64ULL * PROCESSORS)
+
+/*
+ * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
+ * request; returns its context, or NULL.
+ */
+static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution)
+{
+	struct go_layout *l = go_layouts.lookup(&pid);
+
+	if (!l || !l->parent)
+		return NULL;
+
+	__u64 parent = (__u64)pid << SESSION_BITS | (user_u64(g + l->parent) & SESSION_MASK);
+	struct context *from = contexts.lookup(&parent);
+
+	if (!from || from->pid != pid || !from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since)
+		return NULL;
+
+	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .since = l->newest};
+
+	contexts.update(&execution, &new);
+	return contexts.lookup(&execution);
 }
 
 /* The place of a request that is served; NULL: it is not served any more. */
@@ -106,21 +158,28 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 }
 
 /* An execution has read a request. */
-static __always_inline void serve(__u64 execution, __u32 pid, const struct served *served)
+static __always_inline void serve(const struct work *w, const struct served *served)
 {
+	__u32 pid = w->pid, runtime = runtime_of(pid);
+	__u64 execution = execution_of(pid, w->goroutine, runtime);
+	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
+	struct go_layout *l = go_layouts.lookup(&pid);
+	__u64 since = l ? l->newest : 0;
 
 	if (!ctx || ctx->pid != pid) {
-		struct context new = {.now = *served, .first = served->span, .pid = pid};
+		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
 
 		contexts.update(&execution, &new);
 		return;
 	}
+	ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
 		ctx->first = 0;
 	go_on_with(ctx, served);
+	ctx->mixed |= at_once;
 }
 
 /* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
@@ -231,6 +290,8 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
+		ctx = inherit(w->pid, w->goroutine, execution);
 	if (ctx && ctx->pid == w->pid)
 		*found = ctx->now;
 	else
@@ -249,9 +310,12 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 		return served_trace(found);
 	}
 
+	if (ctx && found->span && ctx->mixed)
+		return unsure_parent(t, found);
+
 	struct trace *parent = served_trace(found);
-	if (!parent && !c->responses && !c->http2) {
-		*found = c->origin; /* who has connected it */
+	if (!parent && (c->asked || !c->responses) && !c->http2) {
+		*found = c->origin; /* who has asked for it, or has connected it */
 		parent = served_trace(found);
 	}
 	return parent;
@@ -490,7 +554,7 @@ static __always_inline void place_served(const struct connection *c, const struc
 	}
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
-	serve(execution_of(w->pid, w->goroutine, runtime_of(w->pid)), w->pid, &served);
+	serve(w, &served);
 }
 
 /* A client's request: its parent is what it is made for. */
@@ -523,6 +587,7 @@ static __always_inline void place_call(struct connection *c, const struct work *
 		found.span = 0;
 	}
 	c->origin = found;
+	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);
 }
 
@@ -539,13 +604,7 @@ static __always_inline void place_stream(const struct connection *c, const struc
 	this.span = st->trace.span;
 	if (c->role == ROLE_SERVER) {
 		meet_stream(c, &st->trace, &this, w->pid);
-		__u64 execution = execution_of(w->pid, w->goroutine, runtime_of(w->pid));
-
-		serve(execution, w->pid, &this);
-
-		struct context *ctx = w->several ? contexts.lookup(&execution) : NULL;
-		if (ctx)
-			ctx->mixed |= AT_ONCE;
+		serve(w, &this);
 		return;
 	}
 	parent = find_parent(c, w, &st->trace, &found);
