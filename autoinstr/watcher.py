@@ -92,9 +92,9 @@ class Watcher:
         self._names = Names(attached.maps["names"], health, names)
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
-    def _mark(self, pid: int, flags: int) -> None:
+    def _mark(self, pid: int, flags: int, go_layout: dict[str, int]) -> None:
         """A target has libraries that are probed."""
-        self._control.mark(pid, flags & 0xFF)
+        self._control.mark(pid, flags & 0xFF, go_layout)
         if flags & HAS_NODE:
             self._control.add_runtime(pid, RUNTIME_IN_ORDER)
         if flags & HAS_PYTHON and pid not in self._layouts:

@@ -54,7 +54,7 @@ def a_libssl() -> bytes:
 def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
     path, told = tmp_path / "libssl.so.9", []
-    probes = functions.Functions(lambda _: None, lambda pid, _: told.append(pid), PROBES)
+    probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), PROBES)
     unread = Unread(LIBRARIES)
     content = a_libssl()
     path.write_bytes(b"nothing")
