@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "lib/probe.h"
 #include "lib/kernel.h"
+#include "lib/propagate.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"
@@ -16,3 +17,4 @@
 #include "probes/syscalls.h"
 #include "probes/tls.h"
 #include "probes/go_tls.h"
+#include "probes/propagate.h"

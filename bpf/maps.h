@@ -222,6 +222,7 @@ struct work {
 	__u32 incoming;
 	__u32 opaque; /* no user memory to look at: sendfile, splice */
 	__u32 entering; /* a write that has not happened yet */
+	__u32 arrived;  /* bytes that the call has read, if that is all that was read meanwhile; else 0 */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
 	__u32 cut;      /* no more than one run is left */

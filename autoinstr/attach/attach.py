@@ -33,11 +33,18 @@ def probe_copies() -> int:
 
 
 def attach(
-    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+    limits: Limits,
+    duration_bounds: Sequence[float] = DURATION_BOUNDS,
+    size_bounds: Sequence[float] = SIZE_BOUNDS,
+    *,
+    propagate: Sequence[str] = (),
 ) -> Attached:
-    """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be."""
-    attached = bring_in(limits, duration_bounds, size_bounds)
-    attach_probes(attached)
+    """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be.
+
+    `propagate`: ways to carry trace contexts to other hosts.
+    """
+    attached = bring_in(limits, duration_bounds, size_bounds, propagate)
+    attach_probes(attached, propagate)
     if nested():
         tell_namespace()
     return attached
@@ -56,14 +63,17 @@ def rehearse(limits: Limits) -> int:
 
 
 def bring_in(
-    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+    limits: Limits,
+    duration_bounds: Sequence[float] = DURATION_BOUNDS,
+    size_bounds: Sequence[float] = SIZE_BOUNDS,
+    propagate: Sequence[str] = (),
 ) -> Attached:
     """Maps and programs in the kernel, the quickest that its verifier takes."""
-    image = make_image(limits, duration_bounds, size_bounds, cast=True)
+    image = make_image(limits, duration_bounds, size_bounds, propagate, cast=True)
     try:
         attached = load(image, limits)
     except AutoinstrError as error:
-        plain = make_image(limits, duration_bounds, size_bounds, cast=False)
+        plain = make_image(limits, duration_bounds, size_bounds, propagate, cast=False)
         if plain == image:
             raise
         log.debug("trying again without casts: %s", error)
@@ -72,7 +82,14 @@ def bring_in(
     return attached
 
 
-def make_image(limits: Limits, duration_bounds: Sequence[float], size_bounds: Sequence[float], *, cast: bool) -> Image:
+def make_image(
+    limits: Limits,
+    duration_bounds: Sequence[float],
+    size_bounds: Sequence[float],
+    propagate: Sequence[str] = (),
+    *,
+    cast: bool,
+) -> Image:
     """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one."""
     try:
         offsets = btf.running_kernel(cast=cast)
@@ -84,8 +101,8 @@ def make_image(limits: Limits, duration_bounds: Sequence[float], size_bounds: Se
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
-    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies)
-    names = programs(copies)
+    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate)
+    names = programs(copies, propagate)
     path = cache.folder(os.environ) / cache.key(text, flags, names)
     image = cache.read(path)
     if image is None:

@@ -135,6 +135,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "hlist_head": ("first",),
     "sock": ("sk_err",),
     "inet_sock": ("inet_sport",),
+    "tcp_sock": ("write_seq", "copied_seq"),
     "sock_common": (
         "skc_family",
         "skc_num",

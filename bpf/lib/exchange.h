@@ -128,10 +128,28 @@ static __always_inline void fill_request(struct exchange *x, struct work *w, __u
 	x->error = 0;
 }
 
+#ifdef PROPAGATE
+static __always_inline void tell_others(struct connection *c, struct work *w)
+{
+	struct trace_context context = {};
+	__u64 r = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	__builtin_memcpy(context.trace_id, &r, 8);
+	__builtin_memcpy(context.trace_id + 8, &r, 8);
+	__builtin_memcpy(context.span_id, &r, 8);
+	context.flags = 1;
+	if (c->role == ROLE_CLIENT)
+		offer_request(w, &context, c->requests + 1);
+}
+#endif
+
 /* The first byte of a request. */
 static __always_inline void begin_request(struct connection *c, struct work *w)
 {
 	__u32 sequence = c->requests;
+
+#ifdef PROPAGATE
+	tell_others(c, w);
+#endif
 
 	if (c->answer == ANSWER_ORPHAN) {
 		/* a response to something before our time can't go on behind a new request */

@@ -415,6 +415,11 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 	}
 	if (f->phase == HTTP1_CHUNK_SIZE)
 		return OUTCOME_LOST;
+#ifdef PROPAGATE_HEADERS
+	/* the name of a field that is too long to be looked at whole */
+	if ((word_at(w->window, 0) | LOWER) == WORD_TRACEPAR)
+		offer_not(w);
+#endif
 	f->flags |= FRAMER_LONG_LINE;
 	w->position += size - carried;
 	f->head += size;
@@ -582,6 +587,10 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 
 		if (x)
 			keep_fields(x, f, w);
+#ifdef PROPAGATE_HEADERS
+		if (w->scan.traceparent_at)
+			offer_not(w);
+#endif
 	}
 	http1_barrier();
 	if (w->event == HTTP1_MORE)
@@ -596,6 +605,14 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	}
 	if (w->side == SIDE_RESPONSE)
 		return finish_response_head(c, w, f);
+#ifdef PROPAGATE_HEADERS
+	struct exchange *told = w->entering ? current_request(c, w->sock) : NULL;
+
+	if (told)
+		offer_head(w, c->requests, told->head);
+	http1_barrier();
+	f = &c->framers[w->side & 1];
+#endif
 	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 
