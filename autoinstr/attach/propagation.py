@@ -160,8 +160,8 @@ def wrong_inq(ours: socket.socket, others: socket.socket) -> str:
     if waiting != TRIED[0]:
         return (
             f"with this kernel a socket whose messages may be changed tells its program that {waiting} of {TRIED[0]}"
-            " bytes can be read (ioctl FIONREAD), so that nginx, Java and .NET stop reading. `--propagate tcp` does"
-            " without; or use Linux 6.6.127, 6.12.74, 6.18.13 or older"
+            " bytes can be read (ioctl FIONREAD), so that nginx, Java and .NET stop reading (so do Linux 6.6.128,"
+            " 6.12.75, 6.18.14, 6.19 and newer)"
         )
     return "" if len(ours.recv(TRIED[0])) == TRIED[0] else "bytes went missing"
 

@@ -308,7 +308,8 @@ def check_propagation(way: str) -> Finding:
     reason = why_not(way)
     if not reason:
         return Finding(name, "ok", "trace contexts can be carried to other hosts, if that is asked for")
-    return Finding(name, "missing", reason, cost="`run` refuses it; nothing else does without")
+    remedy = "use `--propagate tcp`, which does without" if way == "headers" else "as for bpf and cgroup v2"
+    return Finding(name, "missing", reason, cost="`run` refuses it", remedy=remedy)
 
 
 def check_pid_namespace() -> Finding:

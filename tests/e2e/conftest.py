@@ -20,6 +20,7 @@ NEED_KERNEL = (
     "test_exact",
     "test_http2",
     "test_lifecycle",
+    "test_propagate",
     "test_score",
     "test_selectors",
     "test_servers",
