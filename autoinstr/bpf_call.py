@@ -62,6 +62,13 @@ def items(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, byte
         yield key.raw, value.raw
 
 
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Set one element of a map."""
+    buffers = [ctypes.create_string_buffer(part, len(part)) for part in (key, value)]
+    attributes = struct.pack("<IxxxxQQQ", fd, *map(ctypes.addressof, buffers), 0)
+    bpf(BpfCommand.MAP_UPDATE_ELEM, attributes)
+
+
 def program_info(fd: int) -> tuple[int, int, int]:
     """(ns run, runs, runs skipped) of a program; the first two are 0 unless kernel.bpf_stats_enabled is set.
 

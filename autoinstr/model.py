@@ -83,6 +83,32 @@ class Group:
 
 
 @dataclass(slots=True)
+class Places:
+    """Places of requests in traces, as far as the kernel side knows them: columns of length n.
+
+    `renamed`: traces that turned out to be others, since trace context came with the request that began them.
+    """
+
+    trace_id: NDArray[np.uint8]  # (n, 16) zeros: none was given
+    span_id: NDArray[np.uint8]  # (n, 8) zeros: none was given
+    parent_id: NDArray[np.uint8]  # (n, 8) zeros: none is known
+    decided: NDArray[np.bool_]  # (n,) whoever began the trace has decided on sampling: as `sampled` says
+    sampled: NDArray[np.bool_]  # (n,)
+    own: NDArray[np.bool_]  # (n,) of a client: the program makes trace context by itself
+    peer_pid: NDArray[np.uint32]  # (n,) the target at the other end; 0: none is known
+    renamed: Renamed | None = None
+
+
+@dataclass(slots=True)
+class Renamed:
+    """Traces under two ids, of which the second counts."""
+
+    known_as: NDArray[np.uint8]  # (k, 16)
+    trace_id: NDArray[np.uint8]  # (k, 16)
+    flags: NDArray[np.uint8]  # (k,) W3C
+
+
+@dataclass(slots=True)
 class Requests:
     """A batch of reconstructed requests: columns of equal length n, in the order in which they ended.
 
@@ -109,6 +135,7 @@ class Requests:
     parent_trace: NDArray[np.uint8]  # (n, 16)
     parent_span: NDArray[np.uint8]  # (n, 8)
     parent_flags: NDArray[np.uint8]  # (n,)
+    places: Places | None = None  # None: nothing is known
 
     def __len__(self) -> int:
         return len(self.group)

@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from autoinstr.attach import Attached, Functions, Limits
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
+from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.model import Overflow
+from autoinstr.model import Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
 BATCH = 8192
@@ -40,7 +42,19 @@ LOSSES: dict[Counter, Loss] = {
     Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
     Counter.TLS_CALL_LOST: Loss.TLS_CALL_LOST,
     Counter.STREAM_LOST: Loss.STREAM_LOST,
+    Counter.PARENT_UNSURE: Loss.PARENT_UNSURE,
 }
+
+
+# Programs whose event loop acts on each request or response at once, before it reads the next.
+IN_ORDER = frozenset({"nginx", "haproxy", "envoy", "lighttpd", "nghttpx", "h2o"})
+
+
+def runtime_flags(target: Target) -> int:
+    """RUNTIME_* of a process."""
+    if target.language == "go":
+        return RUNTIME_GO
+    return RUNTIME_IN_ORDER if Path(target.exe).name in IN_ORDER else 0
 
 
 class Watcher:
@@ -193,4 +207,5 @@ class Watcher:
     def _follow(self, changes: Changes) -> None:
         for target in changes.added:
             if target.pid in self._discovery.targets:
+                self._control.runtime(target.pid, runtime_flags(target))
                 self._control.watch(target.pid)

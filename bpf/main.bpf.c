@@ -7,6 +7,7 @@
 #include "lib/probe.h"
 #include "lib/kernel.h"
 #include "lib/propagate.h"
+#include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"

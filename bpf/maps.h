@@ -55,6 +55,14 @@ BPF_F_TABLE("array", u32, struct counters, counters, 1, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(exchanges, 1); /* the loader gives it its size */
 BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 
+/* A request that a target serves, of a connection or of a stream of HTTP/2. It is served as long as its span is there. */
+struct served {
+	__u64 key;    /* in `connections`; of a stream the id of its connection */
+	__u64 span;   /* 0: none */
+	__u32 stream; /* 0: of HTTP/1 */
+	__u32 unused;
+};
+
 /* A connection: a socket, or the plaintext of a TLS session. The `slot` is the oldest request that has no complete response yet. */
 struct connection {
 	struct exchange slot;
@@ -88,6 +96,10 @@ struct connection {
 	struct framer before;
 	__u32 requests_before, responses_before;
 	__u8 slot_before, piped_before;
+	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
+	struct served origin; /* what a client's connection was last used for */
+	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
+	__u32 unused;
 };
 
 enum { PIPED_NO, PIPED_YES, PIPED_LOST };
@@ -100,6 +112,18 @@ enum side { SIDE_REQUEST, SIDE_RESPONSE };
  * recently used ones go first: an idle connection is found again. TLS sessions are here too, by session_key().
  */
 BPF_TABLE("lru_hash", u64, struct connection, connections, MAX_CONNECTIONS);
+
+/*
+ * A session's place in `connections`: its address, without bits in which no two sessions differ, and its process. No
+ * struct sock is there: addresses of the kernel begin with ones, and no pid does.
+ */
+#define SESSION_BITS 42
+#define SESSION_MASK ((1ULL << SESSION_BITS) - 1)
+
+static __always_inline __u64 session_key(__u32 pid, __u64 session)
+{
+	return (__u64)pid << SESSION_BITS | (session >> 5 & SESSION_MASK);
+}
 
 /* Pipelined requests behind the slot; inserted when a request begins, deleted when its response does. */
 struct pipelined_key {
@@ -163,7 +187,10 @@ struct stream {
 	/* as in struct exchange, so that they are copied in one go */
 	__u64 request_start, request_end, response_start, response_end;
 	__u64 request_body, response_body;
+	struct trace trace;
+	__u64 name;
 	__u32 pid, tid;
+	__u64 pair; /* as of its connection */
 	__u32 fd;
 	__u16 status; /* of the response, if it is easy to see; else 0 */
 	__u16 error;
@@ -197,9 +224,64 @@ BPF_TABLE("lru_hash", struct endpoint, u8, own_endpoints, 1024);
 /* Exchanges that found the ring full, only counted. Never deleted: user space reads differences. */
 BPF_HASH(aggregate, struct overflow_key, struct overflow, MAX_AGGREGATES);
 
+/*
+ * What a thread or goroutine (execution_of) serves: who makes calls meanwhile makes them for that. Least recently used
+ * ones go first.
+ */
+struct context {
+	struct served now;
+	__u64 first; /* span of the first request met since it last waited for several */
+	__u32 pid;   /* whose thread it is */
+	__u8 loop;   /* it waits for several connections at a time */
+	__u8 mixed;  /* it has met several requests since */
+	__u16 unused;
+};
+BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
+
+/* RUNTIME_* of targets, by pid; user space writes it, fork copies it. */
+#define RUNTIME_GO 1       /* what is executed are goroutines */
+#define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
+BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
+
+/* A call that a client makes, for the target at the other end of its connection. */
+struct offer {
+	struct trace trace; /* of the client's request; peer: its pid */
+	struct served call; /* where the client's request is */
+	__u32 number;       /* of the request on its connection */
+	__u8 taken;
+	__u8 unused[3];
+};
+/* Of HTTP/1, by connection.pair: those made last, by number; inserted by clients, deleted when their connection ends. */
+#define OFFERS 4
+struct offers {
+	struct offer offers[OFFERS];
+	__u32 last;  /* number of the last one */
+	__u8 fresh;  /* the numbers are right: the client was seen from its first byte on */
+	__u8 single; /* the last one is the only one that waits for its response */
+	__u16 unused;
+};
+BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
+BPF_ARRAY(blank_offers, struct offers, 1);
+/* Of HTTP/2; deleted when the server has taken it. */
+struct stream_pair {
+	__u64 pair;
+	__u64 stream;
+};
+BPF_TABLE("lru_hash", struct stream_pair, struct offer, stream_offers, MAX_OFFERS);
+
+/* Requests that brought trace context, by process and parent: whoever passes the same one on does it for them. */
+struct brought {
+	__u64 parent;
+	__u64 pid;
+};
+BPF_TABLE("lru_hash", struct brought, struct served, brought, MAX_OFFERS);
+
 /* All zeros, to insert from: too large for the stack. */
 BPF_ARRAY(blank_connection, struct connection, 1);
 BPF_ARRAY(blank_overflow, struct overflow, 1);
+
+/* Streams that one run may begin. */
+#define BEGUN 64
 
 /* One system call being looked at. */
 struct work {
@@ -222,7 +304,8 @@ struct work {
 	__u32 incoming;
 	__u32 opaque; /* no user memory to look at: sendfile, splice */
 	__u32 entering; /* a write that has not happened yet */
-	__u32 arrived;  /* bytes that the call has read, if that is all that was read meanwhile; else 0 */
+	__u32 arrived;  /* bytes that the call has read, if it was one message; else 0 */
+	__u32 head_began, head_ended; /* TCP's numbers of the first byte of the last head, and of that behind it */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
 	__u32 cut;      /* no more than one run is left */
@@ -235,6 +318,11 @@ struct work {
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */
 	__u32 skipped; /* simple chunks have been skipped */
+	__u32 begun;   /* requests that have begun, and are to be given their place in a trace */
+	__u32 streams[BEGUN]; /* of HTTP/2: which; of HTTP/1 the last one's number */
+	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */
+	struct trace opened; /* of the stream that began last, as it began */
+	__u64 goroutine; /* address of the current goroutine's g, if it is one */
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
@@ -251,7 +339,7 @@ struct work_owners {
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
-enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEPS };
+enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEP_PLACE, STEP_PLACE_STREAMS, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
 

@@ -135,7 +135,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "hlist_head": ("first",),
     "sock": ("sk_err",),
     "inet_sock": ("inet_sport",),
-    "tcp_sock": ("write_seq", "copied_seq"),
+    "tcp_sock": ("snd_una", "bytes_acked", "rcv_nxt", "bytes_received", "write_seq", "copied_seq"),
     "sock_common": (
         "skc_family",
         "skc_num",
@@ -153,6 +153,8 @@ def defines(btf: Btf) -> dict[str, int]:
     wanted = ((name, member) for name, members in NEEDED.items() for member in members)
     found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, member in wanted}
     found["SIZE_upid"] = btf.size("upid")
+    with contextlib.suppress(KeyError):  # may be in a module
+        found["OFFSET_unix_sock_peer"] = btf.offset("unix_sock", "peer")
     try:
         found["OFFSET_file_f_ref"] = btf.offset("file", "f_ref")
     except KeyError:

@@ -27,6 +27,10 @@ class Limits:
     tls_threads: int = 8192
     # of them, those that are being looked at this very moment; a few hundred are kept per CPU
     tls_works: int = 512
+    # threads and goroutines that serve requests
+    contexts: int = 8192
+    # calls that the target at the other end has not met yet
+    offers: int = 2048
     # (process, method, status) combinations that can be told apart while the ring is full
     aggregates: int = 1024
 

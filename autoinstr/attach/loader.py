@@ -21,7 +21,7 @@ from autoinstr.attach.limits import Limits
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
 from autoinstr.attach.propagation import attach_way
 from autoinstr.attach.uprobes import UPROBE_MULTI
-from autoinstr.bpf_call import BpfCommand, bpf
+from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
 from autoinstr.errors import AutoinstrError
 
@@ -36,7 +36,7 @@ PROBES: dict[str, str] = {
     "sys_exit": "sys_exit",
 }
 # called by others, in the order of enum STEP_* (bpf/maps.h)
-STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish")
+STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish", "place", "place_streams")
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says
@@ -244,13 +244,6 @@ def attach_raw(tracepoint: str, program: int) -> int:
     except OSError as error:
         said = f"can't attach to the raw tracepoint {tracepoint}: {error.strerror}{hint(error)}"
         raise AutoinstrError(said) from error
-
-
-def update(fd: int, key: bytes, value: bytes) -> None:
-    """Set one element of a map."""
-    buffers = [ctypes.create_string_buffer(part, len(part)) for part in (key, value)]
-    attributes = struct.pack("<IxxxxQQQ", fd, *map(ctypes.addressof, buffers), 0)
-    bpf(BpfCommand.MAP_UPDATE_ELEM, attributes)
 
 
 def hint(error: OSError) -> str:

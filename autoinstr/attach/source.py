@@ -64,6 +64,8 @@ def flags(
         "MAX_STREAMS": limits.streams,
         "MAX_AGGREGATES": limits.aggregates,
         "MAX_TLS_THREADS": limits.tls_threads,
+        "MAX_CONTEXTS": limits.contexts,
+        "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,

@@ -44,6 +44,17 @@ EXCHANGE_HEAD_CUT = 1
 EXCHANGE_BODY_ABOUT = 2
 EXCHANGE_TLS = 4
 
+TRACE = np.dtype([("id", "u1", 16), ("span", "u1", 8), ("parent", "u1", 8), ("peer", "<u4"), ("flags", "<u4")])
+
+TRACE_SAMPLED = 1
+TRACE_DECIDED = 2
+TRACE_PEER = 4
+TRACE_INSIDE = 8
+TRACE_OWN = 16
+TRACE_KEPT = 32
+TRACE_UNSURE = 64
+TRACE_USED = 128
+
 EXCHANGE = np.dtype(
     [
         ("connection", "<u8"),
@@ -53,6 +64,8 @@ EXCHANGE = np.dtype(
         ("response_end", "<u8"),
         ("request_body", "<u8"),
         ("response_body", "<u8"),
+        ("trace", TRACE),
+        ("name", "<u8"),
         ("pid", "<u4"),
         ("tid", "<u4"),
         ("sequence", "<u4"),
@@ -134,6 +147,7 @@ class Counter(IntEnum):
     STEPS_EXHAUSTED = 9
     TLS_CALL_LOST = 10
     STREAM_LOST = 11
+    PARENT_UNSURE = 12
 
 
 COUNTERS = 16

@@ -1,6 +1,6 @@
 """What the kernel side is told: who is a target, which ports make one. Through mapped memory.
 
-Not by bpf(2): while a task is inside that call on a CPU, the kernel skips other programs there.
+But for what is rare not by bpf(2): while a task is inside that call on a CPU, the kernel skips other programs there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from autoinstr.bpf_call import update
 from autoinstr.capture.abi import COUNTERS, Counter
 
 WATCHED = 1
@@ -18,6 +19,10 @@ KEPT = 2 | 4 | 16 | 32 | 64  # flags that the kernel side sets by itself
 TLS = 16
 MAPPED = 32
 SELF = 128
+
+# RUNTIME_* in bpf/maps.h: how what a process does is told apart
+RUNTIME_GO = 1
+RUNTIME_IN_ORDER = 2
 
 MAX_PIDS = 4 << 20  # PID_MAX_LIMIT of the kernel
 PORTS = 65536
@@ -28,6 +33,8 @@ class Control:
 
     def __init__(self, maps: dict[str, int]) -> None:
         self._targets = maps["targets"]
+        self._runtimes = maps["runtimes"]
+        self._with_runtime: set[int] = set()
         self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
         self._control = mmap.mmap(maps["control"], mmap.PAGESIZE)
         self._counters_map = mmap.mmap(maps["counters"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -44,6 +51,12 @@ class Control:
         if 0 < pid < MAX_PIDS:
             self._flags(pid, WATCHED, KEPT)
 
+    def runtime(self, pid: int, flags: int) -> None:
+        """How the process works, RUNTIME_*: whom its calls are made for depends on it."""
+        if flags or pid in self._with_runtime:
+            update(self._runtimes, struct.pack("<I", pid), struct.pack("<I", flags))
+            self._with_runtime.add(pid)
+
     def looked(self, pid: int) -> None:
         """What the process has mapped is about to be looked at: what it maps from now on is to be told."""
         if 0 < pid < MAX_PIDS:
@@ -56,6 +69,7 @@ class Control:
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""
+        self._with_runtime.discard(pid)
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0)
 

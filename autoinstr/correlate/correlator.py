@@ -1,8 +1,9 @@
 """From requests to traced requests: trace id, span id, parent, and whether the span is kept.
 
 In: `Requests` and the groups they refer to. Out: `Traced`, of the same rows in the same order.
-A request that came with a valid traceparent continues that trace; any other one begins a new trace. Ids are random and
-never all zero. Must never drop a row: what is not sampled still counts in the metrics.
+A request that came with a valid traceparent continues that trace; else it has the place that the kernel side has given
+it; where that has given none, it begins a new trace. Ids are never all zero. Must never drop a row: what is not sampled
+still counts in the metrics.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr.correlate.instrumented import Instrumented
+from autoinstr.correlate.renames import Renames
 from autoinstr.correlate.samplers import Candidates, Sampler
-from autoinstr.model import Group, Requests, Traced
+from autoinstr.model import Group, Places, Requests, Traced
 
 
 class Correlator:
@@ -21,29 +24,41 @@ class Correlator:
         self._sampler = sampler
         self._random = np.random.SFC64(seed)
         self._failed = np.zeros(0, np.bool_)  # by group
+        self._renames = Renames()
+        self.instrumented = Instrumented()
 
     def correlate(self, requests: Requests, groups: list[Group]) -> Traced:
         """Add ids and the sampling decision. `groups` is always the same list, which only grows."""
-        trace_id, span_id = self._new_ids(len(requests))
+        places = requests.places or _nowhere(len(requests))
+        if places.renamed:
+            self._renames.add(places.renamed)
+        trace_id, span_id, parent_id = places.trace_id, places.span_id, places.parent_id
+        decided, flags = places.decided, places.sampled.astype(np.uint8)
+        self._renames.apply(trace_id, decided, flags)
+        self._fill(trace_id, span_id)
         child = requests.has_parent
-        parent_id = np.zeros_like(span_id)
         if child.any():
             trace_id[child] = requests.parent_trace[child]
             parent_id[child] = requests.parent_span[child]
+            flags[child] = requests.parent_flags[child]
+            decided = decided | child
         candidates = Candidates(
-            trace_id,
-            child,
-            requests.parent_flags,
-            self._failed_groups(groups)[requests.group],
-            requests.end - requests.start,
+            trace_id, decided, flags, self._failed_groups(groups)[requests.group], requests.end - requests.start
         )
-        return Traced(requests, trace_id, span_id, parent_id, self._sampler(candidates))
+        sampled = self._sampler(candidates)
+        self.instrumented.learn(requests, places.own, groups)
+        return Traced(requests, trace_id, span_id, parent_id, self.instrumented.without(sampled, requests.group))
 
-    def _new_ids(self, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        words = self._random.random_raw(3 * count)
+    def _fill(self, trace_id: NDArray[np.uint8], span_id: NDArray[np.uint8]) -> None:
+        """Ids for those that have none."""
+        new = np.flatnonzero(span_id.view(np.uint64)[:, 0] == 0)
+        if not len(new):
+            return
+        words = self._random.random_raw(3 * len(new))
         words[words == 0] = 1  # all zero means "no id"
         raw = words.view(np.uint8)
-        return raw[: 16 * count].reshape(count, 16), raw[16 * count :].reshape(count, 8)
+        trace_id[new] = raw[: 16 * len(new)].reshape(-1, 16)
+        span_id[new] = raw[16 * len(new) :].reshape(-1, 8)
 
     def _failed_groups(self, groups: list[Group]) -> NDArray[np.bool_]:
         known = len(self._failed)
@@ -51,3 +66,15 @@ class Correlator:
             new = np.fromiter((group.failed for group in groups[known:]), np.bool_, len(groups) - known)
             self._failed = np.concatenate((self._failed, new))
         return self._failed
+
+
+def _nowhere(count: int) -> Places:
+    return Places(
+        trace_id=np.zeros((count, 16), np.uint8),
+        span_id=np.zeros((count, 8), np.uint8),
+        parent_id=np.zeros((count, 8), np.uint8),
+        decided=np.zeros(count, np.bool_),
+        sampled=np.zeros(count, np.bool_),
+        own=np.zeros(count, np.bool_),
+        peer_pid=np.zeros(count, np.uint32),
+    )

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.health import Health
-from autoinstr.model import Service
+from autoinstr.model import Renamed, Service
 from autoinstr.parse.groups import Groups
 from autoinstr.parse.routes import RouteOptions
 from autoinstr.parse.texts import Texts
@@ -57,6 +57,7 @@ class Parsed:
     query: Texts
     parents: Parents
     rows: NDArray[np.intp] | None = None  # which of the exchanges each is told by, ascending; None: all of them
+    renamed: Renamed | None = None
 
     def take(self, rows: NDArray[np.intp]) -> Parsed:
         """Some of the requests."""
@@ -67,6 +68,7 @@ class Parsed:
             Texts(query.data, query.at[rows], query.size[rows]),
             Parents(parents.valid[rows], parents.trace[rows], parents.span[rows], parents.flags[rows]),
             rows if self.rows is None else self.rows[rows],
+            self.renamed,
         )
 
 

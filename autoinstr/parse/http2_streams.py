@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autoinstr.capture.abi import (
     HEAD_SIZE,
     HTTP2_ENDED,
+    HTTP2_FIRST,
     HTTP2_FRAGMENT,
     HTTP2_PART,
     HTTP2_PROMISE,
@@ -31,6 +32,7 @@ from autoinstr.parse.http2_requests import (
     GRPC_TYPE,
     LENGTH,
     NOTHING,
+    PARENT,
     STATUS_BITS,
     RequestTable,
 )
@@ -73,6 +75,8 @@ class Streams:
         self._blocks = Blocks(requests, health)
         self._connections = Connections()
         self._open = 0
+        # of the last batch: parts with which requests began that brought trace context, and their rows in `requests`
+        self.brought = (np.empty(0, np.intp), np.empty(0, np.int64))
         self._over: list[int] = []  # rows of requests to release
         self._buffer = np.empty(0, np.uint8)  # for parts: a fresh one for each batch would cost page faults
 
@@ -83,6 +87,7 @@ class Streams:
         parts = self._parts(batch)
         said = self._blocks.read(parts)
         said[(parts.flags & HTTP2_PROMISE != 0) | (parts.stream == 0)] = NOTHING
+        self._note_brought(parts, said)
         order, starts = _by_stream(parts)
         stream = np.empty(len(batch), np.int64)  # of each part: index of its stream
         stream[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
@@ -111,6 +116,12 @@ class Streams:
             ended.grpc_type[stream],
             ended.length[stream],
         )
+
+    def _note_brought(self, parts: Parts, said: NDArray[np.int64]) -> None:
+        whole = HTTP2_REQUEST | HTTP2_FIRST
+        rows = tx.marked((parts.flags & whole == whole) & (said != NOTHING))
+        rows = rows[self._requests.rows["marks"][said[rows]] & PARENT != 0]
+        self.brought = rows, said[rows]
 
     def settle(self) -> None:
         """What was told is not needed any more."""

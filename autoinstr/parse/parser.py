@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import Role
+from autoinstr.capture.abi import TRACE_DECIDED, TRACE_KEPT, TRACE_OWN, TRACE_SAMPLED, Role
 from autoinstr.health import Health, Loss
-from autoinstr.model import Requests, Service
+from autoinstr.model import Places, Renamed, Requests, Service
 from autoinstr.parse import texts as tx
 from autoinstr.parse.base import Batch, Context, Parsed
 from autoinstr.parse.groups import Groups
@@ -111,6 +111,7 @@ def _joined(parts: list[Parsed], starts: Sequence[int]) -> Parsed:
             np.concatenate([some.flags for some in parents]),
         ),
         rows,
+        _all_renamed([part.renamed for part in parts if part.renamed]),
     )
 
 
@@ -137,10 +138,35 @@ def _requests(batch: Batch, parsed: Parsed, wall_offset: int) -> Requests:
         query_size=query.size,
         peer=batch["remote"].copy(),
         peer_port=batch["remote_port"].copy(),
-        has_parent=parents.valid,
+        has_parent=parents.valid & (batch["trace"]["flags"] & TRACE_KEPT == 0),
         parent_trace=parents.trace,
         parent_span=parents.span,
         parent_flags=parents.flags,
+        places=_places(batch["trace"], parsed.renamed),
+    )
+
+
+def _places(trace: Batch, renamed: Renamed | None) -> Places:
+    flags = trace["flags"]
+    return Places(
+        trace_id=trace["id"].copy(),
+        span_id=trace["span"].copy(),
+        parent_id=trace["parent"].copy(),
+        decided=flags & TRACE_DECIDED != 0,
+        sampled=flags & TRACE_SAMPLED != 0,
+        own=flags & TRACE_OWN != 0,
+        peer_pid=trace["peer"].copy(),
+        renamed=renamed,
+    )
+
+
+def _all_renamed(parts: list[Renamed]) -> Renamed | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return Renamed(
+        np.concatenate([part.known_as for part in parts]),
+        np.concatenate([part.trace_id for part in parts]),
+        np.concatenate([part.flags for part in parts]),
     )
 
 

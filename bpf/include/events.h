@@ -26,7 +26,25 @@ enum error {
 	ERROR_HTTP2 = 1100,       /* and above: the stream was reset, with error code `error - ERROR_HTTP2` (RFC 9113, 7) */
 };
 
-/* One request and its response. 376 bytes: with the ring's own 8-byte header six cache lines. */
+/* A request's place in a trace. Ids as their bytes are written; 0: none was given, or none is known. */
+struct trace {
+	__u64 id[2];
+	__u64 span;
+	__u64 parent; /* span of the request that this one is made for */
+	__u32 peer;   /* pid of the target at the other end */
+	__u32 flags;  /* TRACE_* */
+};
+
+#define TRACE_SAMPLED 1 /* W3C trace context: who began the trace keeps it */
+#define TRACE_DECIDED 2 /* whoever began the trace has decided on that; else TRACE_SAMPLED means nothing */
+#define TRACE_PEER 4    /* the parent is the call of the process at the other end, on this machine */
+#define TRACE_INSIDE 8  /* the parent is a request that this process serves */
+#define TRACE_OWN 16    /* a client's head brings trace context that the program has made itself */
+#define TRACE_KEPT 32   /* trace context in the head says nothing more */
+#define TRACE_UNSURE 64 /* a client's call, made while several requests were served that may have asked for it */
+#define TRACE_USED 128  /* others have it as their parent */
+
+/* One request and its response. */
 struct exchange {
 	__u64 connection;     /* inode of the socket: as in /proc/<pid>/fd */
 	__u64 request_start;  /* ns, CLOCK_MONOTONIC: first byte of the request */
@@ -35,6 +53,8 @@ struct exchange {
 	__u64 response_end;   /* last byte of the response, or the end of the connection */
 	__u64 request_body;   /* bytes of payload */
 	__u64 response_body;
+	struct trace trace;
+	__u64 name;           /* key in `names` of what the program itself calls the request; 0: none */
 	__u32 pid;            /* tgid, in the agent's PID namespace */
 	__u32 tid;            /* thread that read (server) or wrote (client) the first byte of the request */
 	__u32 sequence;       /* nth request of the connection, from 0 */
@@ -58,7 +78,7 @@ struct exchange {
 #define EXCHANGE_BODY_ABOUT 2 /* a body's size is not exact */
 #define EXCHANGE_TLS 4        /* it came over TLS */
 
-_Static_assert(sizeof(struct exchange) == 376, "mirror in capture/abi.py");
+_Static_assert(sizeof(struct exchange) == 424, "mirror in capture/abi.py");
 
 /*
  * HTTP/2: a stream is told part by part, as exchanges whose head is this. Header blocks leave as they come, in the order
@@ -125,6 +145,7 @@ enum counter {
 	COUNT_STEPS_EXHAUSTED,  /* one call carried more messages or chunks than a run may look at */
 	COUNT_TLS_CALL_LOST,    /* a call of a TLS library ended whose beginning was not seen */
 	COUNT_STREAM_LOST,      /* HTTP/2 streams that found no room, or lost it */
+	COUNT_PARENT_UNSURE,    /* calls of clients that several requests may have asked for: told without a parent */
 	COUNT_MAX = 16,
 };
 

@@ -23,6 +23,10 @@
 #define NR_preadv2 286
 #define NR_pwritev2 287
 #define NR_mmap 222
+#define NR_epoll_pwait 22
+#define NR_epoll_pwait2 441
+#define NR_ppoll 73
+#define NR_pselect6 72
 #else
 #define NR_read 0
 #define NR_write 1
@@ -43,6 +47,13 @@
 #define NR_preadv2 327
 #define NR_pwritev2 328
 #define NR_mmap 9
+#define NR_epoll_wait 232
+#define NR_epoll_pwait 281
+#define NR_epoll_pwait2 441
+#define NR_poll 7
+#define NR_ppoll 271
+#define NR_select 23
+#define NR_pselect6 270
 #endif
 
 /* A function's arguments on its entry, and what it returns; its stack pointer on entry, and the same on return. */
@@ -83,6 +94,7 @@
 struct syscall {
 	__u64 nr;
 	__u64 args[4];
+	__u64 goroutine; /* if it is one */
 };
 
 static __always_inline int read_syscall(struct syscall *call, const void *registers)
@@ -90,7 +102,7 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 	const struct pt_regs *regs = registers;
 #ifdef __aarch64__
 	struct {
-		__u64 x1, x2, x3;
+		__u64 x[28]; /* from x1 on */
 	} args;
 	struct {
 		__u64 orig_x0;
@@ -102,21 +114,23 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 		return 0;
 	call->nr = (__u32)origin.nr;
 	call->args[0] = origin.orig_x0;
-	call->args[1] = args.x1;
-	call->args[2] = args.x2;
-	call->args[3] = args.x3;
+	call->args[1] = args.x[0];
+	call->args[2] = args.x[1];
+	call->args[3] = args.x[2];
+	call->goroutine = args.x[27];
 #else
 	struct {
-		__u64 r10, r9, r8, ax, cx, dx, si, di, orig_ax;
+		__u64 r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax;
 	} at;
 
-	if (bpf_probe_read_kernel(&at, sizeof(at), &regs->r10))
+	if (bpf_probe_read_kernel(&at, sizeof(at), &regs->r14))
 		return 0;
 	call->nr = at.orig_ax;
 	call->args[0] = at.di;
 	call->args[1] = at.si;
 	call->args[2] = at.dx;
 	call->args[3] = at.r10;
+	call->goroutine = at.r14;
 #endif
 	return 1;
 }

@@ -96,11 +96,9 @@ static __always_inline void send_exchange(struct exchange *x)
 		aggregate_exchanges(x, 1);
 }
 
-/* The request that is being read on this connection; NULL: there was no room for it, or it has been answered. */
-static __always_inline struct exchange *current_request(struct connection *c, __u64 sock)
+/* A request without an answer; NULL: there was no room for it, or it has been answered. */
+static __always_inline struct exchange *request_numbered(struct connection *c, __u64 sock, __u32 sequence)
 {
-	__u32 sequence = c->requests - 1;
-
 	if (c->slot_used && c->slot.sequence == sequence)
 		return &c->slot;
 	if (c->piped != PIPED_YES)
@@ -110,6 +108,12 @@ static __always_inline struct exchange *current_request(struct connection *c, __
 	struct pipelined *p = pipelined.lookup(&key);
 
 	return p ? &p->exchange : NULL;
+}
+
+/* The request that is being read on this connection. */
+static __always_inline struct exchange *current_request(struct connection *c, __u64 sock)
+{
+	return request_numbered(c, sock, c->requests - 1);
 }
 
 static __always_inline void fill_request(struct exchange *x, struct work *w, __u32 sequence)
@@ -126,21 +130,9 @@ static __always_inline void fill_request(struct exchange *x, struct work *w, __u
 	x->traceparent = 0;
 	x->status = 0;
 	x->error = 0;
+	x->name = 0;
+	begin_trace(&x->trace, w->time);
 }
-
-#ifdef PROPAGATE
-static __always_inline void tell_others(struct connection *c, struct work *w)
-{
-	struct trace_context context = {};
-	__u64 r = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
-	__builtin_memcpy(context.trace_id, &r, 8);
-	__builtin_memcpy(context.trace_id + 8, &r, 8);
-	__builtin_memcpy(context.span_id, &r, 8);
-	context.flags = 1;
-	if (c->role == ROLE_CLIENT)
-		offer_request(w, &context, c->requests + 1);
-}
-#endif
 
 /* The first byte of a request. */
 static __always_inline void begin_request(struct connection *c, struct work *w)
@@ -148,7 +140,10 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 	__u32 sequence = c->requests;
 
 #ifdef PROPAGATE
-	tell_others(c, w);
+	if (w->entering)
+		announce_begin(w, sequence + 1);
+	else
+		c->began = arrived_at(w);
 #endif
 
 	if (c->answer == ANSWER_ORPHAN) {

@@ -61,6 +61,8 @@ static __always_inline void be_template(struct connection *c, const struct http2
 	c->slot.request_body = 0;
 	c->slot.response_body = 0;
 	c->slot.sequence = 0;
+	c->slot.name = 0;
+	__builtin_memset(&c->slot.trace, 0, sizeof(c->slot.trace));
 	c->slot.status = 0;
 	c->slot.head_size = HEAD_SIZE;
 	c->slot.protocol = PROTOCOL_HTTP2;
@@ -136,12 +138,16 @@ static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 	return streams.lookup(&key);
 }
 
-static __always_inline void begin_stream(struct stream *st, const struct http2_side *s, const struct work *w)
+static __always_inline void begin_stream(struct stream *st, const struct http2_side *s, struct work *w)
 {
 	st->request_start = s->began;
+	begin_trace(&st->trace, s->began);
 	st->pid = w->pid;
 	st->tid = w->tid;
 	st->fd = w->fd;
+	w->opened = st->trace;
+	w->streams[w->begun & (BEGUN - 1)] = s->stream;
+	w->begun++;
 }
 
 /*
@@ -197,6 +203,8 @@ static __always_inline int tell_part(struct connection *c, struct http2 *h, stru
 	x->pid = w->pid;
 	x->tid = w->tid;
 	x->fd = w->fd;
+	if (w->part & HTTP2_REQUEST && w->part & HTTP2_FIRST)
+		x->trace = w->opened;
 	if (w->part & HTTP2_ENDED && !end_stream(x, h, w->part_stream)) {
 		part->flags &= ~HTTP2_ENDED;
 		if (!(w->part & HTTP2_FIELDS))
@@ -693,16 +701,20 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 	http1_barrier();
 	do {
 		next = take_turn(c, h, s, w);
-		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled))
+		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) {
+			w->next = STEPS;
+			steps.call(ctx, w->begun ? STEP_PLACE_STREAMS : STEPS);
 			return;
+		}
 	} while (--turns && next == GO_ON);
+	w->next = next == ONLY_COUNT ? STEP_AGGREGATE : STEP_FRAMES;
 	if (++w->steps >= MAX_STEPS) {
 		count(COUNT_STEPS_EXHAUSTED);
 		s->number++;
 		s->phase = HTTP2_SEARCH;
 		return;
 	}
-	steps.call(ctx, next == ONLY_COUNT ? STEP_AGGREGATE : STEP_FRAMES);
+	steps.call(ctx, w->begun > BEGUN / 2 ? STEP_PLACE_STREAMS : w->next);
 }
 
 /* The program that looks at a connection's bytes first. */
@@ -804,6 +816,8 @@ static __always_inline void note_upgraded(struct connection *c, struct http2 *h,
 	st->request_start = c->slot.request_start;
 	st->request_end = c->slot.request_end;
 	st->request_body = c->slot.request_body;
+	__builtin_memcpy(&st->trace, &c->slot.trace, sizeof(st->trace));
+	st->name = c->slot.name;
 	st->pid = c->slot.pid;
 	st->tid = c->slot.tid;
 	st->fd = c->slot.fd;

@@ -2,9 +2,10 @@
 /*
  * Trace contexts for other hosts: what a request that a client is about to write says of itself, and where.
  *
- * A request is known here before its bytes are in the socket: they will begin at the socket's write_seq. That number, TCP's
- * own, is what holds offer and bytes together: the programs of probes/propagate.h act on the very byte that has it, and the
- * receiver on the request that begins with it. Where numbers differ nothing happens, whatever the reason.
+ * A request's place in a trace is known here before its bytes are in the socket: those that complete its head will begin
+ * at the socket's write_seq. That number, TCP's own, is what holds context and bytes together: the programs of
+ * probes/propagate.h act on the very byte that has it, and the receiver on the request in whose head that byte lies. Where
+ * numbers differ nothing happens, whatever the reason.
  *
  * Only compiled where it is asked for: PROPAGATE_TCP or PROPAGATE_HEADERS.
  */
@@ -14,33 +15,28 @@
 #if defined(PROPAGATE_TCP) || defined(PROPAGATE_HEADERS)
 #define PROPAGATE
 
-#define TRACE_ID_SIZE 16
-#define SPAN_ID_SIZE 8
+/* Of TRACE_*, what travels. */
+#define TRACE_TRAVELS (TRACE_SAMPLED | TRACE_DECIDED | TRACE_KEPT)
 
-struct trace_context {
-	__u8 trace_id[TRACE_ID_SIZE];
-	__u8 span_id[SPAN_ID_SIZE];
-	__u8 flags; /* W3C trace-flags */
-	__u8 unused[7];
-};
-
-struct offer {
-	struct trace_context context;
-	__u64 begins;  /* first bytes of the request */
-	__u32 number;  /* TCP's, of its first byte */
-	__u32 head;    /* bytes of its head, if it may get a header; else 0 */
-	__u32 request; /* which of the connection, counted from 1 */
+struct announcement {
+	struct trace trace;
+	__u64 starts;  /* first bytes of the request */
+	__u32 number;  /* TCP's, of the first byte of the write that completes the head */
+	__u32 began;   /* the same, of the write with which the request began */
+	__u32 request; /* which of the connection, counted from 1, if a write began with it; else 0 */
+	__u32 head;    /* bytes of the head, if it lies within one write; else 0 */
 	__u8 pending;  /* nothing was done with it yet */
 	__u8 room;     /* the last segment size was made with room for the option */
 	__u8 sent;     /* the option went out, and what became of it is not known */
-	__u8 unused;
+	__u8 field;    /* the head has trace context of its own */
+	__u32 unused;
 };
 /* A client's socket, by address: inserted when a watched process connects, deleted when the kernel destroys it. */
-BPF_TABLE("lru_hash", u64, struct offer, offers, MAX_CONNECTIONS);
+BPF_TABLE("lru_hash", u64, struct announcement, announcements, MAX_CONNECTIONS);
 
 /* What came with a server's bytes: the last of a socket; inserted when it comes, deleted when the kernel destroys it. */
 struct arrival {
-	struct trace_context context;
+	struct trace trace;
 	__u32 number; /* TCP's, of the first byte of the segment */
 	__u32 unused;
 };
@@ -72,10 +68,10 @@ static __always_inline int is_private(const __u8 *address)
 }
 
 /* A watched process connects: its requests there may say what they are. */
-static __always_inline void offer_on(__u64 sk)
+static __always_inline void announce_on(__u64 sk)
 {
 	__u16 family = sock_family(sk);
-	struct offer o = {};
+	struct announcement a = {};
 
 	if (family != AF_INET && family != AF_INET6)
 		return;
@@ -90,74 +86,86 @@ static __always_inline void offer_on(__u64 sk)
 	if (refused && *refused >= MAX_REFUSALS)
 		return;
 #endif
-	offers.update(&sk, &o);
+	announcements.update(&sk, &a);
 }
 
-static __always_inline void offer_end(__u64 sk)
+static __always_inline void announce_end(__u64 sk)
 {
-	offers.delete(&sk);
+	announcements.delete(&sk);
 	arrivals.delete(&sk);
 }
 
-/* A client's request begins with the first byte of a write that has not happened yet. `count`: how many have begun. */
-static __always_inline void offer_request(struct work *w, const struct trace_context *context, __u32 count)
+/* A client's request begins in a write that has not happened yet. `count`: how many have begun. */
+static __always_inline void announce_begin(struct work *w, __u32 count)
 {
-	struct offer *o;
-
-	if (!w->entering || w->position)
-		return;
-	o = offers.lookup(&w->sock);
-	if (!o)
-		return;
-	o->pending = 0;
-	http1_barrier();
-	o->context = *context;
-	o->number = kernel_u32(w->sock + OFFSET_tcp_sock_write_seq);
-	o->head = 0;
-	o->request = count;
-	http1_barrier();
-	o->pending = 1;
-}
-
-#ifdef PROPAGATE_HEADERS
-#define BEGINS_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
-
-/* The head of that request has a traceparent of its own. */
-static __always_inline void offer_not(struct work *w)
-{
-	struct offer *o = w->entering ? offers.lookup(&w->sock) : NULL;
-
-	if (o)
-		o->pending = 0;
-}
-
-/* The head of a request ends within the write, before the current position. */
-static __always_inline void offer_head(struct work *w, __u32 count, const __u8 *head)
-{
-	struct offer *o = w->entering ? offers.lookup(&w->sock) : NULL;
-
-	if (!o || !o->pending || o->request != count)
-		return;
-	o->begins = load64(head);
-	if (o->begins != BEGINS_CONNECT)
-		o->head = w->position;
-}
-#endif
-
-/*
- * What came with the segment whose first byte is that of the request which begins at the current position; NULL: nothing,
- * or that is not known. To be asked after the read.
- */
-static __always_inline const struct trace_context *arrived_with(struct work *w)
-{
-	struct arrival *a = w->arrived ? arrivals.lookup(&w->sock) : NULL;
+	struct announcement *a = announcements.lookup(&w->sock);
 
 	if (!a)
+		return;
+	a->pending = 0;
+	a->field = 0;
+	a->head = 0;
+	a->request = w->position ? 0 : count;
+	a->began = kernel_u32(w->sock + OFFSET_tcp_sock_write_seq);
+	a->starts = load64(w->window);
+}
+
+/* The head has a traceparent of its own. */
+static __always_inline void announce_no_field(struct work *w)
+{
+	struct announcement *a = w->entering ? announcements.lookup(&w->sock) : NULL;
+
+	if (a)
+		a->field = 1;
+}
+
+/* The head of a request ends before the current position, in a write that has not happened yet. */
+static __always_inline void announce_head(struct work *w, __u32 count)
+{
+	struct announcement *a = w->entering ? announcements.lookup(&w->sock) : NULL;
+
+	if (a && a->request == count)
+		a->head = w->position;
+}
+
+/* The request has its place in a trace. `sequence`: its number on the connection. */
+static __always_inline void announce(const struct work *w, const struct trace *t, __u32 sequence)
+{
+	__u64 sock = w->sock;
+	struct announcement *a = w->entering ? announcements.lookup(&sock) : NULL;
+
+	if (!a || a->request != sequence + 1 || !a->head || t->flags & TRACE_OWN)
+		return;
+	a->number = kernel_u32(sock + OFFSET_tcp_sock_write_seq);
+	if (a->number != a->began)
+		a->head = 0;
+	a->trace = *t;
+	http1_barrier();
+	a->pending = 1;
+}
+
+/* TCP's number of the byte at the current position, after a read; 0: not known. */
+static __always_inline __u32 arrived_at(const struct work *w)
+{
+	return w->arrived ? kernel_u32(w->sock + OFFSET_tcp_sock_copied_seq) - w->arrived + w->position : 0;
+}
+
+/* The head of a request that was read ends before the current position. */
+static __always_inline void arrive_head(const struct connection *c, struct work *w)
+{
+	w->head_began = c->began;
+	w->head_ended = arrived_at(w);
+}
+
+/* What came with a segment that begins within that head; NULL: nothing, or not known. */
+static __always_inline const struct trace *arrived_with(const struct work *w)
+{
+	__u64 sock = w->sock;
+	struct arrival *a = w->arrived ? arrivals.lookup(&sock) : NULL;
+
+	if (!a || a->number - w->head_began >= w->head_ended - w->head_began)
 		return NULL;
-
-	__u32 end = kernel_u32(w->sock + OFFSET_tcp_sock_copied_seq);
-
-	return a->number == (__u32)(end - w->arrived + w->position) ? &a->context : NULL;
+	return &a->trace;
 }
 
 #endif

@@ -14,6 +14,8 @@
 #endif
 /* Chunks that one run may skip, where each is as simple as chunks mostly are. */
 #define CHUNKS_A_RUN 176
+/* Streams of HTTP/2 that one run gives their place. */
+#define PLACES_A_RUN 8
 /* Runs for one call. */
 #define MAX_STEPS 31
 /* Buffers of a vector that one window may skip. */
@@ -418,7 +420,7 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 #ifdef PROPAGATE_HEADERS
 	/* the name of a field that is too long to be looked at whole */
 	if ((word_at(w->window, 0) | LOWER) == WORD_TRACEPAR)
-		offer_not(w);
+		announce_no_field(w);
 #endif
 	f->flags |= FRAMER_LONG_LINE;
 	w->position += size - carried;
@@ -589,7 +591,7 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 			keep_fields(x, f, w);
 #ifdef PROPAGATE_HEADERS
 		if (w->scan.traceparent_at)
-			offer_not(w);
+			announce_no_field(w);
 #endif
 	}
 	http1_barrier();
@@ -605,11 +607,11 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	}
 	if (w->side == SIDE_RESPONSE)
 		return finish_response_head(c, w, f);
-#ifdef PROPAGATE_HEADERS
-	struct exchange *told = w->entering ? current_request(c, w->sock) : NULL;
-
-	if (told)
-		offer_head(w, c->requests, told->head);
+	w->begun = 1;
+	w->streams[0] = c->requests - 1;
+#ifdef PROPAGATE
+	announce_head(w, c->requests);
+	arrive_head(c, w);
 	http1_barrier();
 	f = &c->framers[w->side & 1];
 #endif
@@ -704,8 +706,10 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
-		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left))
+		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left)) {
+			steps.call(ctx, w->begun ? STEP_PLACE : STEPS);
 			return;
+		}
 	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;

@@ -20,18 +20,6 @@
 #define SESSION_OVER 1
 #define SOCKETS_SEVERAL 1
 
-/*
- * A session's place in `connections`: its address, without bits in which no two sessions differ, and its process. No
- * struct sock is there: addresses of the kernel begin with ones, and no pid does.
- */
-#define SESSION_BITS 42
-#define SESSION_MASK ((1ULL << SESSION_BITS) - 1)
-
-static __always_inline __u64 session_key(__u32 pid, __u64 session)
-{
-	return (__u64)pid << SESSION_BITS | (session >> 5 & SESSION_MASK);
-}
-
 /* A session of which nothing is known yet. */
 static __always_inline struct connection *new_session(__u64 key)
 {

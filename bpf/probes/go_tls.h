@@ -59,6 +59,7 @@ int go_write(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, call.key, pid, 0, 0);
+	w->goroutine = GOROUTINE(ctx);
 	use_plaintext(w, call.buffer, size > ENTRY_SIZE ? ENTRY_SIZE : size);
 	if (s->http2) {
 		enter_frames(s, w);
@@ -100,6 +101,7 @@ int go_return(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 0);
+	w->goroutine = GOROUTINE(ctx);
 	if (passed)
 		w->time = passed;
 	use_plaintext(w, buffer, n);
@@ -177,6 +179,7 @@ int go_read_return(struct pt_regs *ctx)
 	if (!w)
 		return 0;
 	use_connection(w, s, key, pid, 0, 1);
+	w->goroutine = GOROUTINE(ctx);
 	use_plaintext(w, buffer ? buffer : at.buffer, n);
 	tls_steps.call(ctx, first_step(s));
 	return 0;

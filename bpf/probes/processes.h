@@ -65,13 +65,15 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 {
 	__u64 child_task = ctx->args[1];
 
-	if (kernel_u32(child_task + OFFSET_task_struct_pid) != kernel_u32(child_task + OFFSET_task_struct_tgid))
-		return 0; /* a thread */
-
-	__u32 parent = current_pid();
+	__u32 thread = kernel_u32(child_task + OFFSET_task_struct_pid), parent = current_pid();
 	__u8 *from = target_of(parent);
 	if (!from)
 		return 0;
+	if (thread != kernel_u32(child_task + OFFSET_task_struct_tgid)) {
+		if (*from && !(*from & TARGET_SELF))
+			note_fork(parent, thread, parent);
+		return 0;
+	}
 
 	__u32 child = visible_pid(child_task);
 	__u8 *to = target_of(child);
@@ -83,6 +85,11 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 		return 0;
 	}
 	*to = *from & ~TARGET_MAPPED;
+	note_fork(parent, thread, child);
+
+	__u32 runtime = runtime_of(parent);
+	if (runtime)
+		runtimes.update(&child, &runtime);
 
 	struct process *event = new_event(PROCESS_FORK, child);
 	if (!event)

@@ -22,24 +22,25 @@ static __always_inline __u64 address_of(void *sk)
 
 /*
  * The option: 28 bytes, which is what timestamps leave room for. Of those set aside for experiments (RFC 4727), with an
- * identifier (RFC 6994) whose last bit is that of "sampled".
+ * identifier (RFC 6994) whose last bits are flags.
  */
 #define OPTION_KIND 253
 #define OPTION_ID 0xa7
 #define OPTION_VERSION 0x10
-#define OPTION_BY_ID 4 /* as "length" of an option that is looked for: by kind and identifier */
-#define SAMPLED 1
+#define OPTION_FLAGS 7 /* TRACE_SAMPLED, TRACE_DECIDED, and: */
+#define OPTION_KEPT 4  /* TRACE_KEPT */
 struct trace_option {
 	__u8 kind;
 	__u8 size;
 	__u8 id;
 	__u8 version;
-	__u8 trace_id[TRACE_ID_SIZE];
-	__u8 span_id[SPAN_ID_SIZE];
+	__u8 trace_id[16];
+	__u8 span_id[8];
 };
 _Static_assert(sizeof(struct trace_option) == 28, "");
 
 #define TCP_HEADER 20
+#define TIMESTAMPS 12 /* with what pads them: the one option that stands before ours */
 
 /* TCP's number of the first byte of the segment at hand; returns whether it is known. */
 static __always_inline int segment_number(struct bpf_sock_ops *ops, __u32 *number)
@@ -52,76 +53,79 @@ static __always_inline int segment_number(struct bpf_sock_ops *ops, __u32 *numbe
 	return 1;
 }
 
-/* Does the segment bring a context? */
-static __always_inline int find_option(struct bpf_sock_ops *ops, struct trace_option *option, __u8 flags)
+/* Reads the option, if it is at this offset of the segment's header; returns whether it is. */
+static __always_inline int read_option(struct bpf_sock_ops *ops, __u32 at, struct trace *t)
 {
-	__builtin_memset(option, 0, sizeof(*option));
-	option->kind = OPTION_KIND;
-	option->size = OPTION_BY_ID;
-	option->id = OPTION_ID;
-	option->version = OPTION_VERSION | flags;
-	return bpf_load_hdr_opt(ops, option, sizeof(*option), 0) == sizeof(*option);
+	__u8 *header = (__u8 *)(long)ops->skb_data, *end = (__u8 *)(long)ops->skb_data_end;
+	struct trace_option *option = (struct trace_option *)(header + at);
+
+	if (header + at + sizeof(*option) > end)
+		return 0;
+	if (option->kind != OPTION_KIND || option->size != sizeof(*option) || option->id != OPTION_ID ||
+	    (option->version & ~OPTION_FLAGS) != OPTION_VERSION)
+		return 0;
+	__builtin_memcpy(t->id, option->trace_id, sizeof(t->id));
+	__builtin_memcpy(&t->span, option->span_id, sizeof(t->span));
+	t->flags = option->version & (TRACE_SAMPLED | TRACE_DECIDED);
+	if (option->version & OPTION_KEPT)
+		t->flags |= TRACE_KEPT;
+	return t->span && (t->id[0] | t->id[1]);
 }
 
 static __always_inline void note_arrival(struct bpf_sock_ops *ops, __u64 sk)
 {
-	struct trace_option option;
 	struct arrival a = {}, *last;
 
-	a.context.flags = SAMPLED;
-	if (!find_option(ops, &option, SAMPLED)) {
-		a.context.flags = 0;
-		if (!find_option(ops, &option, 0))
-			return;
-	}
+	if (!read_option(ops, TCP_HEADER + TIMESTAMPS, &a.trace) && !read_option(ops, TCP_HEADER, &a.trace))
+		return;
 	if (!segment_number(ops, &a.number))
 		return;
-	__builtin_memcpy(a.context.trace_id, option.trace_id, sizeof(option.trace_id));
-	__builtin_memcpy(a.context.span_id, option.span_id, sizeof(option.span_id));
 	/* one write of many segments carries it on each of them: the first is it */
 	last = arrivals.lookup(&sk);
-	if (last && load64(last->context.span_id) == load64(a.context.span_id))
+	if (last && last->trace.span == a.trace.span)
 		return;
 	arrivals.update(&sk, &a);
 }
 
 /* Is there room for the option, in the segment at hand, or in the size that segments are to have? */
-static __always_inline void make_room(struct bpf_sock_ops *ops, struct offer *o)
+static __always_inline void make_room(struct bpf_sock_ops *ops, struct announcement *a)
 {
-	__u32 ahead = o->number - ops->snd_nxt;
+	__u32 ahead = a->number - ops->snd_nxt;
 
 	if (ops->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS) {
 		/* as long as the first byte has not gone; what is sent again goes without */
-		o->room = (__s32)ahead >= 0 && !bpf_reserve_hdr_opt(ops, sizeof(struct trace_option), 0);
-	} else if (!ahead && o->room && ops->skb_len) {
+		a->room = (__s32)ahead >= 0 && !bpf_reserve_hdr_opt(ops, sizeof(struct trace_option), 0);
+	} else if (!ahead && a->room && ops->skb_len) {
 		/* only behind a size that allows for it: a segment must not become larger than its way allows */
 		bpf_reserve_hdr_opt(ops, sizeof(struct trace_option), 0);
 	}
 }
 
-static __always_inline void write_option(struct bpf_sock_ops *ops, struct offer *o)
+static __always_inline void write_option(struct bpf_sock_ops *ops, struct announcement *a)
 {
 	struct trace_option option = {.kind = OPTION_KIND, .size = sizeof(option), .id = OPTION_ID};
 	__u32 number;
 
-	if (!segment_number(ops, &number) || number != o->number)
+	if (!segment_number(ops, &number) || number != a->number)
 		return;
-	option.version = OPTION_VERSION | (o->context.flags & SAMPLED);
-	__builtin_memcpy(option.trace_id, o->context.trace_id, sizeof(option.trace_id));
-	__builtin_memcpy(option.span_id, o->context.span_id, sizeof(option.span_id));
+	option.version = OPTION_VERSION | (a->trace.flags & (TRACE_SAMPLED | TRACE_DECIDED));
+	if (a->trace.flags & TRACE_KEPT)
+		option.version |= OPTION_KEPT;
+	__builtin_memcpy(option.trace_id, a->trace.id, sizeof(option.trace_id));
+	__builtin_memcpy(option.span_id, &a->trace.span, sizeof(option.span_id));
 	if (!bpf_store_hdr_opt(ops, &option, sizeof(option), 0)) {
-		o->pending = 0;
-		o->sent = 1;
+		a->pending = 0;
+		a->sent = 1;
 	}
 }
 
 /* The segment with the option had to be sent again, or was acknowledged: that is what is asked of the other end's address. */
-static __always_inline void note_outcome(__u64 sk, struct offer *o, int refused)
+static __always_inline void note_outcome(__u64 sk, struct announcement *a, int refused)
 {
 	struct host to = {};
 	__u32 one = 1, *times;
 
-	o->sent = 0;
+	a->sent = 0;
 	read_remote(to.address, sk, sock_family(sk));
 	times = refusals.lookup(&to);
 	if (!refused) {
@@ -129,7 +133,7 @@ static __always_inline void note_outcome(__u64 sk, struct offer *o, int refused)
 			refusals.delete(&to);
 	} else if (times) {
 		if (++*times >= MAX_REFUSALS)
-			offers.delete(&sk);
+			announcements.delete(&sk);
 	} else {
 		refusals.update(&to, &one);
 	}
@@ -139,7 +143,7 @@ static __always_inline void note_outcome(__u64 sk, struct offer *o, int refused)
 int propagate_tcp(struct bpf_sock_ops *ops)
 {
 	__u64 sk = address_of(ops->sk);
-	struct offer *o;
+	struct announcement *a;
 
 	switch (ops->op) {
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
@@ -151,8 +155,8 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 		return 1;
 	}
 
-	o = offers.lookup(&sk);
-	if (!o)
+	a = announcements.lookup(&sk);
+	if (!a)
 		return 1;
 	switch (ops->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
@@ -160,18 +164,18 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 						       BPF_SOCK_OPS_RETRANS_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
-		if (o->pending)
-			make_room(ops, o);
-		else if (o->sent && (__s32)(ops->snd_una - o->number) > 0)
-			note_outcome(sk, o, 0);
+		if (a->pending)
+			make_room(ops, a);
+		else if (a->sent && (__s32)(ops->snd_una - a->number) > 0)
+			note_outcome(sk, a, 0);
 		break;
 	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
-		if (o->pending)
-			write_option(ops, o);
+		if (a->pending)
+			write_option(ops, a);
 		break;
 	case BPF_SOCK_OPS_RETRANS_CB:
-		if (o->sent && ops->args[0] == o->number)
-			note_outcome(sk, o, 1);
+		if (a->sent && ops->args[0] == a->number)
+			note_outcome(sk, a, 1);
 		break;
 	}
 	return 1;
@@ -181,6 +185,7 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 
 #ifdef PROPAGATE_HEADERS
 
+#define STARTS_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
 #define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
 #define MAX_HEAD 8192 /* a longer one is left alone */
 #define BLANK_LINE 0x0a0d0a0d
@@ -196,7 +201,7 @@ int propagate_headers(struct bpf_sock_ops *ops)
 	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		return 1;
 	sk = address_of(ops->sk);
-	if (offers.lookup(&sk))
+	if (announcements.lookup(&sk))
 		propagating.sock_hash_update(ops, &sk, BPF_ANY);
 	return 1;
 }
@@ -206,26 +211,29 @@ static __always_inline __u8 hex_digit(__u8 value)
 	return value + (value > 9 ? 'a' - 10 : '0');
 }
 
-static __always_inline void write_hex(__u8 *to, const __u8 *bytes, int size)
+/* Ids are kept as their bytes are written. */
+static __always_inline void write_hex(__u8 *to, __u64 bytes)
 {
 #pragma unroll
-	for (int i = 0; i < size; i++) {
-		to[2 * i] = hex_digit(bytes[i] >> 4);
-		to[2 * i + 1] = hex_digit(bytes[i] & 15);
+	for (int i = 0; i < 8; i++) {
+		to[2 * i] = hex_digit(bytes >> (8 * i + 4) & 15);
+		to[2 * i + 1] = hex_digit(bytes >> 8 * i & 15);
 	}
 }
 
-/* Writes the field into FIELD_SIZE bytes. */
-static __always_inline void write_field(__u8 *to, const struct trace_context *context)
+/* Writes the field into FIELD_SIZE bytes. Where nobody has decided yet whether the trace is kept, it may be. */
+static __always_inline void write_field(__u8 *to, const struct trace *t)
 {
 	const char name[] = "traceparent: 00-";
 
 	__builtin_memcpy(to, name, 16);
-	write_hex(to + 16, context->trace_id, TRACE_ID_SIZE);
+	write_hex(to + 16, t->id[0]);
+	write_hex(to + 32, t->id[1]);
 	to[48] = '-';
-	write_hex(to + 49, context->span_id, SPAN_ID_SIZE);
+	write_hex(to + 49, t->span);
 	to[65] = '-';
-	write_hex(to + 66, &context->flags, 1);
+	to[66] = '0';
+	to[67] = t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
 	to[68] = '\r';
 	to[69] = '\n';
 }
@@ -237,15 +245,15 @@ static __always_inline void write_field(__u8 *to, const struct trace_context *co
 int propagate_message(struct sk_msg_md *message)
 {
 	__u64 sk = address_of(message->sk);
-	struct offer *o = offers.lookup(&sk);
+	struct announcement *a = announcements.lookup(&sk);
 
-	if (!o || !o->pending || !o->head)
+	if (!a || !a->pending || !a->head || a->field || a->starts == STARTS_CONNECT)
 		return SK_PASS;
-	if (kernel_u32(sk + OFFSET_tcp_sock_write_seq) != o->number)
+	if (kernel_u32(sk + OFFSET_tcp_sock_write_seq) != a->number)
 		return SK_PASS;
-	o->pending = 0;
+	a->pending = 0;
 
-	__u64 head = o->head;
+	__u64 head = a->head;
 	if (head < 16 || head > MAX_HEAD || message->size < head)
 		return SK_PASS;
 	head = at_most(head, MAX_HEAD);
@@ -261,7 +269,7 @@ int propagate_message(struct sk_msg_md *message)
 			return SK_PASS;
 	}
 	/* the process may have changed the bytes since they were looked at */
-	if (data + 8 > end || *(__u64 *)data != o->begins)
+	if (data + 8 > end || *(__u64 *)data != a->starts)
 		return SK_PASS;
 
 	__u8 *tail = data + at_most(head - 4, MAX_HEAD);
@@ -275,7 +283,7 @@ int propagate_message(struct sk_msg_md *message)
 		data = (__u8 *)(long)message->data;
 		end = (__u8 *)(long)message->data_end;
 		if (data + FIELD_SIZE <= end) {
-			write_field(data, &o->context);
+			write_field(data, &a->trace);
 			return SK_PASS;
 		}
 	}

@@ -120,7 +120,7 @@ static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *c
 	struct connection *c = connections.lookup(&sk);
 
 #ifdef PROPAGATE
-	offer_end(sk);
+	announce_end(sk);
 #endif
 	if (!c)
 		return 0;
@@ -159,7 +159,7 @@ static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args
 		__u8 *target = target_of(current_pid());
 
 		if (target && *target & TARGET_WATCHED && !(*target & TARGET_SELF))
-			offer_on(sk);
+			announce_on(sk);
 		return 0;
 	}
 #endif

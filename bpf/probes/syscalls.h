@@ -82,6 +82,26 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 	return transfer;
 }
 
+/* Waits for whichever of many connections is ready first, as event loops do. */
+static __always_inline int waits_for_events(__u64 nr)
+{
+#ifdef NR_epoll_wait
+	if (nr == NR_epoll_wait)
+		return 1;
+#endif
+	return nr == NR_epoll_pwait || nr == NR_epoll_pwait2;
+}
+
+/* The same, or a thread that waits for one of its own. */
+static __always_inline int waits_for_any(__u64 nr)
+{
+#ifdef NR_poll
+	if (nr == NR_poll || nr == NR_select)
+		return 1;
+#endif
+	return nr == NR_ppoll || nr == NR_pselect6;
+}
+
 /* Points the work at the call's buffers; returns whether they can be looked at. */
 static __always_inline int use_call(struct work *w, const struct syscall *call, enum transfer transfer, __u64 size)
 {
@@ -127,6 +147,8 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->cut = 0;
 	w->last = 0;
 	w->settled = 0;
+	w->begun = 0;
+	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();
 }
 
@@ -141,7 +163,7 @@ static __always_inline int pass_entered(struct connection *c, struct work *w)
 }
 
 /* accept and connect: a connection from its first byte on. */
-static __always_inline void new_connection(const struct syscall *call, __u8 *target, long ret)
+static __always_inline void new_connection(const struct syscall *call, __u32 pid, __u8 *target, long ret)
 {
 	int connects = call->nr == NR_connect;
 	__u64 file = current_file(connects ? call->args[0] : ret);
@@ -161,7 +183,9 @@ static __always_inline void new_connection(const struct syscall *call, __u8 *tar
 	struct connection *c = tracked(file, sock_of(file));
 	if (c && c->fresh && c->role == ROLE_CLIENT && c->requests)
 		return; /* connect() again, to learn the outcome of the first */
-	track(file, ROLE_CLIENT, target);
+	c = track(file, ROLE_CLIENT, target);
+	if (c)
+		note_connect(c, pid, call->goroutine);
 	if (!(*target & TARGET_CLIENT))
 		*target |= TARGET_CLIENT;
 }
@@ -307,6 +331,52 @@ int only_count(void *ctx)
 	return 0;
 }
 
+/* Tail call: the last request that has begun gets its place in a trace. */
+int place(void *ctx)
+{
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
+
+	if (!c)
+		return 0;
+
+	struct exchange *x = request_numbered(c, w->sock, w->streams[0]);
+	if (!x)
+		return 0;
+	know_pair(c, w->sock);
+	if (c->role == ROLE_CLIENT)
+		place_call(c, w, x);
+	else
+		place_served(c, w, x);
+	return 0;
+}
+
+/* Tail call: so do streams of HTTP/2 that have begun; then goes on with what is left. */
+int place_streams(void *ctx)
+{
+	struct work *w;
+	struct connection *c = connection_at_hand(&w);
+
+	if (!c)
+		return 0;
+
+	struct http2 *h = http2_of(c, w->sock);
+	if (!h)
+		return 0;
+	know_pair(c, w->sock);
+	if (w->begun > BEGUN)
+		w->begun = BEGUN;
+	for (int i = 0; i < PLACES_A_RUN; i++) {
+		http1_barrier();
+		if (!w->begun)
+			break;
+		w->begun--;
+		place_stream(c, w, h->id, w->streams[w->begun & (BEGUN - 1)]);
+	}
+	steps.call(ctx, w->begun && ++w->steps < MAX_STEPS ? STEP_PLACE_STREAMS : w->next);
+	return 0;
+}
+
 /* Tail call: the connection has ended, or its incoming side. */
 int finish(void *ctx)
 {
@@ -355,16 +425,24 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		return 0;
 	if (call.nr == NR_accept || call.nr == NR_accept4) {
 		if (ret >= 0)
-			new_connection(&call, target, ret);
+			new_connection(&call, pid, target, ret);
 		return 0;
 	}
 	if (call.nr == NR_connect) {
 		if (ret == 0 || ret == -EINPROGRESS)
-			new_connection(&call, target, ret);
+			new_connection(&call, pid, target, ret);
 		return 0;
 	}
 	if (*target & TARGET_SELF)
 		return 0;
+	if (waits_for_events(call.nr)) {
+		note_wait(pid, 1);
+		return 0;
+	}
+	if (waits_for_any(call.nr)) {
+		note_wait(pid, 0);
+		return 0;
+	}
 	if (call.nr == NR_mmap) {
 		if (ret > 0 && call.args[2] & PROT_EXEC && !(call.args[3] & MAP_ANONYMOUS))
 			mapped_code(pid, target);
@@ -387,6 +465,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	} else if (call.nr == NR_splice) {
 		incoming = 1;
 	}
+	if (incoming && *target & TARGET_CLIENT)
+		note_read(pid, c);
 	if (!c) {
 		if (ret <= 0)
 			return 0;
@@ -412,6 +492,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
+	w->goroutine = call.goroutine;
 	if (ret <= 0) {
 		if (ret < 0) {
 			c->error = -ret;
@@ -465,6 +546,7 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, call.args[0], 0);
+	w->goroutine = call.goroutine;
 	if (nr == NR_close) {
 		w->last = 1;
 		if (c->slot.family == FAMILY_UNIX && last_reference(file))

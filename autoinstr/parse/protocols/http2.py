@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autoinstr.capture.abi import HTTP2_MESSAGES, Error, Family
 from autoinstr.health import Loss
-from autoinstr.model import Kind
+from autoinstr.model import Kind, Renamed
 from autoinstr.parse import http2_requests as h2
 from autoinstr.parse import texts as tx
 from autoinstr.parse import traceparent
@@ -48,14 +48,16 @@ class Http2:
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         ended = self._streams.join(batch)
+        renamed = self._renamed(batch)
         told = tx.marked(service[ended.rows] >= 0)
         if len(told) < len(ended.rows):
             ended = ended.take(told)
         if not len(ended.rows):
             self._streams.settle()
-            return Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0), ended.rows)
+            return Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0), ended.rows, renamed)
         parsed = self._tell(batch[ended.rows], service[ended.rows], ended)
         self._streams.settle()
+        parsed.renamed = renamed
         return parsed
 
     def _tell(self, batch: Batch, service: NDArray[np.int32], ended: Ended) -> Parsed:
@@ -137,6 +139,22 @@ class Http2:
                 server=server.take(rows),
             )
         )
+
+    def _renamed(self, batch: Batch) -> Renamed | None:
+        """Traces that servers' requests go on with: until its header block was read, each was in one of its own."""
+        rows, request = self._streams.brought
+        served = batch["role"][rows] == Kind.SERVER
+        rows, request = rows[served], request[served]
+        if not len(rows):
+            return None
+        parents = self._context_of(request)
+        known_as = batch["trace"]["id"][rows]
+        return Renamed(known_as[parents.valid], parents.trace[parents.valid], parents.flags[parents.valid])
+
+    def _context_of(self, request: NDArray[np.intp] | NDArray[np.int64]) -> Parents:
+        """The trace context in these rows of requests, each of which has some."""
+        data, at = self._requests.traceparents(request.astype(np.intp))
+        return traceparent.parse(data, at, data[at + traceparent.SIZE] != 0, np.arange(len(request)), len(request))
 
     def _query(self, ended: Ended) -> Texts:
         if not self._keep_queries:

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A request's place in a trace: whose child it is.
+ *
+ * Inside a process: a call is made for the request that the same thread or goroutine serves. One that waits for several
+ * connections at a time (an event loop) serves what it has read last, until it waits again; a response that it reads
+ * brings it back to what the call was made for. Where that is not certain there is no parent: none is better than a wrong
+ * one.
+ *
+ * Between processes: both ends of a TCP connection know its two initial sequence numbers, whatever lies between them
+ * (address translation, network namespaces, TLS). Under them a client leaves what it asks (an offer), and the server, if
+ * it is watched by the same agent, finds it there. No byte on the wire is changed.
+ */
+#ifndef AUTOINSTR_TRACE_H
+#define AUTOINSTR_TRACE_H
+
+/* Spreads what a word holds over all of its bits (the finaliser of SplitMix64). */
+static __always_inline __u64 spread(__u64 value)
+{
+	value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9ULL;
+	value = (value ^ value >> 27) * 0x94d049bb133111ebULL;
+	return value ^ value >> 31;
+}
+
+/* A request begins, in a trace of its own until more is known. */
+static __always_inline void begin_trace(struct trace *t, __u64 time)
+{
+	__u64 span = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+
+	span += !span;
+	t->span = span;
+	t->id[0] = spread(span ^ time);
+	t->id[1] = spread(span) | 1; /* an id of zeros is none */
+	t->parent = 0;
+	t->peer = 0;
+	t->flags = 0;
+}
+
+static __always_inline __u32 runtime_of(__u32 pid)
+{
+	__u32 *flags = runtimes.lookup(&pid);
+
+	return flags ? *flags : 0;
+}
+
+/* Who is at work: a thread, or a goroutine. No thread's id is as large as session_key() makes a goroutine's. */
+static __always_inline __u64 execution_of(const struct work *w, __u32 runtime)
+{
+	return runtime & RUNTIME_GO && w->goroutine ? session_key(w->pid, w->goroutine) : w->tid;
+}
+
+/* The place of a request that is served; NULL: it is not served any more. */
+static __always_inline struct trace *served_trace(const struct served *served)
+{
+	if (!served->span)
+		return NULL;
+	if (served->stream) {
+		struct stream_key key = {.id = served->key, .stream = served->stream};
+		struct stream *st = streams.lookup(&key);
+
+		return st && st->trace.span == served->span ? &st->trace : NULL;
+	}
+
+	__u64 key = served->key;
+	struct connection *c = connections.lookup(&key);
+
+	return c && c->slot_used && c->slot.trace.span == served->span ? &c->slot.trace : NULL;
+}
+
+/* An execution goes on with this request. */
+static __always_inline void go_on_with(struct context *ctx, const struct served *served)
+{
+	if (ctx->first && ctx->first != served->span)
+		ctx->mixed = 1;
+	else
+		ctx->first = served->span;
+	ctx->now = *served;
+}
+
+/* An execution has read a request. */
+static __always_inline void serve(__u64 execution, __u32 pid, const struct served *served)
+{
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || ctx->pid != pid) {
+		struct context new = {.now = *served, .first = served->span, .pid = pid};
+
+		contexts.update(&execution, &new);
+		return;
+	}
+	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
+		ctx->loop = 1; /* it has not answered the last one yet */
+	if (!ctx->loop)
+		ctx->first = 0;
+	go_on_with(ctx, served);
+}
+
+/* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
+static __always_inline void note_wait(__u32 pid, int always)
+{
+	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (ctx && ctx->pid == pid) {
+		ctx->loop |= always;
+		if (!ctx->loop)
+			return;
+		ctx->now.span = 0;
+		ctx->first = 0;
+		ctx->mixed = 0;
+	} else if (always) {
+		struct context new = {.pid = pid, .loop = 1};
+
+		contexts.update(&execution, &new);
+	}
+}
+
+/* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c` may be NULL. */
+static __always_inline void note_read(__u32 pid, struct connection *c)
+{
+	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || !ctx->loop || ctx->pid != pid)
+		return;
+	if (c && c->other)
+		c = connections.lookup(&c->other);
+	if (c && c->role == ROLE_CLIENT && c->origin.span && !c->http2)
+		go_on_with(ctx, &c->origin);
+	else
+		ctx->now.span = 0;
+}
+
+/* The new thread or process goes on with what its creator serves. */
+static __always_inline void note_fork(__u32 parent, __u64 thread, __u32 pid)
+{
+	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || ctx->loop || !ctx->now.span || ctx->pid != parent)
+		return;
+
+	struct context new = {.now = ctx->now, .first = ctx->first, .pid = pid};
+
+	contexts.update(&thread, &new);
+}
+
+/* What an execution serves, if that is certain; returns its place, or NULL. */
+static __always_inline struct trace *find_parent(const struct work *w, struct trace *t, struct served *found)
+{
+	__u32 runtime = runtime_of(w->pid);
+	__u64 execution = execution_of(w, runtime);
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || ctx->pid != w->pid)
+		return NULL;
+	*found = ctx->now;
+	if (!found->span)
+		return NULL;
+	if (ctx->mixed && !(runtime & RUNTIME_IN_ORDER)) {
+		found->span = 0;
+		t->flags |= TRACE_UNSURE;
+		count(COUNT_PARENT_UNSURE);
+		return NULL;
+	}
+	return served_trace(found);
+}
+
+/* What both ends of a connection know it by; 0: nothing. */
+static __always_inline __u64 pair_of(const struct connection *c, __u64 sk)
+{
+	if (!sk || c->role == ROLE_UNKNOWN)
+		return 0;
+	if (c->slot.family == FAMILY_UNIX) {
+#ifdef OFFSET_unix_sock_peer
+		return c->role == ROLE_CLIENT ? kernel_u64(sk + OFFSET_unix_sock_peer) : sk;
+#else
+		return 0;
+#endif
+	}
+
+	__u32 sent = kernel_u32(sk + OFFSET_tcp_sock_snd_una) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_acked);
+	__u32 got = kernel_u32(sk + OFFSET_tcp_sock_rcv_nxt) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_received);
+
+	/* a client's SYN counts as acknowledged, and nothing else of the handshake is counted */
+	return c->role == ROLE_CLIENT ? (__u64)(sent + 1) << 32 | got : (__u64)got << 32 | sent;
+}
+
+static __always_inline void know_pair(struct connection *c, __u64 key)
+{
+	if (!c->pair)
+		c->pair = pair_of(c, c->session ? c->other : key);
+}
+
+/* The trace goes on: as the one before, under it. */
+static __always_inline void continue_trace(struct trace *t, const struct trace *before, __u32 how)
+{
+	t->id[0] = before->id[0];
+	t->id[1] = before->id[1];
+	t->parent = before->span;
+	t->flags |= how | (before->flags & (TRACE_SAMPLED | TRACE_DECIDED));
+}
+
+/* The client at the other end has said what it asks; the client learns who answers. */
+static __always_inline void take_offer(struct trace *t, const struct offer *offer, __u32 pid)
+{
+	struct trace *asked = served_trace(&offer->call);
+
+	t->peer = offer->trace.peer;
+	continue_trace(t, &offer->trace, TRACE_PEER);
+	if (asked)
+		asked->peer = pid;
+}
+
+static __always_inline void take_stream_offer(struct trace *t, __u64 pair, __u32 stream, __u32 pid)
+{
+	struct stream_pair key = {.pair = pair, .stream = stream};
+	struct offer *offer = pair && !(t->flags & TRACE_PEER) ? stream_offers.lookup(&key) : NULL;
+
+	if (!offer)
+		return;
+	take_offer(t, offer, pid);
+	stream_offers.delete(&key);
+}
+
+/* The offer for the request with this number; NULL: there is none, or it is not certain which. */
+static __always_inline struct offer *find_offer(const struct connection *c, __u32 number)
+{
+	__u64 pair = c->pair;
+	struct offers *all = pair ? offers.lookup(&pair) : NULL;
+
+	if (!all)
+		return NULL;
+
+	int numbered = all->fresh && c->fresh;
+	struct offer *offer = &all->offers[(numbered ? number : all->last) & (OFFERS - 1)];
+
+	if (numbered ? offer->number != number : !all->single || offer->taken)
+		return NULL;
+	return offer;
+}
+
+static __always_inline void make_offer(const struct connection *c, const struct trace *t, const struct served *call,
+				       __u32 number, __u32 pid)
+{
+	__u64 pair = c->pair;
+	__u32 zero = 0;
+	struct offers *all = offers.lookup(&pair);
+
+	if (!all) {
+		struct offers *blank = blank_offers.lookup(&zero);
+
+		if (!blank)
+			return;
+		offers.update(&pair, blank);
+		all = offers.lookup(&pair);
+		if (!all)
+			return;
+	}
+
+	struct offer *offer = &all->offers[number & (OFFERS - 1)];
+
+	offer->trace = *t;
+	offer->trace.peer = pid;
+	offer->call = *call;
+	offer->number = number;
+	offer->taken = 0;
+	all->last = number;
+	all->fresh = c->fresh;
+	all->single = c->requests - c->responses == 1;
+}
+
+#define ONES 0x0101010101010101ULL
+
+/* Eight hexadecimal digits, as W3C trace context has them, as the four bytes that they stand for. `bad`: set if they are none. */
+static __always_inline __u32 read_hex(__u64 digits, __u64 *bad)
+{
+	__u64 letter = digits >> 6 & ONES, low = digits & 15 * ONES;
+
+	*bad |= (digits >> 4 & 15 * ONES) ^ (3 * ONES + 3 * letter);           /* 0x30.., or 0x60.. */
+	*bad |= (low + 6 * ONES + 3 * letter) & 16 * ONES;                      /* at most 9, or f */
+	*bad |= ~(low + 15 * ONES) & 16 * letter;                               /* at least a */
+	low += 9 * letter;
+	low = (low << 4 | low >> 8) & 0x00ff00ff00ff00ffULL;
+	low = (low | low >> 8) & 0x0000ffff0000ffffULL;
+	return low | low >> 16;
+}
+
+/* The value of a traceparent field: 00-<trace>-<span>-<flags>. Returns whether it is valid, and then what it says. */
+static __always_inline int read_traceparent(const struct exchange *x, struct trace *t)
+{
+	struct {
+		__u8 version[3], id[32], dash, span[16], flags[3], end;
+	} text = {};
+	__u64 words[6], at = x->traceparent, bad = 0, after = 0;
+	__u32 version, flags;
+
+	if (!at || at > HEAD_SIZE - TRACEPARENT_SIZE)
+		return 0;
+	bpf_probe_read_kernel(&text, TRACEPARENT_SIZE, x->head + at);
+	if (at + TRACEPARENT_SIZE < x->head_size && at + TRACEPARENT_SIZE < HEAD_SIZE)
+		bpf_probe_read_kernel(&after, 1, x->head + at + TRACEPARENT_SIZE);
+	__builtin_memcpy(words, text.id, 32);
+	__builtin_memcpy(words + 4, text.span, 16);
+	version = read_hex(0x3030303030300000ULL | text.version[0] | text.version[1] << 8, &bad) & 0xff;
+	flags = read_hex(0x3030303030300000ULL | text.flags[1] | text.flags[2] << 8, &bad) & 0xff;
+	t->id[0] = read_hex(words[0], &bad) | (__u64)read_hex(words[1], &bad) << 32;
+	t->id[1] = read_hex(words[2], &bad) | (__u64)read_hex(words[3], &bad) << 32;
+	t->span = read_hex(words[4], &bad) | (__u64)read_hex(words[5], &bad) << 32;
+	t->flags = TRACE_DECIDED | (flags & TRACE_SAMPLED);
+	bad |= (text.version[2] ^ '-') | (text.dash ^ '-') | (text.flags[0] ^ '-');
+	if (bad || version == 0xff || !(t->id[0] | t->id[1]) || !t->span)
+		return 0;
+	/* a later version may go on behind a dash (section 4.3 of the recommendation) */
+	return after < 33 || (after == '-' && version);
+}
+
+/* A connection is made, for what its first request will be made for. */
+static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
+{
+	__u32 runtime = runtime_of(pid);
+	__u64 execution = runtime & RUNTIME_GO && goroutine ? session_key(pid, goroutine) :
+							       (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (ctx && ctx->pid == pid && (!ctx->mixed || runtime & RUNTIME_IN_ORDER))
+		c->origin = ctx->now;
+}
+
+/* A server's request: its parent is who asked, on this machine, or by trace context. */
+static __always_inline void place_served(const struct connection *c, const struct work *w, struct exchange *x)
+{
+	struct served served = {.key = w->sock, .span = x->trace.span};
+	struct offer *offer = find_offer(c, x->sequence);
+	const struct trace *asked = offer ? &offer->trace : NULL;
+	struct trace said = {};
+
+	if (offer) {
+		offer->taken = 1;
+		take_offer(&x->trace, offer, w->pid);
+	}
+#ifdef PROPAGATE
+	if (!offer) {
+		asked = arrived_with(w);
+		if (asked)
+			continue_trace(&x->trace, asked, 0);
+	}
+#endif
+	if (x->traceparent && read_traceparent(x, &said)) {
+		struct brought key = {.parent = said.span, .pid = w->pid};
+
+		/* passed on by a client that is watched: that one's call lies between */
+		if (asked && asked->flags & TRACE_KEPT && asked->id[0] == said.id[0] && asked->id[1] == said.id[1]) {
+			x->trace.flags |= TRACE_KEPT;
+		} else {
+			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED);
+			continue_trace(&x->trace, &said, 0);
+		}
+		brought.update(&key, &served);
+	}
+	serve(execution_of(w, runtime_of(w->pid)), w->pid, &served);
+}
+
+/* A client's request: its parent is what it is made for. */
+static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
+{
+	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
+	struct trace *parent = find_parent(w, &x->trace, &found), said = {};
+
+	if (!parent && !(x->trace.flags & TRACE_UNSURE) && !c->responses) {
+		found = c->origin; /* who has connected it */
+		parent = served_trace(&found);
+	}
+	if (x->traceparent && read_traceparent(x, &said)) {
+		struct brought key = {.parent = said.span, .pid = w->pid};
+		struct served *passed_on = brought.lookup(&key);
+
+		parent = NULL;
+		if (passed_on) {
+			found = *passed_on;
+			parent = served_trace(&found);
+		}
+		if (parent && parent->id[0] == said.id[0] && parent->id[1] == said.id[1]) {
+			x->trace.flags |= TRACE_KEPT;
+		} else {
+			parent = NULL;
+			x->trace.flags |= TRACE_OWN;
+			continue_trace(&x->trace, &said, 0);
+		}
+	}
+	if (parent) {
+		parent->flags |= TRACE_USED;
+		continue_trace(&x->trace, parent, TRACE_INSIDE);
+	} else {
+		found.span = 0;
+	}
+	c->origin = found;
+	if (c->pair)
+		make_offer(c, &x->trace, &call, x->sequence, w->pid);
+#ifdef PROPAGATE
+	announce(w, &x->trace, x->sequence);
+#endif
+}
+
+/* A stream of HTTP/2 has begun. */
+static __always_inline void place_stream(const struct connection *c, const struct work *w, __u64 id, __u32 stream)
+{
+	struct stream_key key = {.id = id, .stream = stream};
+	struct stream *st = streams.lookup(&key);
+	struct served found = {}, this = {.key = id, .stream = stream};
+	struct trace *parent;
+
+	if (!st)
+		return;
+	this.span = st->trace.span;
+	st->pair = c->pair;
+	if (c->role == ROLE_SERVER) {
+		take_stream_offer(&st->trace, c->pair, stream, w->pid);
+		serve(execution_of(w, runtime_of(w->pid)), w->pid, &this);
+		return;
+	}
+	parent = find_parent(w, &st->trace, &found);
+	if (parent) {
+		parent->flags |= TRACE_USED;
+		continue_trace(&st->trace, parent, TRACE_INSIDE);
+	}
+	if (c->pair) {
+		struct stream_pair at = {.pair = c->pair, .stream = stream};
+		struct offer offer = {.trace = st->trace, .call = this};
+
+		offer.trace.peer = w->pid;
+		stream_offers.update(&at, &offer);
+	}
+}
+
+#endif
