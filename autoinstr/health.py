@@ -39,6 +39,11 @@ class Loss(Enum):
         "metric batches that met no backend; the next cumulative one makes up for it",
     )
     METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
+    REQUEST_LOG_QUEUE_FULL = ("request_log_queue_full", "request logs dropped: the exporter did not keep up")
+    REQUEST_LOG_EXPORT_FAILED = (
+        "request_log_export_failed",
+        "request logs that the backend refused, or that met no backend in time",
+    )
     LOG_LOST = ("log_lost", "lines of autoinstr's own log that met no backend")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 

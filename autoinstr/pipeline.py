@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits, attach
 from autoinstr.clock import wall_offset
-from autoinstr.config import Config, settings_record
+from autoinstr.config import Config, logged_from, settings_record
 from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery, target_record
 from autoinstr.export.base import Context, Exporter, create
@@ -33,7 +33,7 @@ from autoinstr.health import Health, Loss
 from autoinstr.model import Attributes, Service, Snapshot
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
-from autoinstr.spans import SpanEncoder, encode_metrics, span_records
+from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
 from autoinstr.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Pipeline:
 
     def _context(self) -> Context:
         resource = own_resource(self.config)
+        logged = self.config.request_logs
         return Context(
             health=self.health,
             environ=self.config.environment,
@@ -107,6 +108,7 @@ class Pipeline:
             encode_metrics=partial(encode_metrics, version=__version__, own_resource=resource),
             span_records=span_records,
             own_resource=resource,
+            encode_request_logs=RequestLogEncoder(__version__, logged_from(logged)).encode if logged != "off" else None,
             collect=self.collect_pulled,
             inside=self.inside,
             stop=self.stop,

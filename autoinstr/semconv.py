@@ -18,6 +18,7 @@ NETWORK_PROTOCOL_VERSION: Final = "network.protocol.version"
 NETWORK_TRANSPORT: Final = "network.transport"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
+SPAN_KIND: Final = "span.kind"  # of log records, which have no field for it
 
 # HTTP
 HTTP_REQUEST_BODY_SIZE: Final = "http.request.body.size"

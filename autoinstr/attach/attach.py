@@ -101,7 +101,9 @@ def make_image(
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
-    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate)
+    flags = source.flags(
+        limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
+    )
     names = programs(copies, propagate)
     path = cache.folder(os.environ) / cache.key(text, flags, names)
     image = cache.read(path)

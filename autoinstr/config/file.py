@@ -100,6 +100,7 @@ class OtlpFile(_Strict):
     client_certificate: str | None = None
     traces_endpoint: str | None = None
     metrics_endpoint: str | None = None
+    logs_endpoint: str | None = None
 
 
 class File(_Strict):
@@ -116,6 +117,7 @@ class File(_Strict):
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
+    request_logs: str | bool | None = None  # YAML reads off as false
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None
     resource: dict[str, str | int | float | bool] | None = None
@@ -268,7 +270,7 @@ class _Document:
         return FileSettings(selection, settings, _otlp(file.otlp))
 
     def _option(self, option: options.Option, value: Any) -> Any:
-        if isinstance(value, dict | bool):
+        if isinstance(value, dict) or (isinstance(value, bool) and option.parse is options.parse_bool):
             return value
         text = ",".join(value) if isinstance(value, list) else str(value)
         try:

@@ -65,6 +65,8 @@ def _exports(settings: Mapping[str, Any], environment: Mapping[str, str]) -> tup
         alone = not {"prometheus_port", "ui"} & settings.keys()
         console = ("console", "ui") if alone else ("console",)
         exports = ("otlp",) if any(endpoint.fullmatch(name) for name in environment) else console
+    if settings.get("request_logs", "off") != "off" and "otlp" not in exports:
+        raise UsageError("request logs are sent by OTLP: set OTEL_EXPORTER_OTLP_ENDPOINT, or --export otlp")
     if "none" in exports and len(exports) > 1:
         raise UsageError(f"export {', '.join(exports)}: none goes with no other exporter")
     for name, setting in (("prometheus", "prometheus_port"), ("ui", "ui")):

@@ -24,6 +24,7 @@ TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
 PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
+REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 MIN_RING = 64 << 10
@@ -58,6 +59,7 @@ class Config:
     queries: bool = False
     sampler: str = "parentbased_always_on"
     sampler_arg: str = ""
+    request_logs: str = "off"
     metric_interval: float = 60.0
     temporality: str = "cumulative"
     histogram: str = "explicit_bucket_histogram"
@@ -93,6 +95,22 @@ def parse_duration(text: str) -> float:
     if not found or not float(found[1]):
         raise UsageError(f"{text!r} is not a duration: write 500ms, 10s or 1m")
     return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}[found[2]]
+
+
+def parse_request_logs(text: str) -> str:
+    """`off`, `failed`, `all` or `slow=500ms`."""
+    value = text.strip().lower()
+    value = "off" if value == "false" else value  # YAML's off
+    if value not in REQUEST_LOGS and not (value.startswith("slow=") and parse_duration(value[5:])):
+        raise UsageError(f"{text!r} is not one of {', '.join(REQUEST_LOGS)}, slow=DURATION")
+    return value
+
+
+def logged_from(request_logs: str) -> float:
+    """Seconds from which on a request is logged that has not failed."""
+    if request_logs.startswith("slow="):
+        return parse_duration(request_logs[5:])
+    return 0.0 if request_logs == "all" else float("inf")
 
 
 def parse_size(text: str) -> int:
@@ -270,6 +288,15 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_PROPAGATE",),
         "propagate",
         metavar="WAYS",
+    ),
+    Option(
+        "request_logs",
+        "one OTLP log record for each request: off, failed (the failed ones), slow=500ms (and those that took as long),"
+        " all (default: off)",
+        parse_request_logs,
+        ("AUTOINSTR_REQUEST_LOGS",),
+        "request_logs",
+        metavar="WHICH",
     ),
     Option(
         "metric_interval",

@@ -1,7 +1,8 @@
 """Services that tell OpenTelemetry of themselves: theirs are the spans, ours are the metrics.
 
-In: requests. Out: which of them are to be spans. A service is one of these once it was seen to make trace context by
-itself, or to send spans somewhere. What trace it is in is kept: others' spans go on with it.
+In: requests. Out: which of them are to be spans. A service is one of these once it was seen to send spans somewhere, or
+when nearly all of its calls have trace context that it has made itself. What trace it is in is kept: others' spans go
+on with it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from autoinstr.model import Group, Kind, Requests
 TRACES_PATH = np.frombuffer(b"/v1/traces", np.uint8)  # of OTLP over HTTP
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"  # over gRPC
 RPC_SERVICE = "rpc.service"
+# Calls with trace context of its own before it counts, and their least share: somebody may try out a header by hand.
+MIN_CALLS = 50
+MIN_SHARE = 0.9
 
 
 class Instrumented:
@@ -25,22 +29,41 @@ class Instrumented:
         self._client = np.zeros(0, np.bool_)
         self._sends = np.zeros(0, np.bool_)  # by group: it says so
         self._quiet = np.zeros(0, np.bool_)  # by group
+        self._calls: dict[int, tuple[int, int]] = {}  # by service: with trace context of its own, and all
 
     def learn(self, requests: Requests, own: NDArray[np.bool_], groups: list[Group]) -> None:
         """Look at a batch."""
         self._know(groups)
         group = requests.group
-        tells = own | self._sends[group]
+        tells = self._sends[group]
         may_send = np.flatnonzero((requests.text_size >= len(TRACES_PATH)) & self._client[group])
         if len(may_send):
             end = requests.text_at[may_send] + requests.text_size[may_send]
             last = requests.text[end[:, None] - np.arange(len(TRACES_PATH), 0, -1)]
             tells[may_send] |= (last == TRACES_PATH).all(axis=1)
-        if tells.any():
-            new = set(self._service[group[tells]].tolist()) - self.services
-            if new:
-                self.services |= new
-                self._quiet = np.isin(self._service, list(self.services))
+        new = set(self._service[group[tells]].tolist()) if tells.any() else set()
+        if own.any() or self._calls:
+            new |= self._counted(own, group)
+        if new - self.services:
+            self.services |= new
+            self._quiet = np.isin(self._service, list(self.services))
+
+    def _counted(self, own: NDArray[np.bool_], group: NDArray[np.int32]) -> set[int]:
+        """Services whose calls, since the first one with trace context of its own, nearly all had some."""
+        client = self._client[group]
+        service = self._service[group[client]]
+        found: set[int] = set()
+        for one, made in zip(*np.unique(service, return_counts=True), strict=True):
+            with_own = int(np.count_nonzero(own[client] & (service == one)))
+            number = int(one)
+            if not with_own and number not in self._calls:
+                continue
+            before = self._calls.get(number, (0, 0))
+            counts = before[0] + with_own, before[1] + int(made)
+            self._calls[number] = counts
+            if counts[0] >= MIN_CALLS and counts[0] >= MIN_SHARE * counts[1]:
+                found.add(number)
+        return found
 
     def without(self, sampled: NDArray[np.bool_], group: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Of these rows those that are spans of ours."""

@@ -9,13 +9,16 @@ import re
 
 # docker, containerd, cri-o and podman name the group after the container's 64 hex digits ("docker-<id>.scope",
 # "/kubepods/.../<id>", "libpod-<id>"); ECS uses 32 hex digits, a dash and a number; Garden and Fargate likewise.
-_GROUP = re.compile(r"(?:^|[/:_-])([0-9a-f]{64}|[0-9a-f]{32}-\d+)(?:\.scope)?(?:/(?:container|init|supervisor))?\Z")
+# Their monitors ("libpod-conmon-<id>.scope", "crio-conmon-<id>") run outside of it.
+_GROUP = re.compile(
+    r"(?:^|[/:_]|(?<!conmon)-)([0-9a-f]{64}|[0-9a-f]{32}-\d+)(?:\.scope)?(?:/(?:container|init|supervisor))?\Z"
+)
 # The same anywhere in the path: systemd in a container, or nested containers, make groups below it.
 _ABOVE = re.compile(r"[/:_-]([0-9a-f]{64})(?:\.scope)?(?=/)")
-# Inside a private cgroup namespace the group is only "/"; the runtime's files that it mounts have the id in their path.
-_MOUNT = re.compile(
-    r" (?:/\S*)?/(?:containers|overlay-containers)/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) "
-)
+# Where the group tells nothing (a private cgroup namespace, podman's `--cgroups=disabled`), the runtime's files that it
+# mounts have the id in their path. In a pod those are of another container, that which holds the pod's network.
+_MOUNT = re.compile(r" (?:/\S*)?/(?:[a-z]+-)?containers/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) ")
+_MOUNT_OF_POD = "/etc-hosts /etc/hosts "
 # kubelet's group of a pod: "pod<uid>", by systemd's rules "kubepods-burstable-pod<uid with _ for ->.slice". The uid of
 # a pod from a file on the node has no dashes.
 _POD = re.compile(
@@ -33,7 +36,7 @@ def container_id(cgroup: str, mountinfo: str = "") -> str:
         if above := _ABOVE.findall(group):
             return str(above[-1])
     found_mount = _MOUNT.search(mountinfo)
-    return found_mount[1] if found_mount else ""
+    return found_mount[1] if found_mount and _MOUNT_OF_POD not in mountinfo else ""
 
 
 def pod_uid(cgroup: str) -> str:

@@ -9,34 +9,21 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
-from pathlib import Path
-
-import msgspec
 
 from autoinstr import __version__
 from autoinstr.discover.container import container_id, pod_uid
+from autoinstr.discover.container_names import container_names
 from autoinstr.discover.naming import Name, parse_attributes
-from autoinstr.discover.pods import Names, image_attributes
+from autoinstr.discover.pods import Names
 from autoinstr.discover.process import Process
 from autoinstr.model import Attributes, Service
 
 # Those say which process it is: neither the agent's nor the target's own environment may make two of them equal.
 _IDENTITY = ("service.name", "service.namespace", "service.instance.id")
 
-# Where Docker keeps what it knows of a container; asking its socket would take the right to do anything on the host.
-_DOCKER = "/var/lib/docker/containers/{0}/config.v2.json"
-_MAX_DOCKER = 1 << 20
 
-
-class _DockerConfig(msgspec.Struct, rename="pascal"):
-    image: str = ""
-
-
-class _DockerContainer(msgspec.Struct, rename="pascal"):
-    """Nothing but the names is decoded: the rest has the container's environment."""
-
-    name: str = ""
-    config: _DockerConfig = msgspec.field(default_factory=_DockerConfig)
+# Docker and Podman leave one of these in every container.
+_IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 
 
 def make_service(process: Process, name: Name, language: str, extra: Attributes) -> Service:
@@ -63,7 +50,7 @@ def make_service(process: Process, name: Name, language: str, extra: Attributes)
         own["service.namespace"] = namespace
     if container := find_container(process):
         own["container.id"] = container
-        own |= docker_names(container)
+        own |= container_names(container, process.mountinfo)
     if pod := pod_uid(process.cgroup):
         own["k8s.pod.uid"] = pod
     return Service(name.name, own | {key: value for key, value in attributes.items() if key not in own})
@@ -86,22 +73,11 @@ def with_names(service: Service, names: Names, *, rename: bool) -> Service:
     return replace(service, name=names.service if rename else service.name, attributes=known | given | added)
 
 
-def docker_names(container: str) -> Attributes:
-    """Of a Docker container, where its files can be read: on the host, or through a mount."""
-    try:
-        with Path(_DOCKER.format(container)).open("rb") as file:
-            found = msgspec.json.decode(file.read(_MAX_DOCKER), type=_DockerContainer)
-    except (OSError, msgspec.DecodeError):
-        return {}
-    return {"container.name": found.name.lstrip("/"), **image_attributes(found.config.image)}
-
-
 def find_container(process: Process) -> str:
     """Its container's id; empty if it is in none, or in the agent's own without a trace of the id."""
-    found = container_id(process.cgroup)
-    if found or not process.cgroup.rstrip().endswith(":/"):
+    if found := container_id(process.cgroup):
         return found
-    if not os.path.exists("/.dockerenv") and process.link("ns/mnt") == _own_mounts():  # noqa: PTH110
+    if not any(map(os.path.exists, _IN_CONTAINER)) and process.link("ns/mnt") == _own_mounts():
         return ""  # a process of the host itself: reading all mounts would be in vain
     return container_id("", process.mountinfo)
 

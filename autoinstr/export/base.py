@@ -19,7 +19,7 @@ from autoinstr.model import Attributes, Group, Overflow, Service, Snapshot, Trac
 
 
 class Encoded(Protocol):
-    """One OTLP `ExportTraceServiceRequest` as bytes, and how many spans are in it."""
+    """One OTLP `ExportTraceServiceRequest` as bytes, and how many spans are in it; or log records, likewise."""
 
     @property
     def data(self) -> bytes: ...
@@ -68,6 +68,7 @@ class Context:
     ui_memory: int = 8 << 20
     ui_token: str = ""
     own_resource: Attributes = field(default_factory=dict)  # the agent itself
+    encode_request_logs: Callable[[Traced, list[Group], list[Service]], Iterable[Encoded]] | None = None  # if wanted
 
 
 # Name on the command line -> module with `create(context) -> Exporter`, imported only when it is asked for: grpc alone

@@ -5,33 +5,33 @@ says: of a request its row in the `RequestTable`, of a response bits (`read_resp
 
 What a block means depends on the table, and that on all earlier blocks that changed it. So each direction has a
 `state`: a hash of those. (state, block) is looked up for all parts of a batch together; where all of a direction's are
-known, and none changes the table, nothing is left to do. Other directions are walked through, part by part.
+known, nothing is left to do. Blocks of other directions are put together and read, all at once.
 """
 
 from __future__ import annotations
 
 import os
-from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from hpack.hpack import encode_integer
 from numpy.typing import NDArray
 
 from autoinstr.capture.abi import (
     HTTP2_FIELDS,
     HTTP2_FIRST,
-    HTTP2_FRAGMENT,
     HTTP2_LAST,
     HTTP2_REQUEST,
     HTTP2_UPGRADED,
 )
 from autoinstr.health import Health, Loss
+from autoinstr.parse import hpack_fields, hpack_tables
 from autoinstr.parse import texts as tx
-from autoinstr.parse.hpack_tables import UNKNOWN, Change, Field, HeaderTable, HPACKError
-from autoinstr.parse.http2_requests import NOTHING, RequestTable, read_response
+from autoinstr.parse.hpack_tables import HeaderTable, HeaderTables, Read
+from autoinstr.parse.http2_requests import NOTHING, RequestTable, read_responses
 from autoinstr.parse.table import Table
 
 # Connections of which tables and open streams are kept, those used last: 4 KB each as they usually are. One that was
@@ -45,37 +45,24 @@ MAX_KNOWN = 8192
 MET = 1 << 15
 
 _WHOLE = HTTP2_FIRST | HTTP2_LAST
-_64 = (1 << 64) - 1
 # States to begin with, [whole table?][request?], and how states go on: who doesn't know these can't make two alike.
-_secrets = np.frombuffer(os.urandom(48), np.uint64).tolist()
+_secrets = np.frombuffer(os.urandom(40), np.uint64).tolist()
 _FIRST_STATES = ((_secrets[0], _secrets[1]), (_secrets[2], _secrets[3]))
-_CHAIN, _TURN = _secrets[4] | 1, _secrets[5]
-
-
-def _chain(before: int, then: int) -> int:
-    """A hash of two, in this order."""
-    value: int = ((before + _TURN) * _CHAIN ^ then) & _64
-    value = (value ^ value >> 32) * _CHAIN & _64
-    return value ^ value >> 29
+_TURN = np.uint64(_secrets[4] | 1)
 
 
 class Direction:
     """One direction of a connection, requests or responses."""
 
-    __slots__ = ("block", "hash", "next", "request", "state", "table")
+    __slots__ = ("begun", "next", "request", "state", "table")
 
     def __init__(self, *, request: bool, whole: bool) -> None:
+        """Not `whole`: what the table holds is not known."""
         self.request = request
         self.next = 0  # number of the part that follows
-        self.block: bytearray | None = None  # the parts of an unfinished block
-        self.hash = 0  # of those
-        self.begin(whole=whole)
-
-    def begin(self, *, whole: bool) -> None:
-        """From here on; not `whole`: what the table holds is not known."""
-        self.state = _FIRST_STATES[whole][self.request]
-        self.table = HeaderTable(whole=whole)
-        self.block = None
+        self.begun: list[tuple[bytes, int, int]] = []  # the parts of an unfinished block, their hashes and numbers
+        self.state = _FIRST_STATES[whole][request]
+        self.table = HeaderTable()
 
 
 @dataclass(slots=True, eq=False)
@@ -130,28 +117,40 @@ class Parts:
 
 
 class Known:
-    """What was learned of blocks: (state, block) -> what it says, and what it does to the table."""
+    """What was learned of blocks that do not change the table: (state, block) -> what it says."""
 
     def __init__(self) -> None:
         self._table = Table()
-        self.said = np.zeros(MAX_KNOWN, np.int64)
-        self.changing = np.zeros(MAX_KNOWN, np.bool_)
-        self.changes: list[list[Change]] = []
+        self._said = np.zeros(MAX_KNOWN, np.int64)
 
     def __len__(self) -> int:
-        return len(self.changes)
+        return len(self._table)
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The number of each, -1 for what is not known."""
         return self._table.find(keys)
 
-    def get(self, key: int) -> int:
-        return self._table.get(key)
+    def said(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._said.take(numbers, mode="clip")
 
-    def add(self, key: int, said: int, changes: list[Change]) -> None:
-        number = len(self.changes)
+    def add(self, key: int, said: int) -> None:
+        number = len(self._table)
         self._table.add(key, number)
-        self.said[number], self.changing[number] = said, bool(changes)
-        self.changes.append(changes)
+        self._said[number] = said
+
+
+@dataclass(slots=True)
+class _Blocks:
+    """n blocks of some directions, put together from their parts."""
+
+    data: NDArray[np.uint8]  # in which block i is at[i] to at[i] + size[i]; SLACK bytes follow the last
+    at: NDArray[np.int64]
+    size: NDArray[np.int64]  # 0 where it is not whole
+    whole: NDArray[np.bool_]
+    hash: NDArray[np.uint64]
+    row: NDArray[np.intp]  # the part that it ends with
+    first: NDArray[np.intp]  # by direction: its first block
+    lost: NDArray[np.bool_]  # what was before it is not known
 
 
 class Blocks:
@@ -160,9 +159,10 @@ class Blocks:
     def __init__(self, requests: RequestTable, health: Health) -> None:
         self._requests = requests
         self._health = health
+        self._tables = HeaderTables(requests.meaning)
         self._known = Known()
         self._shared: list[int] = []  # rows of requests that known blocks refer to
-        self._met = array("Q", bytes(8 * MET))
+        self._met = np.zeros(MET, np.uint64)
 
     @property
     def is_full(self) -> bool:
@@ -173,6 +173,11 @@ class Blocks:
         shared, self._shared = self._shared, []
         self._known = Known()
         return shared
+
+    def drop(self, connection: Connection) -> None:
+        """Nothing more is asked of this one."""
+        for one in (connection.requests, connection.responses):
+            self._tables.release(one.table)
 
     def read(self, parts: Parts) -> NDArray[np.int64]:
         """What each part says; 0 where it ends no block."""
@@ -189,107 +194,73 @@ class Blocks:
         count = np.append(first[1:], len(rows)) - first
         lanes = [_direction(parts, number) for number in lane[first].tolist()]
         state = np.array([one.state for one in lanes], np.uint64)
-        # Where a block has begun and not ended no part is expected: such directions are walked through.
-        expected = np.array([one.next if one.block is None else -1 for one in lanes], np.int64)
-        keys = np.repeat(state, count) ^ hashes
-        found = self._known.find(keys)
+        # Where a block has begun and not ended no part is expected: such directions are not easy.
+        expected = np.array([-1 if one.begun else one.next for one in lanes], np.int64)
+        found = self._known.find(np.repeat(state, count) ^ hashes)
         flags, number = parts.flags[rows], parts.number[rows].astype(np.int64)
         simple = (found >= 0) & (flags & (_WHOLE | HTTP2_UPGRADED) == _WHOLE)
         simple &= number - (np.arange(len(rows)) - np.repeat(first, count)) == np.repeat(expected, count)
-        simple &= ~self._known.changing.take(found, mode="clip")
-        said[rows] = np.where(simple, self._known.said.take(found, mode="clip"), 0)
-        for one, start, many, easy in zip(
-            lanes, first.tolist(), count.tolist(), np.logical_and.reduceat(simple, first).tolist(), strict=True
-        ):
-            if easy:
-                one.next += many
-            else:
-                some = slice(start, start + many)
-                self._walk(
-                    one,
-                    parts,
-                    said,
-                    rows=rows[some].tolist(),
-                    hashes=hashes[some].tolist(),
-                    simple=simple[some].tolist(),
-                )
+        said[rows] = np.where(simple, self._known.said(found), 0)
+        easy = np.logical_and.reduceat(simple, first)
+        for index in tx.marked(easy).tolist():
+            lanes[index].next += int(count[index])
+        if not easy.all():
+            hard = ~np.repeat(easy, count)
+            self._read(
+                [one for one, is_easy in zip(lanes, easy.tolist(), strict=True) if not is_easy],
+                parts,
+                said,
+                rows=rows[hard],
+                hashes=hashes[hard],
+                count=count[~easy],
+            )
         return said
 
-    def _walk(
+    def _read(
         self,
-        one: Direction,
+        lanes: list[Direction],
         parts: Parts,
         said: NDArray[np.int64],
         *,
-        rows: list[int],
-        hashes: list[int],
-        simple: list[bool],
+        rows: NDArray[np.intp],
+        hashes: NDArray[np.uint64],
+        count: NDArray[np.intp],
     ) -> None:
-        """Read the parts of one direction, one by one."""
-        state = one.state
-        chosen = np.array(rows)
-        numbers, flags = parts.number[chosen].tolist(), parts.flags[chosen].tolist()
-        for row, value, easy, number, flag in zip(rows, hashes, simple, numbers, flags, strict=True):
-            if easy and number == one.next and one.state == state and one.block is None:
-                one.next += 1
-                continue
-            if number != one.next:
-                one.begin(whole=False)
-            one.next = number + 1
-            said[row] = self._part(one, parts, row, value, flag)
+        """Read the parts of some directions, `count` of each, block by block."""
+        blocks = _blocks(lanes, parts, rows, hashes, count)
+        fields = hpack_fields.read(blocks.data, blocks.at, blocks.size)
+        read = self._tables.read(
+            blocks.data, hpack_tables.Blocks([one.table for one in lanes], blocks.first, blocks.lost), fields
+        )
+        self._health.lose(Loss.PARSE_ERROR, int(np.count_nonzero(read.wrong)))
+        state = _states(lanes, blocks, read, fields.wrong)
 
-    def _part(self, one: Direction, parts: Parts, row: int, value: int, flags: int) -> int:
-        if flags & HTTP2_UPGRADED and one.request:
-            return self._requests.add(_upgraded(parts.fragment(row)), own=True)
-        if flags & HTTP2_FIRST:
-            if one.block is not None:  # an unfinished one: what it would have done to the table is not known
-                one.begin(whole=False)
-            if flags & HTTP2_LAST:
-                return self._block(one, parts.fragment(row), value, parts.stream[row] > 0)
-            one.block, one.hash = bytearray(parts.fragment(row)), value
-            return 0
-        if one.block is None or len(one.block) + HTTP2_FRAGMENT > MAX_BLOCK:
-            one.begin(whole=False)
-            return 0
-        one.block += parts.fragment(row)
-        one.hash = _chain(one.hash, value)
-        if not flags & HTTP2_LAST:
-            return 0
-        block, one.block = bytes(one.block), None
-        return self._block(one, block, one.hash, parts.stream[row] > 0)
+        whole = blocks.whole & ~fields.wrong
+        of_stream = whole & (parts.stream[blocks.row] > 0)
+        many = np.diff(np.append(blocks.first, len(blocks.at)))
+        is_request = np.repeat(np.array([one.request for one in lanes]), many)
+        requests, responses = tx.marked(is_request & of_stream), tx.marked(~is_request & whole)
+        told = np.zeros(len(blocks.at), np.int64)
+        told[requests] = self._requests.add(read, requests, self._tables.texts)
+        told[responses] = read_responses(read, len(blocks.at))[responses]
+        said[blocks.row[whole]] = told[whole]
 
-    def _block(self, one: Direction, block: bytes, value: int, of_stream: bool) -> int:
-        key = one.state ^ value
-        found = self._known.get(key)
-        if found >= 0:
-            if changes := self._known.changes[found]:
-                one.table.change(changes)
-                one.state = _chain(one.state, value)
-            return int(self._known.said[found])
-        try:
-            fields, changes = one.table.decode(block)
-        except HPACKError:
-            self._health.lose(Loss.PARSE_ERROR)
-            one.begin(whole=False)
-            return 0
-        if changes:
-            one.state = _chain(one.state, value)
-        again = self._met[key % MET] == key and not self.is_full
-        self._met[key % MET] = key
-        said = self._say(one, fields, of_stream=of_stream, again=again)
-        if again and (of_stream or not one.request):
-            self._known.add(key, said, changes)
-        return said
+        may_come_again = whole & (of_stream | ~is_request) & ~read.adds & ~read.wrong
+        may_come_again[list(fields.resizes)] = False
+        self._remember((state ^ blocks.hash)[may_come_again], told[may_come_again], is_request[may_come_again])
 
-    def _say(self, one: Direction, fields: Sequence[Field], *, of_stream: bool, again: bool) -> int:
-        if not one.request:
-            return read_response(fields)
-        if not of_stream:
-            return NOTHING
-        row = self._requests.add(fields, own=not again)
-        if again and row != NOTHING:
-            self._shared.append(row)
-        return row
+    def _remember(self, keys: NDArray[np.uint64], said: NDArray[np.int64], is_request: NDArray[np.bool_]) -> None:
+        """Of blocks, those that have come before, as far as there is room."""
+        keys, first, times = np.unique(keys, return_index=True, return_counts=True)
+        slot = (keys & np.uint64(MET - 1)).view(np.intp)
+        again = tx.marked(((times > 1) | (self._met[slot] == keys)) & (self._known.find(keys) < 0))
+        self._met[slot] = keys
+        for row in again[: MAX_KNOWN - len(self._known)].tolist():
+            told = int(said[first[row]])
+            self._known.add(int(keys[row]), told)
+            if is_request[first[row]] and told != NOTHING:
+                self._requests.own[told] = False
+                self._shared.append(told)
 
 
 def _direction(parts: Parts, lane: int) -> Direction:
@@ -297,15 +268,113 @@ def _direction(parts: Parts, lane: int) -> Direction:
     return connection.requests if lane & 1 else connection.responses
 
 
-def _upgraded(head: bytes) -> list[Field]:
-    """The beginning of an HTTP/1 request that asked for HTTP/2, as the fields it would be there (RFC 7540, 3.2)."""
+def _blocks(
+    lanes: list[Direction], parts: Parts, rows: NDArray[np.intp], hashes: NDArray[np.uint64], count: NDArray[np.intp]
+) -> _Blocks:
+    """Put together blocks from their parts; what is not finished is left to its direction."""
+    at, size, number = parts.at[rows], parts.size[rows], parts.number[rows].astype(np.int64)
+    flags = parts.flags[rows] & _WHOLE
+    lane = np.repeat(np.arange(len(lanes)), count)
+    more: list[bytes] = []  # of data
+    room = len(parts.data)
+    for row in tx.marked(parts.flags[rows] & HTTP2_UPGRADED).tolist():
+        if lanes[lane[row]].request:
+            more.append(_upgraded(parts.fragment(int(rows[row]))))
+            at[row], size[row], flags[row], hashes[row] = room, len(more[-1]), _WHOLE, ~hashes[row]
+            room += len(more[-1])
+    begun = [(index, *one) for index, direction in enumerate(lanes) for one in direction.begun]
+    if begun:
+        where = np.searchsorted(lane, [index for index, *_ in begun])
+        sizes = np.array([len(fragment) for _, fragment, *_ in begun])
+        at = np.insert(at, where, room + np.cumsum(sizes) - sizes)
+        size, rows = np.insert(size, where, sizes), np.insert(rows, where, -1)
+        hashes = np.insert(hashes, where, np.array([value for _, _, value, _ in begun], np.uint64))
+        number = np.insert(number, where, [number for *_, number in begun])
+        flags = np.insert(flags, where, 0)
+        flags[np.searchsorted(lane := np.insert(lane, where, lane[where]), np.unique(lane[where]))] = HTTP2_FIRST
+        more += [fragment for _, fragment, *_ in begun]
+    first_part = np.searchsorted(lane, np.arange(len(lanes)))
+    last_part = np.append(first_part[1:], len(lane)) - 1
+
+    expected = np.append(0, number[:-1] + 1)
+    expected[first_part] = [one.begun[0][2] if one.begun else one.next for one in lanes]
+    gap = number != expected
+    begins, ends = flags & HTTP2_FIRST != 0, flags & HTTP2_LAST != 0
+    start = begins | gap | np.append(True, ends[:-1])
+    start[first_part] = True
+    first = tx.marked(start)
+    last = np.append(first[1:], len(start)) - 1
+    total = np.add.reduceat(size, first)
+    bounded = total <= MAX_BLOCK
+    whole = begins[first] & ends[last] & bounded
+    unfinished = begins[first] & ~ends[last] & bounded
+    lost = gap[first] | ~begins[first] | ~bounded
+    lost[1:] |= unfinished[:-1] & (lane[first[1:]] == lane[first[:-1]])
+
+    data = np.concatenate([parts.data, np.frombuffer(b"".join(more), np.uint8)]) if more else parts.data
+    joined = np.zeros(int(size.sum()) + hpack_fields.SLACK, np.uint8)
+    said = tx.gather(data, at, size)
+    joined[: len(said.data)] = said.data
+    for one, newest in zip(lanes, number[last_part].tolist(), strict=True):
+        one.next = newest + 1
+        one.begun = []
+    first_block = np.searchsorted(first, first_part)
+    for index in tx.marked(unfinished[np.append(first_block[1:], len(first)) - 1]).tolist():
+        begin, end = first[np.searchsorted(first, last_part[index], "right") - 1], last_part[index] + 1
+        lanes[index].begun = [
+            (said.text(part), int(hashes[part]), int(number[part])) for part in range(int(begin), int(end))
+        ]
+    chained = tx.mix(hashes + (np.arange(len(hashes)) - np.repeat(first, last - first + 1)).astype(np.uint64) * _TURN)
+    return _Blocks(
+        data=joined,
+        at=said.at[first],
+        size=np.where(whole, total, 0),
+        whole=whole,
+        hash=np.where(first == last, hashes[first], np.add.reduceat(chained, first)),
+        row=rows[last],
+        first=first_block,
+        lost=lost,
+    )
+
+
+def _states(lanes: list[Direction], blocks: _Blocks, read: Read, wrong: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """The state of the table before each block; what it is then is noted."""
+    bounds = np.append(blocks.first, len(blocks.at))
+    # A sum, of which each summand depends on its place.
+    turn = tx.mix(blocks.hash + read.before.astype(np.uint64) * _TURN)
+    sums = np.append(np.uint64(0), np.cumsum(np.where(read.adds, turn, np.uint64(0))))
+    owner = np.repeat(np.arange(len(lanes)), np.diff(bounds))
+    state = np.array([one.state for one in lanes], np.uint64)[owner]
+    origin = sums[bounds[:-1]][owner]
+    for block in tx.marked(blocks.lost | wrong).tolist():
+        rest = slice(block, bounds[owner[block] + 1])
+        state[rest], origin[rest] = _FIRST_STATES[0][lanes[owner[block]].request], sums[block]
+    state -= origin
+    last = bounds[1:] - 1
+    for one, after in zip(lanes, (state[last] + sums[bounds[1:]]).tolist(), strict=True):
+        one.state = after
+    state += sums[:-1]
+    return state
+
+
+def _upgraded(head: bytes) -> bytes:
+    """The beginning of an HTTP/1 request that asked for HTTP/2, as the block it would be there (RFC 7540, 3.2)."""
     line, *rest = head.split(b"\r\n")
     method, _, target = line.partition(b" ")
     if not rest:  # the line is not whole
-        return [(b":method", method), UNKNOWN]
+        return _literal(b":method", method) + _NO_ENTRY
     fields = [(b":method", method), (b":path", target.partition(b" ")[0])]
     named = (one.partition(b":") for one in rest[:-1])  # the last may not be whole
-    return fields + [(name.lower(), value.strip()) for name, colon, value in named if colon]
+    fields += [(name.lower(), value.strip()) for name, colon, value in named if colon]
+    return b"".join(_literal(name, value) for name, value in fields)
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    """A field that is no entry."""
+    return b"\0" + b"".join(bytes(encode_integer(len(one), 7)) + one for one in (name, value))
+
+
+_NO_ENTRY = b"\xff" + b"\xff" * 3 + b"\x7f"  # a field that no table holds
 
 
 assert HTTP2_REQUEST == 1  # a lane is 2 * connection + this flag

@@ -1,26 +1,25 @@
 """What header blocks of HTTP/2 say of a request and of its response, once decoded (RFC 9113, 8.3).
 
-In: fields. Out: of a request a row in `RequestTable`, and its number; of a response's block a few bits. A row stays
-until it is released: rows of blocks that come again and again are shared, others are the stream's own.
+In: fields of many blocks. Out: of a request a row in `RequestTable`, and its number; of a response's block a few bits.
+A row stays until it is released: rows of blocks that come again and again are shared, others are the stream's own.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr.parse import hpack_tables as h
+from autoinstr.parse import texts as tx
 from autoinstr.parse import traceparent
 from autoinstr.parse.hosts import MAX_AUTHORITY, Hosts
-from autoinstr.parse.hpack_tables import Field
+from autoinstr.parse.hpack_tables import Read, texts_of
 from autoinstr.parse.methods import Methods
 from autoinstr.parse.texts import Texts
 
 MAX_TARGET = 256  # bytes of :path that are kept, query included; as much as of an HTTP/1 request
-MAX_REMEMBERED = 4096  # methods, and authorities, whose number is at hand; beyond it they are looked up each time
 
 REQUEST = np.dtype(
     [
@@ -35,7 +34,6 @@ REQUEST = np.dtype(
         ("unused", "<u2"),
     ]
 )
-_pack_request = struct.Struct(f"<{MAX_TARGET}s{traceparent.ROOM}sHHiiBBxx").pack
 _WIDTH = REQUEST.itemsize
 
 # marks
@@ -49,6 +47,7 @@ PARENT = 32  # a traceparent came
 UNKNOWN_SCHEME = 255
 _SCHEMES = {b"http": 0, b"https": 1}
 
+_EMPTY = -2  # in place of the number of a host
 NOTHING = 0  # number of the row of requests of which nothing is known
 
 # What a response's block says: its status in the lowest bits, then
@@ -59,6 +58,7 @@ GRPC_TYPE = 1 << 18  # content-type is one of gRPC's
 FINAL = 1 << 19  # it is none of an interim response
 LENGTH = 1 << 20  # times content-length + 1; the highest bits
 MAX_LENGTH_DIGITS = 12
+_FINAL_FROM = 200
 
 _GRPC_TYPE = re.compile(rb"application/grpc(?:$|[+; ])")  # and not application/grpc-web
 
@@ -68,22 +68,19 @@ def is_grpc(content_type: bytes) -> bool:
     return _GRPC_TYPE.match(content_type) is not None
 
 
-def read_response(fields: Sequence[Field]) -> int:
-    """What one block of a response says, its trailers included; 0 for interim responses."""
-    found = FINAL
-    for name, value in fields:
-        match name:
-            case b":status" if len(value) == 3 and value.isdigit():
-                if value < b"200":
-                    return 0
-                found = found & ~((1 << STATUS_BITS) - 1) | int(value)
-            case b"grpc-status" if value.isdigit() and len(value) <= 3 and int(value) < GRPC_STATUS_MASK:
-                found = found & ~(GRPC_STATUS_MASK * GRPC_STATUS) | (int(value) + 1) * GRPC_STATUS
-            case b"content-type" if is_grpc(value):
-                found |= GRPC_TYPE
-            case b"content-length" if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
-                found = found & (LENGTH - 1) | (int(value) + 1) * LENGTH
-    return found
+def read_responses(read: Read, count: int) -> NDArray[np.int64]:
+    """What each of `count` blocks of responses says, trailers included; 0 for interim responses."""
+
+    def last(name: int) -> NDArray[np.int64]:
+        column = np.zeros(count, np.int64)
+        rows = tx.marked((read.name == name) & (read.value > 0))
+        column[read.block[rows]] = read.value[rows]
+        return column
+
+    said = FINAL | last(h.STATUS) | last(h.GRPC_STATUS) * GRPC_STATUS | last(h.CONTENT_LENGTH) * LENGTH
+    said[read.block[(read.name == h.CONTENT_TYPE) & (read.value > 0)]] |= GRPC_TYPE
+    said[read.block[(read.name == h.STATUS) & (read.value > 0) & (read.value < _FINAL_FROM)]] = 0
+    return said
 
 
 class RequestTable:
@@ -92,55 +89,74 @@ class RequestTable:
     def __init__(self, methods: Methods, hosts: Hosts) -> None:
         self.methods = methods
         self.hosts = hosts
-        self._method_of: dict[bytes, int] = {}
-        self._host_of: dict[bytes, int] = {b"": 0}
         self.rows = np.zeros(256, REQUEST)
         self.own = np.zeros(256, np.bool_)  # by row: it belongs to one stream
-        self._bytes = self.rows.view(np.uint8).data
         self._free = list(range(255, NOTHING, -1))
-        self._write(NOTHING, _pack_request(b"", b"", 0, 0, 0, 0, 0, UNKNOWN_SCHEME))
+        self.rows["scheme"][NOTHING] = UNKNOWN_SCHEME
 
-    def add(self, fields: Sequence[Field], *, own: bool) -> int:
-        """The number of a new row; NOTHING for trailers. `own`: no other stream will refer to it."""
-        values = dict(reversed(fields))  # of several the first
-        unknown = b"" in values
-        method, path = values.get(b":method"), values.get(b":path")
-        if not (unknown or method or path):
-            return NOTHING
-        target = (path or b"").partition(b"#")[0]
-        marks = PATH_KNOWN if path or not unknown else 0
-        marks |= METHOD_KNOWN if method else 0
-        content_type = values.get(b"content-type")
-        if content_type is not None or not unknown:
-            marks |= TYPE_KNOWN | (GRPC if is_grpc(content_type or b"") else 0)
-        parent = values.get(b"traceparent", b"")
-        if len(parent) >= traceparent.SIZE:
-            marks |= PARENT
-        kept = target[:MAX_TARGET]
-        path_size = kept.find(b"?")
-        if path_size < 0:
-            path_size = len(kept)
-            marks |= PATH_CUT if len(target) > MAX_TARGET else 0
-        row = self._take(own)
-        authority = values.get(b":authority") or values.get(b"host", b"")
-        self._write(
-            row,
-            _pack_request(
-                kept,
-                parent[: traceparent.ROOM],
-                path_size,
-                len(kept),
-                self._method(method or b""),
-                self._host(authority),
-                marks,
-                _SCHEMES.get(values.get(b":scheme", b""), UNKNOWN_SCHEME),
-            ),
-        )
-        return row
+    def meaning(self, name: int, value: bytes) -> int:
+        """What a value says, of a field that is one of `hpack_tables.NAMES`."""
+        said = 0
+        match name:
+            case h.METHOD if value:
+                said = self.methods.number(value) + 1
+            case h.SCHEME:
+                said = _SCHEMES.get(value, UNKNOWN_SCHEME)
+            case h.AUTHORITY | h.HOST:
+                said = self._host(value) if value else _EMPTY
+            case h.STATUS if len(value) == 3 and value.isdigit():
+                said = int(value)
+            case h.GRPC_STATUS if value.isdigit() and len(value) <= 3 and int(value) < GRPC_STATUS_MASK:
+                said = int(value) + 1
+            case h.CONTENT_TYPE:
+                said = is_grpc(value)
+            case h.CONTENT_LENGTH if value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+                said = int(value) + 1
+        return said
+
+    def add(self, read: Read, blocks: NDArray[np.intp], texts: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """The numbers of new rows for some blocks, each one's own; NOTHING for trailers. `texts`: those of values."""
+
+        def first(name: int, default: int) -> NDArray[np.int64]:
+            column = np.full(len(read.unknown), default)
+            rows = tx.marked(read.name == name)[::-1]
+            column[read.block[rows]] = read.value[rows]
+            return column[blocks]
+
+        path, unknown, method = first(h.PATH, 0), read.unknown[blocks], first(h.METHOD, 0)
+        target = texts_of(texts, path)
+        told = tx.marked(unknown | (method > 0) | (target.size > 0))
+        number = np.full(len(blocks), NOTHING)
+        if not len(told):
+            return number
+        number[told] = rows = np.array(self._take(len(told)))
+        unknown, authority, kind = unknown[told], first(h.AUTHORITY, _EMPTY)[told], first(h.CONTENT_TYPE, -1)[told]
+        target, _ = tx.cut_before(tx.gather(texts, target.at[told], target.size[told]), ord("#"))
+        cut = target.size > MAX_TARGET
+        if cut.any():
+            target = tx.gather(target.data, target.at, np.minimum(target.size, MAX_TARGET))
+        paths, queried = tx.cut_before(target, ord("?"))
+        cut[queried] = False
+        host = np.where(authority == _EMPTY, first(h.HOST, _EMPTY)[told], authority)
+        parent = texts_of(texts, first(h.TRACEPARENT, 0)[told])
+        parented = tx.marked(parent.size >= traceparent.SIZE)
+        marks = cut * PATH_CUT | (method[told] > 0) * METHOD_KNOWN | (kind > 0) * GRPC
+        marks |= ((target.size > 0) | ~unknown) * PATH_KNOWN | ((kind >= 0) | ~unknown) * TYPE_KNOWN
+        marks[parented] |= PARENT
+        table = self.rows
+        table["path_size"][rows], table["target_size"][rows] = paths.size, target.size
+        table["method"][rows], table["host"][rows] = np.maximum(method[told] - 1, 0), np.where(host == _EMPTY, 0, host)
+        table["marks"][rows], table["scheme"][rows] = marks, first(h.SCHEME, UNKNOWN_SCHEME)[told]
+        self._write(rows * _WIDTH, target)
+        if len(parented):
+            table["traceparent"][rows[parented]] = 0
+            size = np.minimum(parent.size[parented], traceparent.ROOM)
+            self._write(rows[parented] * _WIDTH + MAX_TARGET, tx.gather(texts, parent.at[parented], size))
+        return number
 
     def copy(self, row: int) -> int:
         """A row like it, of a stream's own."""
-        number = self._take(True)
+        (number,) = self._take(1)
         self.rows[number] = self.rows[row]
         return number
 
@@ -156,38 +172,24 @@ class RequestTable:
         """Bytes, and where in them the traceparents of some rows lie."""
         return self.rows.view(np.uint8), row * _WIDTH + MAX_TARGET
 
-    def _take(self, own: bool) -> int:
-        if not self._free:
+    def _take(self, many: int) -> list[int]:
+        while len(self._free) < many:
             count = len(self.rows)
-            self._bytes.release()
             self.rows = np.concatenate([self.rows, np.zeros(count, REQUEST)])
             self.own = np.concatenate([self.own, np.zeros(count, np.bool_)])
-            self._bytes = self.rows.view(np.uint8).data
-            self._free = list(range(2 * count - 1, count - 1, -1))
-        row = self._free.pop()
-        self.own[row] = own
-        return row
+            self._free = [*range(2 * count - 1, count - 1, -1), *self._free]
+        rows = self._free[-many:]
+        del self._free[-many:]
+        self.own[rows] = True
+        return rows
 
-    def _write(self, row: int, data: bytes) -> None:
-        self._bytes[row * _WIDTH : (row + 1) * _WIDTH] = data
-
-    def _method(self, method: bytes) -> int:
-        number = self._method_of.get(method)
-        if number is None:
-            number = self.methods.number(method)
-            if len(self._method_of) < MAX_REMEMBERED:
-                self._method_of[method] = number
-        return number
+    def _write(self, place: NDArray[np.int64], texts: Texts) -> None:
+        """Put texts, which lie end to end, to places in the rows."""
+        index = np.repeat(place - texts.at, texts.size)
+        index += tx.numbers(len(index))
+        self.rows.view(np.uint8)[index] = texts.data
 
     def _host(self, authority: bytes) -> int:
-        number = self._host_of.get(authority)
-        if number is None:
-            number = self._look_up_host(authority)
-            if len(self._host_of) < MAX_REMEMBERED:
-                self._host_of[authority] = number
-        return number
-
-    def _look_up_host(self, authority: bytes) -> int:
         if len(authority) > MAX_AUTHORITY:
             return 0
         data = np.zeros(MAX_AUTHORITY + 8, np.uint8)

@@ -129,6 +129,7 @@ class Streams:
         self._over = []
         for one in self._connections.surplus():
             self._drop_streams(one)
+            self._blocks.drop(one)
         if self._open > MAX_OPEN:
             for one in self._connections:
                 self._drop_streams(one)
@@ -202,7 +203,7 @@ class Streams:
     def _add(self, found: Ended, index: int, before: Open) -> None:
         request, status, grpc, blocks, grpc_type, length = before
         if request != NOTHING:
-            if found.request[index] != request:
+            if found.request[index] not in {NOTHING, request}:
                 self._end_with(found.request[index : index + 1])
             found.request[index] = request
         found.status[index] = max(int(found.status[index]), status)

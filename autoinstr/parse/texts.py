@@ -57,14 +57,14 @@ def gather(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int6
     end = np.cumsum(size)
     offset = end - size
     index = np.repeat(at - offset, size)
-    index += _numbers(len(index))
+    index += numbers(len(index))
     return Texts(data.take(index), offset, size)
 
 
 _counted = np.empty(0, np.int64)
 
 
-def _numbers(count: int) -> NDArray[np.int64]:
+def numbers(count: int) -> NDArray[np.int64]:
     """0, 1, 2 ...; kept, since memory that is new for each batch costs page faults."""
     global _counted  # noqa: PLW0603 - a constant that grows
     if len(_counted) < count:

@@ -3,5 +3,6 @@
 from autoinstr.spans.encoder import EncodedSpans, SpanEncoder, encode_spans
 from autoinstr.spans.metrics import encode_metrics
 from autoinstr.spans.records import span_records
+from autoinstr.spans.request_logs import RequestLogEncoder
 
-__all__ = ["EncodedSpans", "SpanEncoder", "encode_metrics", "encode_spans", "span_records"]
+__all__ = ["EncodedSpans", "RequestLogEncoder", "SpanEncoder", "encode_metrics", "encode_spans", "span_records"]

@@ -15,7 +15,7 @@ particular order. Must say exactly what `records.py` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -56,35 +56,38 @@ class EncodedSpans:
 class Addresses(dict[bytes, bytes]):
     """16 bytes -> the address as an attribute; empty for no address."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, attribute: int) -> None:
         super().__init__()
         self._key = key
+        self._attribute = attribute
 
     def __missing__(self, raw: bytes) -> bytes:
         if len(self) >= MAX_ADDRESSES:
             self.clear()
         known = raw != NO_ADDRESS
-        self[raw] = wire.attribute(wire.ATTRIBUTE, self._key, address_text(raw)) if known else b""
+        self[raw] = wire.attribute(self._attribute, self._key, address_text(raw)) if known else b""
         return self[raw]
 
 
 class SharedParts:
-    """What groups share, encoded once; arrays are by group."""
+    """What groups share, encoded once by `encode`; arrays are by group."""
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[Group], bytes]) -> None:
+        self._encode = encode
         self.data: list[bytes] = []
         self.size: Integers = np.zeros(0, np.int64)
         self.service: Integers = np.zeros(0, np.int64)
         self.keys: Integers = np.zeros(0, np.int64)  # index into `all_keys`
         self.all_keys: list[tuple[Keys, Kind]] = []
         self.has_text: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.failed: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def learn(self, groups: list[Group]) -> None:
         """`groups` is always the same list, which only grows."""
         new = groups[len(self.data) :]
         if not new:
             return
-        data = [_shared(group) for group in new]
+        data = list(map(self._encode, new))
         self.data += data
         self.size = np.append(self.size, np.fromiter(map(len, data), np.int64))
         self.service = np.append(self.service, np.array([group.service for group in new], np.int64))
@@ -92,22 +95,12 @@ class SharedParts:
             self.keys, np.array([self._number(keys_of(group), group.kind) for group in new], np.int64)
         )
         self.has_text = np.append(self.has_text, np.array([bool(group.text_key) for group in new]))
+        self.failed = np.append(self.failed, np.array([group.failed for group in new]))
 
     def _number(self, keys: Keys, kind: Kind) -> int:
         if (keys, kind) not in self.all_keys:
             self.all_keys.append((keys, kind))
         return self.all_keys.index((keys, kind))
-
-
-def _shared(group: Group) -> bytes:
-    """Name, kind, attributes and status."""
-    return (
-        wire.message(5, wire.text(group.name))
-        + wire.tag(6, wire.VARINT)
-        + wire.varint(group.kind)
-        + wire.attributes(wire.ATTRIBUTE, group.span_attributes)
-        + (_STATUS_ERROR if group.failed else b"")
-    )
 
 
 @dataclass(slots=True)
@@ -160,23 +153,44 @@ class Pieces:
         return int(np.searchsorted(self.at, self.at[start] + room, side="right")) - 1
 
 
-class SpanEncoder:
-    """Encodes batches; keeps what groups, services and addresses share. `version` is that of the scope."""
+class RequestEncoder:
+    """Encodes batches, one item a row; keeps what groups, services and addresses share. `version` is that of the scope.
+
+    Requests of spans and of log records are alike down to the item; what an item says is said by those who derive.
+    """
+
+    attribute: int  # number of the item's field that attributes are in
+
+    def chosen(self, traced: Traced) -> NDArray[np.bool_]:
+        """Which rows of a batch are told."""
+        raise NotImplementedError
+
+    def shared(self, group: Group) -> bytes:
+        """What all items of a group say."""
+        raise NotImplementedError
+
+    def begin(self, rows: Rows, batch: Batch, part: slice, layout: int, kind: Kind) -> None:
+        """Ids and times."""
+        raise NotImplementedError
+
+    def end(self, batch: Batch) -> list[list[bytes]]:
+        """Columns of pieces that come last."""
+        return []
 
     def __init__(self, version: str, *, max_bytes: int = MAX_BYTES, max_spans: int = MAX_SPANS) -> None:
         self._scope = wire.message(1, wire.message(1, SCOPE_NAME.encode()) + wire.message(2, version.encode()))
         self._max_bytes = max_bytes
         self._max_spans = max_spans
-        self._shared = SharedParts()
+        self._shared = SharedParts(self.shared)
         self._resources: list[bytes] = []
         self._services: list[Service] = []  # that `_resources` were made of
         self._addresses: dict[str, Addresses] = {}
 
     def encode(self, traced: Traced, groups: list[Group], services: list[Service]) -> list[EncodedSpans]:
-        """The sampled rows. Both lists are always the same ones, which only grow; a service may be exchanged."""
+        """The chosen rows. Both lists are always the same ones, which only grow; a service may be exchanged."""
         self._shared.learn(groups)
         self._know(services)
-        row = np.flatnonzero(traced.sampled)
+        row = np.flatnonzero(self.chosen(traced))
         if not len(row):
             return []
         batch = self._sorted(traced, row)
@@ -221,15 +235,17 @@ class SpanEncoder:
         """Columns of pieces which, put together row by row, are the spans; and the size of each row."""
         requests = batch.requests
         address = self._address_pieces(batch)
-        rest = self._shared.size[batch.group] + batch.text_size
-        rest += np.fromiter(map(len, address), np.int64, len(address))
-        text = _slices(requests.text, requests.text_at[batch.row], batch.text_size)
+        rest = self._shared.size[batch.group] + batch.text_size + sizes(address)
+        text = slices(requests.text, requests.text_at[batch.row], batch.text_size)
         shared = list(map(self._shared.data.__getitem__, batch.group.tolist()))
         after = [text, address, shared]
         if batch.query_size.any():
-            head, query = _query_pieces(batch)
-            rest += np.fromiter(map(len, head), np.int64, len(head)) + batch.query_size
+            head, query = _query_pieces(batch, self.attribute)
+            rest += sizes(head) + batch.query_size
             after = [text, head, query, address, shared]
+        for last in self.end(batch):
+            rest += sizes(last)
+            after.append(last)
         heads: list[bytes] = []
         size = rest.copy()
         for start, end in _runs(batch.layout):
@@ -239,20 +255,12 @@ class SpanEncoder:
         return [heads, *after], size
 
     def _head(self, batch: Batch, part: slice) -> Rows:
-        """The fixed part of the spans of one layout, without the tag and the length at its beginning."""
-        requests, traced, row = batch.requests, batch.traced, batch.row[part]
+        """The fixed part of the items of one layout, without the tag and the length at its beginning."""
+        requests, row = batch.requests, batch.row[part]
         layout = int(batch.layout[part.start])
         keys, kind = self._shared.all_keys[layout // _PARTS]
-        rows = Rows(len(row))
-        rows.field(1, np.take(traced.trace_id, row, axis=0))
-        rows.field(2, np.take(traced.span_id, row, axis=0))
-        if layout & _PARENT:
-            rows.field(4, np.take(traced.parent_id, row, axis=0))
-            flags = requests.parent_flags[row] | np.uint32(_SAMPLED | _KNOWN | (_REMOTE if kind is Kind.SERVER else 0))
-            rows.constant(tag(16, wire.FIXED32))
-            rows.column(flags.astype("<u4").view(np.uint8).reshape(-1, 4))
-        rows.time(7, requests.start[row])
-        rows.time(8, requests.end[row])
+        rows = Rows(len(row), self.attribute)
+        self.begin(rows, batch, part, layout, kind)
         rows.integer(keys.request_size, requests.request_size[row])
         rows.integer(keys.response_size, requests.response_size[row])
         if layout & _PORT:
@@ -266,7 +274,7 @@ class SpanEncoder:
         peer = np.take(batch.requests.peer, batch.row, axis=0).view("V16").ravel().tolist()
         for start, end in _runs(batch.layout // _PARTS):
             keys, _ = self._shared.all_keys[int(batch.layout[start]) // _PARTS]
-            known = self._addresses.setdefault(keys.address, Addresses(keys.address))
+            known = self._addresses.setdefault(keys.address, Addresses(keys.address, self.attribute))
             pieces += map(known.__getitem__, peer[start:end])
         return pieces
 
@@ -306,23 +314,57 @@ class SpanEncoder:
         return wire.tag(1, wire.LENGTH) + wire.varint(len(resource) + len(scope) + spans) + resource + scope
 
 
+class SpanEncoder(RequestEncoder):
+    """The sampled rows as spans."""
+
+    attribute = wire.ATTRIBUTE
+
+    def chosen(self, traced: Traced) -> NDArray[np.bool_]:
+        return traced.sampled
+
+    def shared(self, group: Group) -> bytes:
+        """Name, kind, attributes and status."""
+        return (
+            wire.message(5, wire.text(group.name))
+            + wire.tag(6, wire.VARINT)
+            + wire.varint(group.kind)
+            + wire.attributes(self.attribute, group.span_attributes)
+            + (_STATUS_ERROR if group.failed else b"")
+        )
+
+    def begin(self, rows: Rows, batch: Batch, part: slice, layout: int, kind: Kind) -> None:
+        requests, traced, row = batch.requests, batch.traced, batch.row[part]
+        rows.field(1, np.take(traced.trace_id, row, axis=0))
+        rows.field(2, np.take(traced.span_id, row, axis=0))
+        if layout & _PARENT:
+            rows.field(4, np.take(traced.parent_id, row, axis=0))
+            flags = requests.parent_flags[row] | np.uint32(_SAMPLED | _KNOWN | (_REMOTE if kind is Kind.SERVER else 0))
+            rows.fixed32(16, flags)
+        rows.time(7, requests.start[row])
+        rows.time(8, requests.end[row])
+
+
 def encode_spans(traced: Traced, groups: list[Group], services: list[Service], version: str = "") -> list[EncodedSpans]:
     """One batch alone. Who encodes many keeps a `SpanEncoder`."""
     return SpanEncoder(version).encode(traced, groups, services)
 
 
-def _query_pieces(batch: Batch) -> tuple[list[bytes], list[bytes]]:
+def _query_pieces(batch: Batch, attribute: int) -> tuple[list[bytes], list[bytes]]:
     """What comes before a query string, and the query string; both empty in rows without one."""
     has = np.flatnonzero(batch.query_size)
-    rows = Rows(len(has))
+    rows = Rows(len(has), attribute)
     rows.text(URL_QUERY, batch.query_size[has])
     head = [b""] * len(batch.row)
     for at, piece in zip(has.tolist(), rows.pieces(), strict=True):
         head[at] = piece
-    return head, _slices(batch.requests.query, batch.requests.query_at[batch.row], batch.query_size)
+    return head, slices(batch.requests.query, batch.requests.query_at[batch.row], batch.query_size)
 
 
-def _slices(data: Bytes, at: Integers, size: Integers) -> list[bytes]:
+def sizes(pieces: list[bytes]) -> Integers:
+    return np.fromiter(map(len, pieces), np.int64, len(pieces))
+
+
+def slices(data: Bytes, at: Integers, size: Integers) -> list[bytes]:
     raw = data.tobytes()
     return [raw[start:end] for start, end in zip(at.tolist(), (at + size).tolist(), strict=True)]
 

@@ -20,8 +20,10 @@ Bytes: TypeAlias = NDArray[np.uint8]
 class Rows:
     """Rows of bytes of equal length: constant parts, and columns that differ from row to row."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, attribute: int = wire.ATTRIBUTE) -> None:
+        """`attribute`: number of the field that attributes are in."""
         self._count = count
+        self._attribute = attribute
         self._template = bytearray()
         self._columns: list[tuple[int, Bytes]] = []  # where, and what
         self._varints: list[tuple[int, int, Integers]] = []  # where, how wide, and what
@@ -48,6 +50,10 @@ class Rows:
         self.constant(tag(number, wire.LENGTH) + bytes([values.shape[1]]))
         self.column(values)
 
+    def fixed32(self, number: int, values: NDArray[np.uint32]) -> None:
+        self.constant(tag(number, wire.FIXED32))
+        self.column(values.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4))
+
     def time(self, number: int, values: Integers) -> None:
         self.constant(tag(number, wire.FIXED64))
         self.column(values.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8))
@@ -55,15 +61,20 @@ class Rows:
     def integer(self, key: str, values: Integers) -> None:
         """An attribute with an integer."""
         width = wire.varint_width(int(values.max()))
-        self.constant(_before_integer(key, width))
+        self.constant(_before_value(self._attribute, key, wire.tag(3, wire.VARINT), width))
         self.varint(values, width)
+
+    def double(self, key: str, values: NDArray[np.float64]) -> None:
+        """An attribute with a floating-point number."""
+        self.constant(_before_value(self._attribute, key, wire.tag(4, wire.FIXED64), 8))
+        self.column(values.astype("<f8", copy=False).view(np.uint8).reshape(-1, 8))
 
     def text(self, key: str, size: Integers) -> None:
         """An attribute with a text, up to the text itself, which has to follow the row."""
         name = _name(key)
         # Both lengths around the text's own are at most 32 bytes more than it and its name.
         width = wire.varint_width(int(size.max()) + len(name) + 32)
-        self.constant(tag(wire.ATTRIBUTE, wire.LENGTH))
+        self.constant(tag(self._attribute, wire.LENGTH))
         self.varint(size + (len(name) + 2 + 2 * width), width)
         self.constant(name + tag(2, wire.LENGTH))
         self.varint(size + (1 + width), width)
@@ -73,7 +84,7 @@ class Rows:
     def before(self, first: bytes, rest: Integers) -> Rows:
         """The rows as the beginning of a field with the tag `first`; `rest` bytes of it are to follow."""
         size = rest + len(self)
-        framed = Rows(self._count)
+        framed = Rows(self._count, self._attribute)
         framed.constant(first)
         framed.varint(size, wire.varint_width(int(size.max())))
         moved = len(framed)
@@ -107,7 +118,7 @@ def _name(key: str) -> bytes:
 
 
 @cache
-def _before_integer(key: str, width: int) -> bytes:
-    """An attribute with an integer that takes `width` bytes, up to that integer."""
-    inner = _name(key) + wire.tag(2, wire.LENGTH) + wire.varint(1 + width) + wire.tag(3, wire.VARINT)
-    return wire.tag(wire.ATTRIBUTE, wire.LENGTH) + wire.varint(len(inner) + width) + inner
+def _before_value(attribute: int, key: str, kind: bytes, width: int) -> bytes:
+    """An attribute with a number of that kind which takes `width` bytes, up to the number."""
+    inner = _name(key) + wire.tag(2, wire.LENGTH) + wire.varint(1 + width) + kind
+    return wire.tag(attribute, wire.LENGTH) + wire.varint(len(inner) + width) + inner

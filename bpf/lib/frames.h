@@ -714,7 +714,7 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 		s->phase = HTTP2_SEARCH;
 		return;
 	}
-	steps.call(ctx, w->begun > BEGUN / 2 ? STEP_PLACE_STREAMS : w->next);
+	steps.call(ctx, w->begun > BEGUN / 2 && w->steps < PLACING_STEPS ? STEP_PLACE_STREAMS : w->next);
 }
 
 /* The program that looks at a connection's bytes first. */

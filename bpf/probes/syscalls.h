@@ -365,7 +365,7 @@ int place_streams(void *ctx)
 		return 0;
 	know_pair(c, w->sock);
 	if (w->begun > BEGUN)
-		w->begun = BEGUN;
+		w->begun = BEGUN; /* of more the last ones */
 	for (int i = 0; i < PLACES_A_RUN; i++) {
 		http1_barrier();
 		if (!w->begun)

@@ -74,8 +74,20 @@ def panel(
     return found
 
 
-def variable(name: str, query: str, *, several: bool) -> dict[str, Any]:
-    """A list to choose from, above the panels."""
+def log_panel(title: str, query: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": "logs",
+        "datasource": LOGS,
+        "targets": [{"refId": "A", "datasource": LOGS, "expr": query, "queryType": "range"}],
+        "options": {"showTime": True, "sortOrder": "Descending", "wrapLogMessage": True, "enableLogDetails": True},
+        "fieldConfig": {"defaults": {}, "overrides": []},
+        "size": (24, 8),
+    }
+
+
+def variable(name: str, query: str, *, several: bool, part: str = "") -> dict[str, Any]:
+    """A list to choose from, above the panels; or, out of sight, `part` (a regular expression) of the answer."""
     return {
         "name": name,
         "type": "query",
@@ -85,6 +97,7 @@ def variable(name: str, query: str, *, several: bool) -> dict[str, Any]:
         "sort": 1,
         "includeAll": several,
         "multi": several,
+        **({"regex": part, "hide": 2} if part else {}),
         **({"allValue": ".+", "current": {"text": "All", "value": "$__all"}} if several else {}),
     }
 
@@ -118,6 +131,7 @@ def dashboard(
 CHOSEN = 'job=~"$job"'
 ONE = 'job="$job"'
 LAST = "5m"
+REQUEST_LOGS = '{service_name="$service"} | span_id != ""'
 
 overview = dashboard(
     "autoinstr-overview",
@@ -201,9 +215,13 @@ service = dashboard(
             "s",
             exemplars=True,
         ),
+        log_panel("Requests: failed and slow ones, or those that the agent was told to log", REQUEST_LOGS),
         panel("Processes", f"target_info{{{ONE}}}", kind="table", width=24, columns={"instance": "process"}),
     ],
-    [variable("job", f"label_values({SERVER}_count, job)", several=False)],
+    [
+        variable("job", f"label_values({SERVER}_count, job)", several=False),
+        variable("service", f"label_values({SERVER}_count{{{ONE}}}, job)", several=False, part="/([^/]+)$/"),
+    ],
 )
 
 service_map = dashboard(
@@ -282,15 +300,7 @@ agent = dashboard(
             {"{{instance}}": rate("autoinstr_connections_total", "instance")},
             "cps",
         ),
-        {
-            "title": "What it says",
-            "type": "logs",
-            "datasource": LOGS,
-            "targets": [{"refId": "A", "datasource": LOGS, "expr": '{service_name="autoinstr"}', "queryType": "range"}],
-            "options": {"showTime": True, "sortOrder": "Descending", "wrapLogMessage": True},
-            "fieldConfig": {"defaults": {}, "overrides": []},
-            "size": (24, 8),
-        },
+        log_panel("What it says", '{service_name="autoinstr"}'),
     ],
 )
 

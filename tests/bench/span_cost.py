@@ -17,7 +17,7 @@ from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.health import Health
 from autoinstr.model import Group, Kind, Requests, Service
 from autoinstr.red import Red
-from autoinstr.spans import SpanEncoder, encode_metrics, span_records
+from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
 
 NOW = 1_700_000_000_000_000_000
 ROUNDS = 30
@@ -117,9 +117,15 @@ def main() -> None:
     rows.append(("spans, one service, no parents", best(lambda: encoder.encode(roots, groups, services), count)))
     few = replace(traced, sampled=np.arange(count) % 100 == 0)
     rows.append(("spans, 1 % sampled, per request", best(lambda: encoder.encode(few, groups, services), count)))
+    logs = RequestLogEncoder("1")
+    rows.append(("request logs, everything", best(lambda: logs.encode(traced, groups, services), count)))
+    failed = RequestLogEncoder("1", 0.5)
+    rows.append(
+        ("request logs, failed and slow, per request", best(lambda: failed.encode(traced, groups, services), count))
+    )
     rows.append(("span records", best(lambda: list(span_records(few, groups, services)), count // 100)))
     for name, cost in rows:
-        print(f"{name:<40}{cost:8.3f} us")
+        print(f"{name:<44}{cost:8.3f} us")
     size = sum(len(part.data) for part in encoder.encode(traced, groups, services)) / count
     snapshot = red.reader(exponential=True).collect(NOW)
     began = time.process_time()

@@ -35,19 +35,23 @@ def of_dashboards(job: str, window: str = "1m") -> list[Query]:
     return [query._replace(text=fill_in(query.text, job, window)) for query in found]
 
 
-def of_data_sources(instance: str, window: str = "1m") -> Iterator[Query]:
-    """What a trace leads to."""
+def of_data_sources(instance: str, service: str, trace: str = "", window: str = "1m") -> Iterator[Query]:
+    """What a trace leads to, of that process, service and trace id."""
     sources = yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
     (tempo,) = (one["jsonData"] for one in sources if one["type"] == "tempo")
     (tag,) = tempo["tracesToMetrics"]["tags"]
     for one in tempo["tracesToMetrics"]["queries"]:
         text = one["query"].replace("$$", "$").replace("$__tags", f'{tag["value"]}="{instance}"')
         yield Query(f"trace to metrics: {one['name']}", "prometheus", fill_in(text, "", window))
-    yield Query("trace to logs", "loki", tempo["tracesToLogsV2"]["query"])
+    logs = tempo["tracesToLogsV2"]
+    (tag,) = logs["tags"]
+    text = logs["query"].replace("$$", "$").replace("${__tags}", f'{tag["value"]}="{service}"')
+    yield Query("trace to logs", "loki", text.replace("${__trace.traceId}", trace))
 
 
 def fill_in(text: str, job: str, window: str) -> str:
     text = re.sub(r"\$__(rate_)?interval|\$__range", window, text)
+    text = text.replace("$service", job.rpartition("/")[2])
     return text.replace("$job", re.escape(job).replace("\\", "\\\\") if '=~"$job"' in text else job)
 
 

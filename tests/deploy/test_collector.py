@@ -74,6 +74,21 @@ def assert_told(collector: Collector, word: str) -> None:
     wait_for(lambda: counted() == REQUESTS, "every request in the metrics", 60)
 
 
+def assert_logged(collector: Collector) -> None:
+    """Each request once as a line that belongs to its span."""
+    spans = {span.content["spanId"]: span for span in collector.spans()}
+    logged = [told for told in collector.logs() if told.resource["service.name"] == "shop"]
+    assert {told.content["spanId"] for told in logged} == spans.keys() and len(logged) == len(spans)
+    for told in logged:
+        span = spans[told.content["spanId"]]
+        assert told.resource == span.resource and told.content["traceId"] == span.content["traceId"]
+        assert told.content["timeUnixNano"] == span.content["endTimeUnixNano"]
+        status = span.attributes["http.response.status_code"]
+        assert told.content["body"]["stringValue"].startswith(f"GET {span.attributes['url.path']} {status} ")
+        own = ("span.kind", "request.duration")
+        assert {key: value for key, value in told.attributes.items() if key not in own} == span.attributes
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: str, tls: bool) -> None:
@@ -87,6 +102,7 @@ def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: st
             "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
             "OTEL_METRIC_EXPORT_INTERVAL": "1000",
             "OTEL_LOGS_EXPORTER": "otlp",
+            "AUTOINSTR_REQUEST_LOGS": "all",
             **({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(files.authority)} if tls else {}),
         }
         agent = Agent("--port", front.shop, environment=environment, exports=["otlp"]).wait_ready()
@@ -95,10 +111,11 @@ def test_received(front: Storefront, program: Path, tmp_path: Path, protocol: st
             assert_told(collector, "received")
             agent.stop()
             lines = [line for line in agent.stderr.splitlines() if " INFO " in line or " WARNING " in line]
-            wait_for(lambda: len(collector.logs()) == len(lines) > 0, "every line of the log", 10)
-            for told, line in zip(collector.logs(), lines, strict=True):
+            wait_for(lambda: len(collector.logs()) == len(lines) + REQUESTS, "every line of both logs", 10)
+            own = [told for told in collector.logs() if told.resource["service.name"] == "autoinstr"]
+            for told, line in zip(own, lines, strict=True):
                 assert told.content["body"]["stringValue"] in line and told.content["severityText"] in line
-                assert told.resource["service.name"] == "autoinstr"
+            assert_logged(collector)
         finally:
             agent.kill()
 

@@ -124,7 +124,7 @@ def test_every_query_of_every_dashboard_has_an_answer(stage: Stage) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     # the shop serves and calls; so every panel of "One service" has something to show
     instance = stage.prometheus.query('target_info{job="shop"}')[0]["metric"]["instance"]
-    queries = [*of_dashboards("shop"), *of_data_sources(instance)]
+    queries = [*of_dashboards("shop"), *of_data_sources(instance, "shop")]
     asked = [query for query in queries if query.language == "prometheus"]
     assert len(asked) > 30
     for query in asked:

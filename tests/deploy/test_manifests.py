@@ -90,10 +90,62 @@ def test_data_sources_are_those_that_dashboards_ask() -> None:
     assert asked <= known and len(of_dashboards("x")) > 30
 
 
+# What Alloy 1.12 knows of the components that are used here, by its reference (grafana.com/docs/alloy/v1.12/reference):
+# arguments and, with a body of their own, blocks. It refuses every other name.
+_OUTPUT: dict[str, Any] = {"metrics": str, "logs": str, "traces": str}
+_STATEMENTS = {"context": str, "statements": str}
+ALLOY: dict[str, dict[str, Any]] = {
+    "otelcol.receiver.otlp": {"grpc": {"endpoint": str}, "http": {"endpoint": str}, "output": _OUTPUT},
+    "otelcol.processor.memory_limiter": {
+        **dict.fromkeys(("check_interval", "limit_percentage", "spike_limit_percentage"), str),
+        "output": _OUTPUT,
+    },
+    "otelcol.processor.filter": {"error_mode": str, "traces": {"span": str}, "output": _OUTPUT},
+    "otelcol.processor.transform": {
+        "error_mode": str,
+        **dict.fromkeys(("trace_statements", "metric_statements", "log_statements"), _STATEMENTS),
+        "output": _OUTPUT,
+    },
+    "otelcol.processor.batch": {"timeout": str, "send_batch_size": str, "output": _OUTPUT},
+    "otelcol.exporter.otlp": {"client": {"endpoint": str, "tls": {"insecure": str}}},
+    "otelcol.exporter.otlphttp": {"client": {"endpoint": str}},
+}
+
+
+def alloy_text() -> str:
+    return re.sub(r"(^|\s)//.*", "", (ROOT / "compose/alloy/config.alloy").read_text())
+
+
+def unknown_to_alloy(text: str) -> list[str]:
+    """Names of components, blocks and arguments that Alloy has not, or not there."""
+    words = re.finditer(r'(?P<name>[\w.]+)(?: "\w+")? *(?P<kind>[{=])|(?P<end>\})', re.sub(r"`[^`]*`", "", text))
+    inside: list[tuple[str, Any]] = [("", ALLOY)]
+    wrong: list[str] = []
+    for word in words:
+        if word["end"]:
+            inside.pop()
+            continue
+        where, known = inside[-1]
+        name = f"{where} {word['name']}".strip()
+        found = known.get(word["name"]) if isinstance(known, dict) else None
+        if found is None or isinstance(found, dict) != (word["kind"] == "{"):
+            wrong.append(name)
+        if word["kind"] == "{":
+            inside.append((name, found))
+    assert inside == [("", ALLOY)], "a brace is missing"
+    return wrong
+
+
+def test_alloy_knows_every_name() -> None:
+    text = alloy_text()
+    assert unknown_to_alloy(text) == []
+    for old, new in (("processor.transform", "processor.resource"), ("timeout ", "timeuot "), ("span =", "spans =")):
+        assert unknown_to_alloy(text.replace(old, new))
+
+
 def test_alloy_components_are_connected() -> None:
     """Alloy can't be had to say so itself: every component that is named is there, and everything there is used."""
-    text = re.sub(r"(^|\s)//.*", "", (ROOT / "compose/alloy/config.alloy").read_text())
-    assert text.count("{") == text.count("}")
+    text = alloy_text()
     declared = {f"{kind}.{name}" for kind, name in re.findall(r'^(otelcol\.[\w.]+) "(\w+)" \{', text, re.MULTILINE)}
     used = set(re.findall(r"(otelcol\.[\w.]+)\.input\b", text))
     assert used == {one for one in declared if ".receiver." not in one}

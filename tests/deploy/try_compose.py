@@ -13,15 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import backends
 import pytest
 import yaml
-from collector import told_in
+from collector import free_port, told_in
 from engine import Engine
 from machine import run, wait_for
+from podman import Podman
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+
+from agent import Agent  # noqa: E402 - found by the line above
+
 pytestmark = pytest.mark.timeout(1800)
 EVERYTHING = "localhost/everything:1"
 SERVICES = {"gateway": "nginx", "shop": "shop", "pricing": "pricing", "stock": "stock", "reviews": "Reviews"}
@@ -195,3 +201,28 @@ def test_sidecar(engine: Engine, tmp_path: Path) -> None:
     finally:
         print(project.compose("logs", "--tail", "50"))
         project.compose("down", "-v", "-t", "5")
+
+
+def test_podman(engine: Engine, tmp_path: Path) -> None:
+    """Kept and `--rm` containers, watched from the host; its storage is where nobody told the agent."""
+    archive = tmp_path / "everything.tar"
+    engine.docker("save", "-o", archive, EVERYTHING)
+    port = free_port()
+    with Podman(engine.cache, tmp_path / "podman") as podman:
+        podman("load", "-i", archive)
+        archive.unlink()
+        ids = {}
+        for name, options in {"kept": (), "gone": ("--rm",)}.items():
+            server = ("python3", "-m", "http.server", "--bind", "127.0.0.1", str(port + len(ids)))
+            ids[name] = podman("run", "-d", "--name", name, "--network", "host", *options, EVERYTHING, *server)
+        agent = Agent("--port", f"{port}-{port + 1}").wait_ready()
+        try:
+            for number in range(len(ids)):
+                wait_for(lambda at=port + number: urlopen(f"http://127.0.0.1:{at}/").read(), "a server", 20)
+            assert agent.wait_for(lambda spans: len(spans) >= len(ids)), agent.stderr
+        finally:
+            agent.kill()
+        told = {span["resource"]["container.name"]: span["resource"] for span in agent.spans}
+        assert {name: one["container.id"] for name, one in told.items()} == ids
+        for one in told.values():
+            assert (one["container.image.name"], one["container.image.tags"]) == ("localhost/everything", ["1"])

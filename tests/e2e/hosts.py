@@ -57,7 +57,9 @@ def drop_full_headers(listener: socket.socket) -> None:
     """A classic filter; connections inherit it: load byte 12, and 0xf0, equal to 0xf0: drop, else keep."""
     code = ((0x30, 0, 0, 12), (0x54, 0, 0, 0xF0), (0x15, 0, 1, 0xF0), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF))
     program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *one) for one in code))
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(program)))
+    listener.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(program))
+    )
 
 
 def seen() -> list[str | None]:

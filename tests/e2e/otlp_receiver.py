@@ -4,10 +4,10 @@
         ... OTEL_EXPORTER_OTLP_ENDPOINT=backend.url ...
         backend.wait_for(lambda: len(backend.spans()) >= 10)
 
-Everything accepted is kept as decoded protobuf messages (`traces`, `metrics`). `answers` is a queue of misbehaviours,
-one taken by each request: `Answer(503)`, `Answer(503, retry_after=1)`, `Answer(rejected=3)`. `delay` makes every answer
-slow, `required` are headers without which a request is refused; `stop()` and `start()` take the backend down and bring
-it back on the same port.
+Everything accepted is kept as decoded protobuf messages (`traces`, `metrics`, `logs`). `answers` is a queue of
+misbehaviours, one taken by each request: `Answer(503)`, `Answer(503, retry_after=1)`, `Answer(rejected=3)`. `delay`
+makes every answer slow, `required` are headers without which a request is refused; `stop()` and `start()` take the
+backend down and bring it back on the same port.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import (
+    LogsServiceServicer,
+    add_LogsServiceServicer_to_server,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -47,10 +52,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-PATHS = {"/v1/traces": "traces", "/v1/metrics": "metrics"}
+# signal -> what is asked, what is answered, and where that says how much was refused
+SIGNALS: dict[str, tuple[Any, Any, str]] = {
+    "traces": (ExportTraceServiceRequest, ExportTraceServiceResponse, "rejected_spans"),
+    "metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse, "rejected_data_points"),
+    "logs": (ExportLogsServiceRequest, ExportLogsServiceResponse, "rejected_log_records"),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ class OtlpReceiver:
         self.requests: list[Received] = []
         self.traces: list[ExportTraceServiceRequest] = []
         self.metrics: list[ExportMetricsServiceRequest] = []
+        self.logs: list[ExportLogsServiceRequest] = []
         self._changed = threading.Condition()
         self._server: _HttpServer | _GrpcServer | None = None
 
@@ -136,7 +148,7 @@ class OtlpReceiver:
             time.sleep(self.delay)
         with self._changed:
             if answer.ok:
-                (self.traces if received.signal == "traces" else self.metrics).append(received.message)
+                getattr(self, received.signal).append(received.message)
             self._changed.notify_all()
         return answer
 
@@ -155,6 +167,16 @@ class OtlpReceiver:
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
+        ]
+
+    def log_records(self) -> list[tuple[dict[str, Any], LogRecord]]:
+        """Each with its resource."""
+        return [
+            (attributes(resource.resource.attributes), record)
+            for request in list(self.logs)
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
         ]
 
     def points(self, name: str) -> Iterator[tuple[dict[str, Any], Metric, Any]]:
@@ -230,13 +252,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["content-length"]))
-        signal = PATHS.get(self.path) or ("metrics" if "metric" in self.path else "traces")
-        kind = ExportTraceServiceRequest if signal == "traces" else ExportMetricsServiceRequest
+        signal = next((one for one in SIGNALS if one[:-1] in self.path), "traces")
         data = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
         headers = {key.lower(): value for key, value in self.headers.items()}
         assert headers["content-type"] == "application/x-protobuf"
         peer = f"{self.client_address[0]}:{self.client_address[1]}"
-        received = Received(signal, self.path, headers, len(raw), time.monotonic(), peer, kind.FromString(data))
+        received = Received(
+            signal, self.path, headers, len(raw), time.monotonic(), peer, SIGNALS[signal][0].FromString(data)
+        )
         self._reply(signal, self.server.receiver.take(received))
 
     def _reply(self, signal: str, answer: Answer) -> None:
@@ -255,15 +278,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _response(signal: str, answer: Answer) -> Any:
-    if signal == "traces":
-        traces = ExportTraceServiceResponse()
-        traces.partial_success.rejected_spans = answer.rejected
-        traces.partial_success.error_message = answer.message
-        return traces
-    metrics = ExportMetricsServiceResponse()
-    metrics.partial_success.rejected_data_points = answer.rejected
-    metrics.partial_success.error_message = answer.message
-    return metrics
+    _, kind, refused = SIGNALS[signal]
+    response = kind()
+    setattr(response.partial_success, refused, answer.rejected)
+    response.partial_success.error_message = answer.message
+    return response
 
 
 class _GrpcServer:
@@ -271,6 +290,7 @@ class _GrpcServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(8), options=(("grpc.so_reuseport", 0),))
         add_TraceServiceServicer_to_server(_Traces(receiver), self._server)
         add_MetricsServiceServicer_to_server(_Metrics(receiver), self._server)
+        add_LogsServiceServicer_to_server(_Logs(receiver), self._server)
         address = f"127.0.0.1:{receiver.port}"
         if receiver.tls:
             self._server.add_secure_port(address, _credentials(receiver.tls))
@@ -314,6 +334,10 @@ class _Traces(_Servicer, TraceServiceServicer):
 
 class _Metrics(_Servicer, MetricsServiceServicer):
     signal = "metrics"
+
+
+class _Logs(_Servicer, LogsServiceServicer):
+    signal = "logs"
 
 
 def _retry_info(answer: Answer) -> bytes:

@@ -2,8 +2,9 @@
 
 Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill]
 
-`odd.c` writes and reads them; the agent watches it. `--kill`: the agent is killed in the middle, and all goes on. Prints
-what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses the way.
+`odd.c` writes and reads them; the agent watches it. `--kill`: the agent is killed in the middle, and all goes on.
+Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
+the way.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ def create(context: Context) -> Exporter:
     """An exporter by the OTEL_EXPORTER_OTLP_* variables. UsageError: one of them can't be used."""
     traces = read_endpoint("traces", context.environ)
     metrics = read_endpoint("metrics", context.environ)
-    log_wanted = context.environ.get("OTEL_LOGS_EXPORTER", "").strip() == "otlp"
-    logs = read_endpoint("logs", context.environ) if log_wanted else None
+    own_log = context.environ.get("OTEL_LOGS_EXPORTER", "").strip() == "otlp"
+    logs = read_endpoint("logs", context.environ) if own_log or context.encode_request_logs else None
     batching = read_batching(context.environ)
     traces = replace(traces, timeout=min(traces.timeout, batching.timeout))
-    return OtlpExporter(traces, metrics, logs, batching, context)
+    return OtlpExporter(traces, metrics, logs, batching, context, own_log=own_log)

@@ -105,13 +105,15 @@ class Sender(Generic[Batch]):
 
 
 class SpanSender(Sender[SpanBatch]):
+    what = "spans"
+
     def deliver(self, batch: SpanBatch) -> int:
         reply = self.client.export(batch.data())
         if not reply.ok:
-            self.trouble(f"not delivered: {batch.spans} spans", reply)
+            self.trouble(f"not delivered: {batch.spans} {self.what}", reply)
             return 0
         if reply.rejected:
-            self.trouble(f"refused: {reply.rejected} of {batch.spans} spans", reply)
+            self.trouble(f"refused: {reply.rejected} of {batch.spans} {self.what}", reply)
         elif reply.problem:
             self.trouble("accepted with a warning", reply)
         return max(0, batch.spans - reply.rejected)
@@ -124,6 +126,18 @@ class SpanSender(Sender[SpanBatch]):
 
     def lost(self, count: int) -> None:
         self.health.lose(Loss.SPAN_EXPORT_FAILED, count)
+
+
+class RequestLogSender(SpanSender):
+    """Log records of requests: one a request, as spans are."""
+
+    what = "request logs"
+
+    def sent(self, count: int) -> None:
+        self.health.did("request_logs_exported", count)
+
+    def lost(self, count: int) -> None:
+        self.health.lose(Loss.REQUEST_LOG_EXPORT_FAILED, count)
 
 
 class MetricSender(Sender[MetricBatch]):
@@ -190,8 +204,16 @@ class OtlpExporter:
     wants_metrics = True
 
     def __init__(
-        self, traces: Endpoint, metrics: Endpoint, logs: Endpoint | None, batching: Batching, context: Context
+        self,
+        traces: Endpoint,
+        metrics: Endpoint,
+        logs: Endpoint | None,
+        batching: Batching,
+        context: Context,
+        *,
+        own_log: bool = False,
     ) -> None:
+        """`logs`: where log records go, those of requests if they are wanted and, with `own_log`, the agent's own."""
         self._context = context
         self._health = context.health
         self._span_queue = SpanQueue(batching)
@@ -201,8 +223,12 @@ class OtlpExporter:
         self._metric_sender = MetricSender(self._metric_queue, metrics, context.health, agent)
         self._metric_sender.encode = context.encode_metrics
         self._senders: list[Sender[Any]] = [self._metric_sender, self._span_sender]
+        self._request_log_queue: SpanQueue | None = None
+        if logs is not None and context.encode_request_logs is not None:
+            self._request_log_queue = SpanQueue(batching)
+            self._senders.append(RequestLogSender(self._request_log_queue, logs, context.health, agent))
         self._log_queue: LogQueue | None = None
-        if logs is not None:
+        if logs is not None and own_log:
             self._log_queue = LogQueue()
             log_sender = LogSender(self._log_queue, logs, context.health, agent)
             log_sender.resource, log_sender.version = context.own_resource, context.version
@@ -213,6 +239,9 @@ class OtlpExporter:
         encoded = self._context.encode_spans(traced, groups, services)
         self._health.lose(Loss.SPAN_QUEUE_FULL, self._span_queue.put(encoded))
         self._health.gauges["span_queue_bytes"] = self._span_queue.size
+        if self._request_log_queue is not None and self._context.encode_request_logs is not None:
+            records = self._context.encode_request_logs(traced, groups, services)
+            self._health.lose(Loss.REQUEST_LOG_QUEUE_FULL, self._request_log_queue.put(records))
 
     def counted(self, overflow: Overflow, service: int, services: list[Service]) -> None:
         pass

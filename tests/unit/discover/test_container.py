@@ -23,6 +23,29 @@ UID = "6f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
         f"0::/machine.slice/libpod-{ID}.scope/container",
         f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
         f"0::/../../docker-{ID}.scope",
+        # rootless Docker; a parent of one's own; nerdctl by its two drivers
+        f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope",
+        f"0::/web.slice/web-front.slice/docker-{ID}.scope",
+        f"0::/system.slice/nerdctl-{ID}.scope",
+        f"0::/default/{ID}",
+        # Podman (libpod/container_internal_linux.go): systemd and cgroupfs, in a pod, rootless, `--cgroups=split` as
+        # quadlets have it; crun has a group of its own below
+        f"0::/machine.slice/libpod-{ID}.scope",
+        f"0::/machine.slice/machine-libpod_pod_{'1' * 64}.slice/libpod-{ID}.scope/container",
+        f"0::/libpod_parent/libpod-{ID}",
+        f"0::/libpod_parent/{'1' * 64}/libpod-{ID}",
+        f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{'1' * 64}.slice"
+        f"/libpod-{ID}.scope",
+        f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container/init.scope",
+        f"0::/system.slice/web.service/libpod-payload-{ID}",
+        f"0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-{ID}/system.slice",
+        f"12:pids:/machine.slice/libpod-{ID}.scope\n1:name=systemd:/machine.slice/libpod-{ID}.scope\n0::/",
+        # CRI-O: systemd and cgroupfs
+        f"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID}.slice/crio-{ID}.scope",
+        f"11:memory:/kubepods/besteffort/pod{UID}/crio-{ID}\n0::/",
+        # a node in a container
+        f"0::/docker/{'0' * 64}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UID}.slice"
+        f"/cri-containerd-{ID}.scope",
         f"0::/../{ID}",
         f"0::/system.slice/docker-{ID}.scope/init.scope",
         f"0::/system.slice/docker-{'0' * 64}.scope/system.slice/docker-{ID}.scope/system.slice/nginx.service",
@@ -48,6 +71,29 @@ def test_fargate() -> None:
 )
 def test_by_mounts_in_a_private_namespace(mount: str) -> None:
     assert container_id("0::/\n", f"1 0 0:1 / / rw - overlay overlay rw\n{mount}\n") == ID
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        f"0::/machine.slice/libpod-conmon-{ID}.scope",
+        f"0::/libpod_parent/libpod-conmon-{ID}",
+        f"0::/kubepods.slice/kubepods-pod{UID}.slice/crio-conmon-{ID}.scope",
+        "0::/system.slice/web.service/runtime",
+    ],
+)
+def test_those_who_watch_over_a_container_are_not_in_it(cgroup: str) -> None:
+    assert container_id(cgroup + "\n") == ""
+
+
+def test_files_of_a_pod_are_another_containers() -> None:
+    """CRI-O's hostname is that of the container which holds the network."""
+    hostname = (
+        f"9 1 0:1 /containers/storage/overlay-containers/{ID}/userdata/hostname /etc/hostname ro - tmpfs tmpfs rw\n"
+    )
+    hosts = f"8 1 8:1 /var/lib/kubelet/pods/{UID}/etc-hosts /etc/hosts rw - ext4 /dev/sda1 rw\n"
+    assert container_id("0::/\n", hostname) == ID
+    assert container_id("0::/\n", hostname + hosts) == ""
 
 
 @pytest.mark.parametrize(
