@@ -117,6 +117,7 @@ class File(_Strict):
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
+    propagate: str | list[str] | None = None
     request_logs: str | bool | None = None  # YAML reads off as false
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None
