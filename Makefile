@@ -25,7 +25,7 @@ demo: .venv/.installed ## watch real services under load (Ctrl-C ends it; DEMO_S
 test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included
 	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
 
-score: .venv/.installed-dev ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
+score: .venv/.installed-score ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
 	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
@@ -70,3 +70,6 @@ clean: ## remove what make made, the virtual environment too
 
 .venv/.installed-dev: .venv/.installed
 	@scripts/install.sh dev
+
+.venv/.installed-score: .venv/.installed-dev tests/e2e/grpc_java/pom.xml tests/e2e/grpc_tonic/Cargo.lock tests/e2e/grpc_tonic/src/main.rs
+	@scripts/install.sh score

@@ -198,9 +198,10 @@ class Exponential:
 
 @dataclass(slots=True)
 class Series:
-    """A histogram of one metric, for one service and one set of attributes.
+    """A histogram of one metric, or a counter, for one service and one set of attributes.
 
-    `bounds` and `buckets` as in `Overflow` (one bucket more than bounds), or `exponential` in their place.
+    `bounds` and `buckets` as in `Overflow` (one bucket more than bounds), or `exponential` in their place. A counter
+    has neither: `count` is its value.
     """
 
     name: str  # "http.server.request.duration"
@@ -215,6 +216,7 @@ class Series:
     buckets: NDArray[np.int64] | None
     exponential: Exponential | None = None
     exemplars: list[Exemplar] = field(default_factory=list)
+    is_counter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

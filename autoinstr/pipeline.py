@@ -22,6 +22,9 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits, attach
 from autoinstr.clock import wall_offset
@@ -30,7 +33,7 @@ from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery, target_record
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
-from autoinstr.model import Attributes, Service, Snapshot
+from autoinstr.model import Attributes, Service, Snapshot, Traced
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
@@ -138,6 +141,7 @@ class Pipeline:
                     requests = self.parser.parse(batch, service, wall_offset())
                     traced = self.correlator.correlate(requests, self.groups.groups)
                     self.red.add(traced, self.groups.groups)
+                    self.red.graph.add(traced, self.groups.groups, self.discovery.services, self._peers(traced))
                 self.health.did("requests", len(requests))
                 for exporter in self.spans_to:
                     exporter.spans(traced, self.groups.groups, self.discovery.services)
@@ -150,6 +154,13 @@ class Pipeline:
                 self.health.did("requests", overflow.count)
                 for exporter in self.spans_to:
                     exporter.counted(overflow, service_index, self.discovery.services)
+
+    def _peers(self, traced: Traced) -> NDArray[np.int32]:
+        """The service at the other end of each request; -1: none is known."""
+        places = traced.requests.places
+        if places is None:
+            return np.full(len(traced.requests), -1, np.int32)
+        return self.discovery.service_of(places.peer_pid)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()

@@ -61,6 +61,13 @@ RESPONSE_BODY_SIZE: Final = "response.body.size"
 OTEL_METRIC_OVERFLOW: Final = "otel.metric.overflow"
 TARGET_INFO: Final = "target_info"
 
+# The service graph, as Tempo's metrics generator names it
+GRAPH: Final = "traces_service_graph_request"
+GRAPH_CLIENT: Final = "client"
+GRAPH_SERVER: Final = "server"
+GRAPH_CONNECTION_TYPE: Final = "connection_type"
+VIRTUAL_NODE: Final = "virtual_node"  # a connection_type: the server is only known by name
+
 # Resource
 CONTAINER_ID: Final = "container.id"
 HOST_NAME: Final = "host.name"

@@ -190,7 +190,6 @@ struct stream {
 	struct trace trace;
 	__u64 name;
 	__u32 pid, tid;
-	__u64 pair; /* as of its connection */
 	__u32 fd;
 	__u16 status; /* of the response, if it is easy to see; else 0 */
 	__u16 error;
@@ -243,15 +242,19 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
 BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
 
-/* A call that a client makes, for the target at the other end of its connection. */
+/*
+ * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has
+ * met a request first, since what is written to TLS and HTTP/2 is looked at when it has been written.
+ */
 struct offer {
-	struct trace trace; /* of the client's request; peer: its pid */
-	struct served call; /* where the client's request is */
-	__u32 number;       /* of the request on its connection */
-	__u8 taken;
+	struct trace trace;    /* of the request; peer: pid of who leaves this */
+	struct served request; /* where it is */
+	__u32 number;          /* of the request on its connection */
+	__u8 state;            /* enum offer_state */
 	__u8 unused[3];
 };
-/* Of HTTP/1, by connection.pair: those made last, by number; inserted by clients, deleted when their connection ends. */
+enum offer_state { OFFER_NONE, OFFER_CALL, OFFER_TAKEN, OFFER_WAITS };
+/* Of HTTP/1, by connection.pair: those made last, by number. */
 #define OFFERS 4
 struct offers {
 	struct offer offers[OFFERS];
@@ -262,7 +265,7 @@ struct offers {
 };
 BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
 BPF_ARRAY(blank_offers, struct offers, 1);
-/* Of HTTP/2; deleted when the server has taken it. */
+/* Of HTTP/2; deleted when the other end has met it. */
 struct stream_pair {
 	__u64 pair;
 	__u64 stream;
@@ -341,7 +344,9 @@ BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
 enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEP_PLACE, STEP_PLACE_STREAMS, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
-BPF_PROG_ARRAY(tls_steps, STEPS); /* the same ones, for probes of functions: the kernel does not mix program types */
+/* the same ones, for probes of functions: the kernel mixes neither program types, nor what programs are attached as */
+BPF_PROG_ARRAY(tls_steps, STEPS);
+BPF_PROG_ARRAY(go_steps, STEPS);
 
 /* A call of a TLS library that has not returned yet. */
 enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Leaves .venv/bin/autoinstr (`install.sh run`), and what the tests need as well (`install.sh dev`).
+# Leaves .venv/bin/autoinstr (`install.sh run`), and what the tests need as well (`install.sh dev`), and what only the
+# score needs and takes long to build (`install.sh score`).
 #
 # Installs only the system packages that are missing, starts and enables no service, and takes package indexes and
 # proxies from the machine's own apt and pip settings. Debian and Ubuntu; Fedora and its relatives as a courtesy.
 set -eu
 cd "$(dirname "$0")/.."
-what=${1:?run or dev}
+what=${1:?run, dev or score}
 logs=$(mktemp -d)
 pip=
 policy=/usr/sbin/policy-rc.d
@@ -53,6 +54,7 @@ missing_others() {
 	has apache2 || has httpd || echo apache2-bin httpd
 	has h2load || echo nghttp2-client nghttp2
 	has nghttpx || echo nghttp2-proxy nghttp2
+	has nghttpd || echo nghttp2-server nghttp2
 	has php || echo php-cli php-cli
 	has ruby || echo ruby ruby
 	ruby -rwebrick -e '' 2>/dev/null || echo ruby-webrick rubygem-webrick
@@ -136,10 +138,29 @@ other_packages() {
 	if has go; then (cd tests/e2e/grpc_go && quietly go mod download); fi
 }
 
+# Servers in other languages. Without Maven or Cargo their rows say what they need.
+score_programs() {
+	if has mvn && has javac && [ ! .cache/grpc-java -nt tests/e2e/grpc_java/pom.xml ]; then
+		say "fetching grpc-java (Maven)"
+		quietly mvn -q -B -f tests/e2e/grpc_java dependency:copy-dependencies -DoutputDirectory="$PWD/.cache/grpc-java.part"
+		rm -rf .cache/grpc-java
+		mv .cache/grpc-java.part .cache/grpc-java
+	fi
+	if has cargo; then
+		say "building tonic (Cargo)"
+		(cd tests/e2e/grpc_tonic && quietly cargo build -q --release --locked --target-dir ../../../.cache/grpc-tonic)
+	fi
+}
+
+if [ "$what" = score ]; then
+	score_programs
+	touch .venv/.installed-score
+	exit 0
+fi
 case $what in
 run) about="autoinstr and its Python packages" project=. stamp=.venv/.installed ;;
 dev) about="what the tests need" project='.[dev]' stamp=.venv/.installed-dev ;;
-*) fail "run or dev, not $what" ;;
+*) fail "run, dev or score, not $what" ;;
 esac
 python_version
 system_packages missing_python

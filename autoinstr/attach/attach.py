@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from autoinstr.attach import btf, cache, source
@@ -69,16 +70,17 @@ def bring_in(
     propagate: Sequence[str] = (),
 ) -> Attached:
     """Maps and programs in the kernel, the quickest that its verifier takes."""
-    image = make_image(limits, duration_bounds, size_bounds, propagate, cast=True)
+    make = partial(make_image, limits, duration_bounds, size_bounds, propagate)
+    cast, image = True, make(cast=True)
     try:
         attached = load(image, limits)
     except AutoinstrError as error:
-        plain = make_image(limits, duration_bounds, size_bounds, propagate, cast=False)
+        cast, plain = False, make(cast=False)
         if plain == image:
             raise
         log.debug("trying again without casts: %s", error)
         image, attached = plain, load(plain, limits)
-    begin_function_programs(image, attached)
+    begin_function_programs(image, attached, partial(make, cast=cast, sessions=False))
     return attached
 
 
@@ -89,10 +91,13 @@ def make_image(
     propagate: Sequence[str] = (),
     *,
     cast: bool,
+    sessions: bool = True,
 ) -> Image:
-    """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one."""
+    """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one;
+    `sessions`: functions have one program for entry and return, where that can be.
+    """
     try:
-        offsets = btf.running_kernel(cast=cast)
+        offsets = btf.running_kernel(cast=cast, sessions=sessions)
     except (OSError, KeyError, ValueError) as error:
         raise AutoinstrError(
             f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
@@ -104,7 +109,7 @@ def make_image(
     flags = source.flags(
         limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
-    names = programs(copies, propagate)
+    names = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
     path = cache.folder(os.environ) / cache.key(text, flags, names)
     image = cache.read(path)
     if image is None:

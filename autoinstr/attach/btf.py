@@ -57,6 +57,10 @@ class Btf:
         while (at := self._strings.find(needle, at + 1)) >= 0:
             yield at + 1
 
+    def has_name(self, name: str) -> bool:
+        """Is anything of the kernel called that: a value of an enum, say."""
+        return any(self._string(name))
+
     def _named(self, types: dict[int, int], name: str) -> int:
         for offset in self._string(name):
             if offset in types:
@@ -173,11 +177,24 @@ def cast_defines(btf: Btf) -> dict[str, int]:
     return found | {f"BTF_ID_{name}": btf.struct_id(name) for name in CAST_TO}
 
 
-def running_kernel(*, cast: bool) -> dict[str, int]:
-    """`defines` of the kernel that runs; `cast`: and `cast_defines`, if it can."""
+# One program for entry and return of a function, which tells on entry whether it is to run on return.
+SESSION = "bpf_session_is_return"
+SESSION_OF_FUNCTIONS = "BPF_TRACE_UPROBE_SESSION"  # the same is there before of the kernel's own functions
+
+
+def session_defines(btf: Btf) -> dict[str, int]:
+    """The KFUNC_* macro. KeyError: this kernel has no such programs."""
+    if not btf.has_name(SESSION_OF_FUNCTIONS):
+        raise KeyError(SESSION_OF_FUNCTIONS)
+    return {f"KFUNC_{SESSION}": btf.function_id(SESSION)}
+
+
+def running_kernel(*, cast: bool, sessions: bool) -> dict[str, int]:
+    """`defines` of the kernel that runs; `cast`, `sessions`: and `cast_defines`, `session_defines`, if it can."""
     btf = Btf(VMLINUX.read_bytes())
     found = defines(btf)
-    if cast:
-        with contextlib.suppress(KeyError):
-            found |= cast_defines(btf)
+    for wanted, more in ((cast, cast_defines), (sessions, session_defines)):
+        if wanted:
+            with contextlib.suppress(KeyError):
+                found |= more(btf)
     return found

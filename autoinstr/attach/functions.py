@@ -19,7 +19,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
-from autoinstr.attach.uprobes import attach_uprobes
+from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, File, Found, Identity, find, identity_of, mapped_files
 
@@ -43,11 +43,11 @@ class Probed:
 
 
 class Functions:
-    """Uprobes of all files. Used by one thread. `programs`: gives the descriptor of a program, by its name. `tell`: is
-    called with each process that has such a file, and the flags of the libraries in it.
+    """Uprobes of all files. Used by one thread. `programs`: gives a program by its name, or nothing where it is not
+    needed. `tell`: is called with each process that has such a file, and the flags of the libraries in it.
     """
 
-    def __init__(self, programs: Callable[[str], int], tell: Callable[[int, int], None]) -> None:
+    def __init__(self, programs: Callable[[str], FunctionProgram | None], tell: Callable[[int, int], None]) -> None:
         self._programs = programs
         self._tell = tell
         self._probed: dict[tuple[str, int], Probed] = {}  # the kernel keeps the inode of what is probed
@@ -125,7 +125,8 @@ class Functions:
             for place in (place for library in found for place in library.places):
                 places[place.program, place.on_return].append(place.offset)
             for (name, on_return), offsets in places.items():
-                probed.events += attach_uprobes(path, offsets, self._programs(name), on_return=on_return)
+                if program := self._programs(name):
+                    probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
         except BaseException:
             self._detach(probed)
             raise

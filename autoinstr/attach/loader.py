@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import resource
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,10 +21,12 @@ from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
 from autoinstr.attach.propagation import attach_way
-from autoinstr.attach.uprobes import UPROBE_MULTI
+from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
 from autoinstr.errors import AutoinstrError
+
+log = logging.getLogger(__name__)
 
 # program -> raw tracepoint; the system calls last, when all is in place
 PROBES: dict[str, str] = {
@@ -39,11 +42,11 @@ PROBES: dict[str, str] = {
 STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish", "place", "place_streams")
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
-# by uprobes, as libraries/ says
-FUNCTION_PROBES = (
-    *("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_return", "tls_free"),
-    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
-)
+# by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
+TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
+RETURN = "tls_return"
+GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
 LOAD_AT_ONCE = 2
@@ -63,6 +66,7 @@ class Attached:
     probes: dict[str, int] = field(default_factory=dict)
     loading: threading.Thread | None = None  # of the programs for functions
     refused: AutoinstrError | None = None  # why there are none
+    sessions: bool = False  # programs for functions of TLS libraries run on entry and on return
 
     def by_probe(self) -> list[list[int]]:
         """Descriptors of the programs that are attached, a list a probe: its copies."""
@@ -82,12 +86,16 @@ class Attached:
         if self.loading:
             self.loading.join()
 
-    def function_program(self, name: str) -> int:
-        """Descriptor of a program for functions; they are loaded while the agent starts. AutoinstrError if refused."""
+    def function_program(self, name: str) -> FunctionProgram | None:
+        """A program for functions; they are loaded while the agent starts. None: others do what it is for.
+        AutoinstrError if refused.
+        """
         self.wait()
         if self.refused:
             raise self.refused
-        return self.programs[name]
+        if name == RETURN and self.sessions:
+            return None
+        return FunctionProgram(self.programs[name], session=self.sessions and name in TLS_PROBES)
 
     def detach(self) -> None:
         """Detach all probes; maps can still be read."""
@@ -105,10 +113,14 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, propagate: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of all programs, with so many copies of each probe, and what these ways to propagate take."""
+def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[str, ...]:
+    """Names of all programs, with so many copies of each probe, and what these ways to propagate take.
+
+    `sessions`: as in `Attached`.
+    """
+    functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
     copied = (name + suffix for name in PROBES for suffix in COPIES[:copies])
-    return (*STEPS, *FUNCTION_PROBES, *copied, *(name for way in propagate for name in PROPAGATING[way]))
+    return (*STEPS, *functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
 
 
 def load(image: Image, limits: Limits) -> Attached:
@@ -127,8 +139,7 @@ def load(image: Image, limits: Limits) -> Attached:
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for name, kind in kinds.items():
             load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
-        for index, name in enumerate(STEPS):
-            update(attached.maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
+        put_steps(attached, "steps", "")
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
         for role in ROLES:
@@ -140,12 +151,21 @@ def load(image: Image, limits: Limits) -> Attached:
     return attached
 
 
-def begin_function_programs(image: Image, attached: Attached) -> None:
-    """Begin to load what is for functions, in a thread: it takes as long as all the rest, and most starts need none."""
+def begin_function_programs(image: Image, attached: Attached, plain: Callable[[], Image]) -> None:
+    """Begin to load what is for functions, in a thread: it takes as long as all the rest, and most starts need none.
+
+    `plain`: makes the image without sessions, for kernels that refuse them.
+    """
 
     def job() -> None:
         try:
-            load_function_programs(image, attached)
+            try:
+                load_function_programs(image, attached)
+            except AutoinstrError as error:
+                if not attached.sessions:
+                    raise
+                log.debug("trying again without sessions: %s", error)
+                load_function_programs(plain(), attached)
         except AutoinstrError as error:
             attached.refused = error
 
@@ -154,19 +174,44 @@ def begin_function_programs(image: Image, attached: Attached) -> None:
 
 
 def load_function_programs(image: Image, attached: Attached) -> None:
-    """Load what is for functions, and the steps once more: the kernel lets no program call one of another type."""
-    maps = attached.maps | {"steps": attached.maps["tls_steps"], "works": attached.maps["tls_works"]}
-    wanted = {one.name: one for one in image.programs if one.name in FUNCTION_PROBES}
-    wanted |= {f"tls_{one.name}": one for one in image.programs if one.name in STEPS}
-    load_programs(attached, wanted, maps, KPROBE)
+    """Load what is for functions, and the steps once more, for the kernel lets no program call one of another kind.
+
+    Go's functions can't have sessions, for these may change the return address: they have steps of their own then.
+    """
+    attached.sessions = all(one.name != RETURN for one in image.programs)
+    if attached.sessions:
+        load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
+        load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
+    else:
+        load_with_steps(image, attached, FUNCTION_PROBES, "tls_steps", UPROBE_MULTI)
+
+
+def load_with_steps(image: Image, attached: Attached, names: Collection[str], steps: str, purpose: int) -> None:
+    """Load these programs, and the steps that they go on with into the map `steps`."""
+    maps = attached.maps | {"works": attached.maps["tls_works"]}
+    maps |= dict.fromkeys(("steps", "tls_steps", "go_steps"), attached.maps[steps])
+    prefix = steps.removesuffix("steps")
+    wanted = {one.name: one for one in image.programs if one.name in names}
+    wanted |= {prefix + one.name: one for one in image.programs if one.name in STEPS}
+    load_programs(attached, wanted, maps, KPROBE, purpose)
+    put_steps(attached, steps, prefix)
+
+
+def put_steps(attached: Attached, steps: str, prefix: str) -> None:
+    """Put loaded programs into a map of steps."""
     for index, name in enumerate(STEPS):
-        update(maps["steps"], struct.pack("<I", index), struct.pack("<I", attached.programs[f"tls_{name}"]))
+        program = attached.programs[prefix + name]
+        update(attached.maps[steps], struct.pack("<I", index), struct.pack("<I", program))
 
 
-def load_programs(attached: Attached, wanted: dict[str, Program], maps: dict[str, int], kind: int) -> None:
+def load_programs(
+    attached: Attached, wanted: dict[str, Program], maps: dict[str, int], kind: int, purpose: int = 0
+) -> None:
     """Load programs, several at a time: the verifier takes a good part of a second for the large ones."""
     with ThreadPoolExecutor(LOAD_AT_ONCE) as pool:
-        loading = {name: pool.submit(load_program, program, maps, kind) for name, program in wanted.items()}
+        loading = {name: pool.submit(load_program, program, maps, kind, purpose) for name, program in wanted.items()}
+    for name in loading.keys() & attached.programs.keys():  # of an attempt before this one
+        os.close(attached.programs.pop(name))
     attached.programs |= {name: one.result() for name, one in loading.items() if not one.exception()}
     for one in loading.values():
         one.result()  # raises, if it was refused
@@ -196,8 +241,8 @@ def create_map(one: Map, entries: int) -> int:
         raise AutoinstrError(f"can't create the eBPF map {one.name}: {error.strerror}{hint(error)}") from error
 
 
-def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
-    """Its descriptor."""
+def load_program(program: Program, maps: dict[str, int], kind: int, purpose: int) -> int:
+    """Its descriptor. `kind`: BPF_PROG_TYPE_*; `purpose`: enum bpf_attach_type, where the kernel asks for it."""
     code = bytearray(program.instructions)
     for at, name in program.relocations:
         struct.pack_into("<i", code, 8 * at + 4, maps[name])
@@ -218,7 +263,7 @@ def load_program(program: Program, maps: dict[str, int], kind: int) -> int:
             0,
             program.name[:15].encode(),
             0,
-            UPROBE_MULTI if kind == KPROBE else 0,
+            purpose,
         )
         for _ in range(ATTEMPTS - 1):
             with contextlib.suppress(BlockingIOError):

@@ -16,6 +16,7 @@ import platform
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoinstr.bpf_call import BpfCommand, bpf
@@ -24,7 +25,8 @@ SYSCALL = {"x86_64": 298, "aarch64": 241}
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 SET_PROGRAM = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 CLOSE_ON_EXEC = 8  # PERF_FLAG_FD_CLOEXEC
-UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; older kernels do not look at what a program is loaded for
+# BPF_TRACE_UPROBE_MULTI, _SESSION; older kernels do not look at what a program is loaded for
+UPROBE_MULTI, UPROBE_SESSION = 48, 57
 MULTI_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
 ATTRIBUTES = 112  # PERF_ATTR_SIZE_VER5: enough for every kernel from 4.4
 
@@ -38,16 +40,26 @@ def pmu() -> tuple[int, int]:
     return kind, int(found[1]) if found else 0
 
 
-def attach_uprobes(path: str, offsets: Sequence[int], program: int, *, on_return: bool) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class FunctionProgram:
+    """A loaded program. `session`: it runs on entry, and on return if it asked for that."""
+
+    descriptor: int
+    session: bool = False
+
+
+def attach_uprobes(path: str, offsets: Sequence[int], program: FunctionProgram, *, on_return: bool) -> list[int]:
     """Descriptors; OSError if the kernel refuses."""
     try:
         return [attach_at_once(path, offsets, program, on_return=on_return)]
     except OSError:
-        pass  # not known to this kernel; if it is something else, we will hear of it again
+        if program.session:
+            raise
+        # not known to this kernel; if it is something else, we will hear of it again
     events: list[int] = []
     try:
         for offset in offsets:
-            events.append(attach_event(path, offset, program, on_return=on_return))
+            events.append(attach_event(path, offset, program.descriptor, on_return=on_return))
     except BaseException:
         for event in events:
             os.close(event)
@@ -55,13 +67,14 @@ def attach_uprobes(path: str, offsets: Sequence[int], program: int, *, on_return
     return events
 
 
-def attach_at_once(path: str, offsets: Sequence[int], program: int, *, on_return: bool) -> int:
+def attach_at_once(path: str, offsets: Sequence[int], program: FunctionProgram, *, on_return: bool) -> int:
     """Descriptor of the link."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     places = (ctypes.c_uint64 * len(offsets))(*offsets)
     addresses = (ctypes.addressof(name), ctypes.addressof(places), 0, 0)
     flags = MULTI_RETURN if on_return else 0
-    head = struct.pack("<IIII", program, 0, UPROBE_MULTI, 0)
+    purpose = UPROBE_SESSION if program.session else UPROBE_MULTI
+    head = struct.pack("<IIII", program.descriptor, 0, purpose, 0)
     return bpf(BpfCommand.LINK_CREATE, head + struct.pack("<QQQQIII", *addresses, len(offsets), flags, 0))
 
 

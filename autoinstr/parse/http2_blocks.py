@@ -291,7 +291,9 @@ def _blocks(
         hashes = np.insert(hashes, where, np.array([value for _, _, value, _ in begun], np.uint64))
         number = np.insert(number, where, [number for *_, number in begun])
         flags = np.insert(flags, where, 0)
-        flags[np.searchsorted(lane := np.insert(lane, where, lane[where]), np.unique(lane[where]))] = HTTP2_FIRST
+        goes_on = np.unique(lane[where])
+        lane = np.insert(lane, where, lane[where])
+        flags[np.searchsorted(lane, goes_on)] = HTTP2_FIRST
         more += [fragment for _, fragment, *_ in begun]
     first_part = np.searchsorted(lane, np.arange(len(lanes)))
     last_part = np.append(first_part[1:], len(lane)) - 1

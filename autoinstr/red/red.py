@@ -7,12 +7,9 @@ saw last. Counts and sums are exact, sampled or not. One thread at a time: who c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autoinstr.health import Health, Loss
 from autoinstr.model import (
@@ -27,7 +24,8 @@ from autoinstr.model import (
 )
 from autoinstr.red import names
 from autoinstr.red.exemplars import Exemplars
-from autoinstr.red.histograms import Explicit, Exponentials, ExponentialState, Integers, grown
+from autoinstr.red.graph import ServiceGraph
+from autoinstr.red.measure import Count, Measure, Seen
 from autoinstr.red.own import own_metrics
 from autoinstr.red.table import Row, SeriesTable
 from autoinstr.semconv import OTEL_METRIC_OVERFLOW
@@ -37,81 +35,6 @@ NANOSECONDS = 10**9
 # The bounds of the buckets that the kernel counts in; ours may be others.
 KERNEL_DURATIONS = [round(bound * NANOSECONDS) for bound in DURATION_BOUNDS]
 KERNEL_SIZES = [int(bound) for bound in SIZE_BOUNDS]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A measure at one time, or what was added between two."""
-
-    counts: Integers
-    sums: Integers
-    exponential: ExponentialState | None
-
-    def minus(self, earlier: Seen) -> Seen:
-        """What was added since."""
-        known = len(earlier.sums)
-        counts, sums = self.counts.copy(), self.sums.copy()
-        counts[:known] -= earlier.counts
-        sums[:known] -= earlier.sums
-        state = self.exponential.minus(earlier.exponential) if self.exponential and earlier.exponential else None
-        return Seen(counts, sums, state)
-
-
-class Measure:
-    """One quantity of requests, over all series: sums and buckets. Rows are those of the series table."""
-
-    def __init__(
-        self,
-        names: Mapping[str, str],
-        description: str,
-        unit: str,
-        per_unit: int,
-        bounds: tuple[float, ...],
-        *,
-        exponential: bool,
-    ) -> None:
-        self.names = names  # by prefix; without one it is not told
-        self.description = description
-        self.unit = unit
-        self.per_unit = per_unit  # values are integers: nanoseconds a second, bytes a byte
-        self.bounds = bounds
-        self.explicit = Explicit(bounds, per_unit)
-        self.exponential = Exponentials(per_unit) if exponential else None
-        self.sums: Integers = np.zeros(0, np.int64)
-
-    def add(self, row: NDArray[np.int32], values: Integers, rows: int) -> Integers:
-        """Count a batch; where each of its values was counted."""
-        values = np.maximum(values, 0)
-        slots = self.explicit.slots(row, values)
-        self.explicit.add(slots, rows)
-        self.sums = grown(self.sums, rows)
-        np.add.at(self.sums, row, values)
-        if self.exponential is not None:
-            self.exponential.add(row, values, rows)
-        return slots
-
-    def add_buckets(self, row: int, total: int, bounds: list[int], counts: NDArray[np.int64], rows: int) -> None:
-        """Add values that were counted in buckets elsewhere. Count and sum stay exact; in buckets of other bounds than
-        those they came in, and in exponential ones, each counts as the middle of the bucket that it came in."""
-        used = np.flatnonzero(counts)
-        values, weights = _middles(bounds)[used], counts[used].astype(np.int64)
-        series = np.full(len(used), row, np.int32)
-        self.explicit.add(self.explicit.slots(series, values), rows, weights)
-        self.sums = grown(self.sums, rows)
-        self.sums[row] += total
-        if self.exponential is not None:
-            self.exponential.add(series, values, rows, weights)
-
-    def seen(self, rows: int, *, exponential: bool) -> Seen:
-        """A copy of the first rows."""
-        state = self.exponential.state.copy(rows) if exponential and self.exponential is not None else None
-        return Seen(self.explicit.counts[:rows].copy(), self.sums[:rows].copy(), state)
-
-
-def _middles(bounds: list[int]) -> Integers:
-    """A value for each bucket (bounds[i-1], bounds[i]], inside of it; for the open one beyond, twice its bound."""
-    inside = [(low + high + 1) // 2 for low, high in pairwise(bounds)]
-    return np.array([bounds[0], *inside, 2 * bounds[-1]], np.int64)
 
 
 class Red:
@@ -137,13 +60,28 @@ class Red:
         self.table = SeriesTable(cardinality_limit)
         durations = names.DURATIONS | (names.OLD_RPC_DURATIONS if old_rpc_names else {})
         self.duration = Measure(
-            durations, "Duration of requests", "s", NANOSECONDS, duration_bounds, exponential=exponential
+            self.table,
+            durations,
+            "Duration of requests",
+            unit="s",
+            per_unit=NANOSECONDS,
+            bounds=duration_bounds,
+            exponential=exponential,
         )
         self.request_size, self.response_size = (
-            Measure(sizes, f"Size of {what} bodies", "By", 1, size_bounds, exponential=exponential)
+            Measure(
+                self.table,
+                sizes,
+                f"Size of {what} bodies",
+                unit="By",
+                per_unit=1,
+                bounds=size_bounds,
+                exponential=exponential,
+            )
             for what, sizes in (("request", names.REQUEST_SIZES), ("response", names.RESPONSE_SIZES))
         )
         self.measures = (self.duration, self.request_size, self.response_size)
+        self.graph = ServiceGraph(health, cardinality_limit, duration_bounds, exponential=exponential)
         self.exemplars = Exemplars(self.duration.explicit.width, NANOSECONDS)
 
     def add(self, traced: Traced, groups: list[Group]) -> None:
@@ -188,21 +126,22 @@ class Reader:
         self._exponential = exponential
         self._since = red.start
         self._turn = 0
-        self._seen: dict[Measure, Seen] = {}
+        self._seen: dict[Measure | Count, Seen] = {}
 
     def collect(self, now: int) -> Snapshot:
         """All series that something was added to: since the start, or with delta since the last call."""
         red = self._red
         exemplars = red.exemplars.since(self._turn)
         self._turn = red.exemplars.turn
-        series = [one for measure in red.measures for one in self._measure(measure, exemplars)]
+        measures = (*red.measures, *red.graph.measures)
+        series = [one for measure in measures for one in self._measure(measure, exemplars)]
         snapshot = Snapshot(self._since, now, self._delta, series, own_metrics(red.health, red.start))
         if self._delta:
             self._since = now
         return snapshot
 
-    def _measure(self, measure: Measure, exemplars: dict[int, list[Exemplar]]) -> Iterator[Series]:
-        rows = self._red.table.rows
+    def _measure(self, measure: Measure | Count, exemplars: dict[int, list[Exemplar]]) -> Iterator[Series]:
+        rows, is_counter = measure.table.rows, isinstance(measure, Count)
         change = self._change(measure, len(rows))
         exponential, totals = change.exponential, change.counts.sum(axis=1)
         with_exemplars = measure is self._red.duration
@@ -220,12 +159,13 @@ class Reader:
                 count=int(totals[number]),
                 sum=int(change.sums[number]) / measure.per_unit,
                 bounds=measure.bounds,
-                buckets=change.counts[number] if exponential is None else None,
+                buckets=change.counts[number] if exponential is None and not is_counter else None,
                 exponential=exponential.buckets(number) if exponential is not None else None,
                 exemplars=exemplars.get(number, []) if with_exemplars else [],
+                is_counter=is_counter,
             )
 
-    def _change(self, measure: Measure, rows: int) -> Seen:
+    def _change(self, measure: Measure | Count, rows: int) -> Seen:
         """What to report of a measure, and with delta the note that it was reported."""
         now = measure.seen(rows, exponential=self._exponential)
         if not self._delta:

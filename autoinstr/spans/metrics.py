@@ -65,6 +65,13 @@ def _add_scope(request: ExportMetricsServiceRequest, resource: Attributes, versi
 def _add_series(metric: Metric, series: Series, snapshot: Snapshot) -> None:
     temporality = _DELTA if snapshot.delta else _CUMULATIVE
     point: HistogramDataPoint | ExponentialHistogramDataPoint
+    if series.is_counter:
+        metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, temporality
+        number = metric.sum.data_points.add(
+            start_time_unix_nano=series.start, time_unix_nano=snapshot.end, as_int=series.count
+        )
+        number.MergeFromString(wire.attributes(_OF_NUMBER, series.attributes))
+        return
     if series.exponential is not None:
         metric.exponential_histogram.aggregation_temporality = temporality
         point = metric.exponential_histogram.data_points.add()

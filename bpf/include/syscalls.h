@@ -102,7 +102,7 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 	const struct pt_regs *regs = registers;
 #ifdef __aarch64__
 	struct {
-		__u64 x[28]; /* from x1 on */
+		__u64 x1, x2, x3;
 	} args;
 	struct {
 		__u64 orig_x0;
@@ -114,10 +114,10 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 		return 0;
 	call->nr = (__u32)origin.nr;
 	call->args[0] = origin.orig_x0;
-	call->args[1] = args.x[0];
-	call->args[2] = args.x[1];
-	call->args[3] = args.x[2];
-	call->goroutine = args.x[27];
+	call->args[1] = args.x1;
+	call->args[2] = args.x2;
+	call->args[3] = args.x3;
+	bpf_probe_read_kernel(&call->goroutine, sizeof(call->goroutine), &GOROUTINE(regs));
 #else
 	struct {
 		__u64 r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax;

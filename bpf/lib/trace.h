@@ -201,30 +201,61 @@ static __always_inline void continue_trace(struct trace *t, const struct trace *
 	t->flags |= how | (before->flags & (TRACE_SAMPLED | TRACE_DECIDED));
 }
 
-/* The client at the other end has said what it asks; the client learns who answers. */
-static __always_inline void take_offer(struct trace *t, const struct offer *offer, __u32 pid)
+/* Both ends of a request are met: the server's has its parent, and knows who that is. */
+static __always_inline void join_ends(struct trace *served, const struct trace *call, __u32 client)
 {
-	struct trace *asked = served_trace(&offer->call);
+	served->peer = client;
+	continue_trace(served, call, TRACE_PEER);
+}
+
+/* The client has left a call. */
+static __always_inline void take_offer(struct trace *t, struct offer *offer, __u32 pid)
+{
+	struct trace *call = served_trace(&offer->request);
+
+	join_ends(t, &offer->trace, offer->trace.peer);
+	if (call)
+		call->peer = pid;
+	offer->state = OFFER_TAKEN;
+}
+
+/* The server has met the request already: it gets its parent now, if nothing has been done in its own trace. */
+static __always_inline void answer_offer(struct trace *t, struct offer *offer, __u32 pid)
+{
+	struct trace *served = served_trace(&offer->request);
 
 	t->peer = offer->trace.peer;
-	continue_trace(t, &offer->trace, TRACE_PEER);
-	if (asked)
-		asked->peer = pid;
+	if (served && !served->parent && !(served->flags & TRACE_USED))
+		join_ends(served, t, pid);
+	offer->state = OFFER_TAKEN;
 }
 
-static __always_inline void take_stream_offer(struct trace *t, __u64 pair, __u32 stream, __u32 pid)
+/* Leaves something for the other end. */
+static __always_inline void leave_offer(struct offer *offer, const struct trace *t, const struct served *request,
+					__u32 number, __u32 pid, __u8 state)
 {
-	struct stream_pair key = {.pair = pair, .stream = stream};
-	struct offer *offer = pair && !(t->flags & TRACE_PEER) ? stream_offers.lookup(&key) : NULL;
-
-	if (!offer)
-		return;
-	take_offer(t, offer, pid);
-	stream_offers.delete(&key);
+	offer->trace = *t;
+	offer->trace.peer = pid;
+	offer->request = *request;
+	offer->number = number;
+	offer->state = state;
 }
 
-/* The offer for the request with this number; NULL: there is none, or it is not certain which. */
-static __always_inline struct offer *find_offer(const struct connection *c, __u32 number)
+/* The offers of a connection, made if need be. */
+static __always_inline struct offers *offers_of(const struct connection *c)
+{
+	__u64 pair = c->pair;
+	__u32 zero = 0;
+	struct offers *all = offers.lookup(&pair), *blank = blank_offers.lookup(&zero);
+
+	if (all || !blank)
+		return all;
+	offers.update(&pair, blank);
+	return offers.lookup(&pair);
+}
+
+/* The call that was left for the request with this number; NULL: there is none, or it is not certain which. */
+static __always_inline struct offer *find_call(const struct connection *c, __u32 number)
 {
 	__u64 pair = c->pair;
 	struct offers *all = pair ? offers.lookup(&pair) : NULL;
@@ -235,39 +266,57 @@ static __always_inline struct offer *find_offer(const struct connection *c, __u3
 	int numbered = all->fresh && c->fresh;
 	struct offer *offer = &all->offers[(numbered ? number : all->last) & (OFFERS - 1)];
 
-	if (numbered ? offer->number != number : !all->single || offer->taken)
+	if (offer->state != OFFER_CALL || (numbered ? offer->number != number : !all->single))
 		return NULL;
 	return offer;
 }
 
-static __always_inline void make_offer(const struct connection *c, const struct trace *t, const struct served *call,
-				       __u32 number, __u32 pid)
+/* A server has met a request that its client may not have told of yet. */
+static __always_inline void wait_for_call(const struct connection *c, const struct trace *t, const struct served *request,
+					  __u32 number, __u32 pid)
 {
-	__u64 pair = c->pair;
-	__u32 zero = 0;
-	struct offers *all = offers.lookup(&pair);
+	struct offers *all = c->pair && c->fresh ? offers_of(c) : NULL;
 
-	if (!all) {
-		struct offers *blank = blank_offers.lookup(&zero);
+	if (all)
+		leave_offer(&all->offers[number & (OFFERS - 1)], t, request, number, pid, OFFER_WAITS);
+}
 
-		if (!blank)
-			return;
-		offers.update(&pair, blank);
-		all = offers.lookup(&pair);
-		if (!all)
-			return;
-	}
+static __always_inline void make_call(const struct connection *c, struct trace *t, const struct served *request,
+				      __u32 number, __u32 pid)
+{
+	struct offers *all = c->pair ? offers_of(c) : NULL;
+
+	if (!all)
+		return;
 
 	struct offer *offer = &all->offers[number & (OFFERS - 1)];
 
-	offer->trace = *t;
-	offer->trace.peer = pid;
-	offer->call = *call;
-	offer->number = number;
-	offer->taken = 0;
 	all->last = number;
 	all->fresh = c->fresh;
 	all->single = c->requests - c->responses == 1;
+	if (offer->state == OFFER_WAITS && offer->number == number && c->fresh)
+		answer_offer(t, offer, pid);
+	else
+		leave_offer(offer, t, request, number, pid, OFFER_CALL);
+}
+
+/* One end of a connection has met a stream; what the other one has left, or is to find. */
+static __always_inline void meet_stream(const struct connection *c, struct trace *t, const struct served *request, __u32 pid)
+{
+	struct stream_pair key = {.pair = c->pair, .stream = request->stream};
+	int is_server = c->role == ROLE_SERVER;
+	struct offer *offer = c->pair ? stream_offers.lookup(&key) : NULL, new = {};
+
+	if (offer && offer->state == (is_server ? OFFER_CALL : OFFER_WAITS)) {
+		if (is_server)
+			take_offer(t, offer, pid);
+		else
+			answer_offer(t, offer, pid);
+		stream_offers.delete(&key);
+	} else if (c->pair) {
+		leave_offer(&new, t, request, 0, pid, is_server ? OFFER_WAITS : OFFER_CALL);
+		stream_offers.update(&key, &new);
+	}
 }
 
 #define ONES 0x0101010101010101ULL
@@ -331,14 +380,12 @@ static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 
 static __always_inline void place_served(const struct connection *c, const struct work *w, struct exchange *x)
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
-	struct offer *offer = find_offer(c, x->sequence);
+	struct offer *offer = find_call(c, x->sequence);
 	const struct trace *asked = offer ? &offer->trace : NULL;
 	struct trace said = {};
 
-	if (offer) {
-		offer->taken = 1;
+	if (offer)
 		take_offer(&x->trace, offer, w->pid);
-	}
 #ifdef PROPAGATE
 	if (!offer) {
 		asked = arrived_with(w);
@@ -358,6 +405,8 @@ static __always_inline void place_served(const struct connection *c, const struc
 		}
 		brought.update(&key, &served);
 	}
+	if (!offer && c->session)
+		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
 	serve(execution_of(w, runtime_of(w->pid)), w->pid, &served);
 }
 
@@ -395,8 +444,7 @@ static __always_inline void place_call(struct connection *c, const struct work *
 		found.span = 0;
 	}
 	c->origin = found;
-	if (c->pair)
-		make_offer(c, &x->trace, &call, x->sequence, w->pid);
+	make_call(c, &x->trace, &call, x->sequence, w->pid);
 #ifdef PROPAGATE
 	announce(w, &x->trace, x->sequence);
 #endif
@@ -413,9 +461,8 @@ static __always_inline void place_stream(const struct connection *c, const struc
 	if (!st)
 		return;
 	this.span = st->trace.span;
-	st->pair = c->pair;
 	if (c->role == ROLE_SERVER) {
-		take_stream_offer(&st->trace, c->pair, stream, w->pid);
+		meet_stream(c, &st->trace, &this, w->pid);
 		serve(execution_of(w, runtime_of(w->pid)), w->pid, &this);
 		return;
 	}
@@ -424,13 +471,7 @@ static __always_inline void place_stream(const struct connection *c, const struc
 		parent->flags |= TRACE_USED;
 		continue_trace(&st->trace, parent, TRACE_INSIDE);
 	}
-	if (c->pair) {
-		struct stream_pair at = {.pair = c->pair, .stream = stream};
-		struct offer offer = {.trace = st->trace, .call = this};
-
-		offer.trace.peer = w->pid;
-		stream_offers.update(&at, &offer);
-	}
+	meet_stream(c, &st->trace, &this, w->pid);
 }
 
 #endif

@@ -67,7 +67,7 @@ int go_write(struct pt_regs *ctx)
 	}
 	w->entering = 1;
 	note_entry(s, w->size);
-	tls_steps.call(ctx, STEP_LOOK);
+	go_steps.call(ctx, STEP_LOOK);
 	return 0;
 }
 
@@ -106,7 +106,7 @@ int go_return(struct pt_regs *ctx)
 		w->time = passed;
 	use_plaintext(w, buffer, n);
 	if (!s->entered || pass_entered(s, w))
-		tls_steps.call(ctx, first_step(s));
+		go_steps.call(ctx, first_step(s));
 	return 0;
 }
 
@@ -181,7 +181,7 @@ int go_read_return(struct pt_regs *ctx)
 	use_connection(w, s, key, pid, 0, 1);
 	w->goroutine = GOROUTINE(ctx);
 	use_plaintext(w, buffer ? buffer : at.buffer, n);
-	tls_steps.call(ctx, first_step(s));
+	go_steps.call(ctx, first_step(s));
 	return 0;
 }
 

@@ -37,9 +37,13 @@ static __always_inline struct connection *enter_session(struct tls_thread *t, st
 	entered->looked = t->depth == 1 && t->calls[0].key == key && t->calls[0].kind == TLS_FLUSH;
 	if (!s || entered->looked)
 		entered->size = 0;
+	if (!s)
+		s = new_session(key);
+	if (!s)
+		return NULL;
 	t->calls[t->depth & (TLS_DEPTH - 1)] = *entered;
 	t->depth++;
-	return s ? s : new_session(key);
+	return s;
 }
 
 /* A function returns: which call of it was that? NULL: its entry was not seen. */
@@ -63,6 +67,7 @@ static __always_inline __u64 to_look_at(__u64 size)
 	return size <= MAX_WHOLE ? size : 0;
 }
 
+/* Returns whether its return is to be seen. */
 static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 moved)
 {
 	__u32 pid = current_pid();
@@ -86,38 +91,7 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 	struct connection *s = enter_session(t, &call);
 	if (s && kind != TLS_WRITE)
 		join_last(t, s, call.key, call.known);
-	return 0;
-}
-
-int tls_handshake(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_HANDSHAKE, 0);
-}
-
-/* Sends what was written before. */
-int tls_flush(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_FLUSH, 0);
-}
-
-int tls_read(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_READ, 0);
-}
-
-int tls_write(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_WRITE, 0);
-}
-
-int tls_read_ex(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_READ, ARGUMENT(4, ctx));
-}
-
-int tls_write_ex(struct pt_regs *ctx)
-{
-	return enter_tls(ctx, TLS_WRITE, ARGUMENT(4, ctx));
+	return s != NULL;
 }
 
 /* The work on a session, for the current task, which can have no other one. */
@@ -148,7 +122,7 @@ static __always_inline int lose_call(void)
 }
 
 /* Any of these functions returns. */
-int tls_return(struct pt_regs *ctx)
+static __always_inline int leave_tls(struct pt_regs *ctx)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid(), moved = 0;
 	struct tls_call *call = leave_session(tls_threads.lookup(&tid), STACK_ON_RETURN(ctx));
@@ -195,15 +169,54 @@ int tls_return(struct pt_regs *ctx)
 	return 0;
 }
 
+/*
+ * From Linux 6.13 on, one program may run on entry and on return, and tells on entry whether it is to run on return (1: it
+ * is not). So a process that is no target has half the hits. With older kernels the return has a program of its own.
+ */
+#ifdef KFUNC_bpf_session_is_return
+static int (*bpf_session_is_return)(void *ctx) = (void *)(KFUNC | KFUNC_bpf_session_is_return);
+#define IS_RETURN(ctx) (bpf_session_is_return(ctx) & 1)
+#define UNSEEN_RETURN 1
+#define TLS_FUNCTION(name, kind, moved)                                                                                \
+	int name(struct pt_regs *ctx)                                                                                  \
+	{                                                                                                              \
+		return IS_RETURN(ctx) ? leave_tls(ctx) : !enter_tls(ctx, kind, moved);                                 \
+	}
+#else
+#define IS_RETURN(ctx) 0
+#define UNSEEN_RETURN 0
+#define TLS_FUNCTION(name, kind, moved)                                                                                \
+	int name(struct pt_regs *ctx)                                                                                  \
+	{                                                                                                              \
+		enter_tls(ctx, kind, moved);                                                                           \
+		return 0;                                                                                              \
+	}
+
+int tls_return(struct pt_regs *ctx)
+{
+	return leave_tls(ctx);
+}
+#endif
+
+TLS_FUNCTION(tls_handshake, TLS_HANDSHAKE, 0)
+TLS_FUNCTION(tls_flush, TLS_FLUSH, 0) /* sends what was written before */
+TLS_FUNCTION(tls_read, TLS_READ, 0)
+TLS_FUNCTION(tls_write, TLS_WRITE, 0)
+TLS_FUNCTION(tls_read_ex, TLS_READ, ARGUMENT(4, ctx))
+TLS_FUNCTION(tls_write_ex, TLS_WRITE, ARGUMENT(4, ctx))
+
 /* The session's memory is given back: another one may get its address, before the kernel is done with the socket. */
 int tls_free(struct pt_regs *ctx)
 {
+	if (IS_RETURN(ctx))
+		return 0;
+
 	__u32 pid = current_pid();
 	__u64 key = session_key(pid, ARGUMENT(1, ctx));
 	struct connection *s = pid ? connections.lookup(&key) : NULL;
 
 	if (!s)
-		return 0;
+		return UNSEEN_RETURN;
 	if (s->other) {
 		struct connection *c = connections.lookup(&s->other);
 

@@ -1,7 +1,7 @@
 """What those pay who are not watched, and have a TLS library that is probed for the sake of another process.
 
 A server over TLS bears as much load as it can: alone, with the agent watching another process that has no TLS, and one
-that has the same library. wrk has it, too, so the rate tells what both ends pay.
+that has the same library. wrk has it, too, so rate and hits tell what both ends pay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import servers
 from apps import APPS
-from figures import Figures, Part, related, summary
+from figures import Figures, Part, Spread, related, summary
 from place import SINK, Place
 from price import ALONE, Price
 from servers import SERVERS, Running
@@ -22,10 +22,10 @@ OTHER = next(server for server in SERVERS if server.name == "http-server-tls")
 TITLES = {ALONE: ALONE, "plain": "another is watched", "shared": "another with the same library is"}
 
 
-def measure(place: Place) -> Part:
+def measure(place: Place, calibrated: dict[str, Spread]) -> Part:
     if lacking := servers.missing(BYSTANDER.server):
         return {"title": BYSTANDER.title, "lacking": f"needs {', '.join(lacking)}"}
-    price = Price(BYSTANDER, place, {})
+    price = Price(BYSTANDER, place, calibrated)
     rounds: list[dict[str, Figures]] = []
     with ExitStack() as stack:
 
@@ -36,7 +36,7 @@ def measure(place: Place) -> Part:
 
         def beside(watched: Running) -> Figures:
             with watching(watched.port, place.endpoint("bystander"), {}) as agent:
-                found = price.saturate(bystander, place.seconds)[1]
+                found = price.saturate(bystander, place.seconds)[1] | price.count_hits(bystander, agent)[1]
                 price.expect(agent.told() == 0, "requests of others are in the metrics")
             return found
 

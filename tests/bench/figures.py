@@ -52,6 +52,7 @@ FIGURES = (
     Figure("pss_bytes", "memory (Pss), MB", "{:.0f}", -1, 1e-6),
     Figure("map_bytes", "eBPF maps, MiB", "{:.1f}", -1, 1 / (1 << 20)),
     Figure("hits", "probe hits a request", "{:.1f}", -1),
+    Figure("function_hits", "  of these on functions, with their returns", "{:.1f}", -1),
     Figure("run_us", "  in eBPF programs, us a request", "{:.2f}"),
     Figure("hit_us", "  on the way there and back, us", "{:.2f}"),
     # the agent without load

@@ -28,7 +28,8 @@ ALONE, AUTOINSTR, IN_PROCESS = "alone", "autoinstr", "in_process"
 # both agents tell metrics and every span
 SAMPLER = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
 WARMING_UP = COUNTING_HITS = 1  # second
-HIT_OF = {17: "tracepoint_ns", 2: "uprobe_push_ns"}  # enum bpf_prog_type -> the figure that tells what a hit costs
+ON_FUNCTION = 2  # enum bpf_prog_type
+HIT_OF = {17: "tracepoint_ns", ON_FUNCTION: "uprobe_push_ns"}  # -> the figure that tells what a hit costs
 APPS = Path(apps.__file__).resolve().parent
 SCRIPTS = Path(sys.executable).parent
 
@@ -132,14 +133,16 @@ class Price:
             before = meter.program_runs(agent.pids)
             requests, _ = self.saturate(running, COUNTING_HITS)
             after = meter.program_runs(agent.pids)
-        hits = runs_ns = hits_ns = 0.0
+        hits = on_functions = runs_ns = hits_ns = 0.0
         for kind in after:
             count, time = (now - then for then, now in zip(before[kind], after[kind], strict=True))
             hits += count
+            on_functions += count * (kind == ON_FUNCTION)
             runs_ns += time - count * self.calibrated["statistics_ns"]["median"]
             hits_ns += count * self.calibrated[HIT_OF[kind]]["median"]
         return requests, {
             "hits": hits / requests,
+            "function_hits": on_functions / requests,
             "run_us": runs_ns / requests / 1e3,
             "hit_us": hits_ns / requests / 1e3,
         }

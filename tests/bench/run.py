@@ -45,8 +45,9 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     parts: dict[str, Callable[[], Part]] = {PROBES: partial(calibrate.measure, here.folder)}
     for app in APPS:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
-    whole = {"full_load": full_load, "bystander": bystander, "no_load": no_load}
-    return parts | {name: partial(module.measure, here) for name, module in whole.items()}
+    parts["full_load"] = partial(full_load.measure, here)
+    parts["bystander"] = lambda: bystander.measure(here, done[PROBES])
+    return parts | {"no_load": partial(no_load.measure, here)}
 
 
 def machine() -> dict[str, object]:

@@ -29,6 +29,7 @@ NEED_KERNEL = (
     "test_torture",
     "test_torture_http2",
     "test_torture_tls",
+    "test_traces",
     "test_ui",
 )
 

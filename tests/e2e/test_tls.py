@@ -23,7 +23,7 @@ import load
 import pytest
 import servers
 from agent import Agent
-from certificates import certificates, client_context, server_context, trusting
+from certificates import certificates, client_context, trusting
 from clients import CLIENTS
 from load import Connection, Plan
 from servers import SERVERS, Running, Server
@@ -214,25 +214,98 @@ def test_processes_that_start_later(agent: StartAgent, start: Callable[[Server],
     assert not complaints, "\n".join(complaints[:20])
 
 
-def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running]) -> None:
-    """TLS 1.3 changes its keys between two requests (RFC 8446, 4.6.3): `K` tells s_client to."""
-    running = start(server_named("http-server-tls"))
-    started = agent("--port", running.port)
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", "-tls1_3", "-quiet", "-no_ign_eof"]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def talk_with_commands(running: Running, started: Agent, version: str, command: str, answer: bytes) -> None:
+    """Three requests on a connection; after each s_client is told something, and says that it does."""
+    where = ("-connect", f"127.0.0.1:{running.port}", version, "-quiet", "-no_ign_eof")
+    client = subprocess.Popen(
+        ["openssl", "s_client", *where], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert client.stdin
-    for number in range(3):
-        client.stdin.write(f"GET /s/200/d/0/b/3/c/0/key-{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    paths = [f"/s/200/d/0/b/3/c/0/command-{number}" for number in range(3)]
+    for path in paths:
+        client.stdin.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         client.stdin.flush()
-        assert started.wait_for_path(f"/s/200/d/0/b/3/c/0/key-{number}")
-        client.stdin.write(b"K\n")
+        assert started.wait_for_path(path)
+        client.stdin.write(f"{command}\n".encode())
         client.stdin.flush()
         time.sleep(0.1)
     _, said = client.communicate(timeout=10)
-    assert said.count(b"KEYUPDATE") == 3, said
-    truth = [plain(f"/s/200/d/0/b/3/c/0/key-{number}", running) for number in range(3)]
-    complaints = compare(truth, started.stop())
+    assert said.count(answer) == len(paths), said
+    complaints = compare([plain(path, running) for path in paths], started.stop())
     assert not complaints, "\n".join(complaints)
+
+
+def test_keys_that_change(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """TLS 1.3 changes its keys between two requests (RFC 8446, 4.6.3): `K` tells s_client to."""
+    running = start(server_named("http-server-tls"))
+    talk_with_commands(running, agent("--port", running.port), "-tls1_3", "K", b"KEYUPDATE")
+
+
+def test_early_data(agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path) -> None:
+    """A request that comes with the client's first flight, when a session is resumed (RFC 8446, 2.3)."""
+    server = Server(
+        "early", ("nginx", "-c", "{folder}/nginx_early.conf"), needs=("nginx",), files=("nginx_early.conf",)
+    )
+    running = start(server, **certificates()._asdict())
+    client = tmp_path / "openssl"
+    shutil.copy(shutil.which("openssl") or "", client)
+    started = agent("--port", running.port, "--exe", f"*{client}")
+
+    def ask(path: str, early: bool) -> bytes:
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        (tmp_path / "request").write_bytes(request)
+        session = f"{tmp_path}/session"
+        how = ("-sess_in", session, "-early_data", f"{tmp_path}/request") if early else ("-sess_out", session)
+        where = ("-connect", f"127.0.0.1:{running.port}", "-tls1_3", "-quiet", "-no_ign_eof")
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            [client, "s_client", *where, *how], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+        ) as asking:
+            assert asking.stdin and asking.stdout
+            if not early:
+                asking.stdin.write(request)
+                asking.stdin.flush()
+            said = b""
+            while not said.endswith(b"abc") and (more := asking.stdout.read1()):
+                said += more
+        return said
+
+    ask("/before", early=False)
+    for number in range(3):
+        assert ask(f"/early-{number}", early=True)  # was taken: s_client does not send it again
+    served = [plain(path, running) for path in ("/before", *(f"/early-{number}" for number in range(3)))]
+    called = [replace(one, kind=CLIENT, server_port=None, peer_port=running.port) for one in served]
+    complaints = compare([*served, *called], started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+RENEGOTIATING = """
+import ctypes, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+tls = ctypes.CDLL("libssl.so.3")
+for name in ("TLS_server_method", "SSL_CTX_new", "SSL_new"):
+    getattr(tls, name).restype = ctypes.c_void_p
+context = ctypes.c_void_p(tls.SSL_CTX_new(ctypes.c_void_p(tls.TLS_server_method())))
+tls.SSL_CTX_set_options(context, ctypes.c_uint64(1 << 8))  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+assert tls.SSL_CTX_use_certificate_chain_file(context, sys.argv[2].encode()) == 1
+assert tls.SSL_CTX_use_PrivateKey_file(context, sys.argv[3].encode(), 1) == 1
+session = ctypes.c_void_p(tls.SSL_new(context))
+connection, _ = listener.accept()
+tls.SSL_set_fd(session, connection.fileno())
+assert tls.SSL_accept(session) == 1
+buffer, answer = ctypes.create_string_buffer(4096), b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc"
+while tls.SSL_read(session, buffer, 4096) > 0:
+    tls.SSL_write(session, answer, len(answer))
+"""
+
+
+def test_handshakes_within_a_connection(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """TLS 1.2 negotiates anew between two requests: `R` tells s_client to."""
+    server = Server("renegotiating", ("{python}", "-c", RENEGOTIATING, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--pid", running.pid)
+    talk_with_commands(running, started, "-tls1_2", "R", b"RENEGOTIATING")
 
 
 def test_answers_that_nobody_can_get(agent: StartAgent, start: Callable[[Server], Running]) -> None:
@@ -307,20 +380,21 @@ def test_ways_of_gnutls_to_send(agent: StartAgent, start: Callable[[Server], Run
 
 WAITING = """
 import socket, ssl, sys, threading
-own, other, authority = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-up = socket.create_server(("127.0.0.1", own))
-context = ssl.create_default_context(cafile=authority)
-secret = context.wrap_socket(socket.create_connection(("127.0.0.1", other)), server_hostname="127.0.0.1")
-reader = threading.Thread(target=secret.recv, args=(1000,))
-reader.start()
-up.accept()  # only to see whether it is up
-connection, _ = up.accept()
-connection.recv(1)
-asked_for = socket.create_server(("127.0.0.1", int(sys.argv[4])))
-connection.sendall(b"!")
-reader.join()
-connection.sendall(b"!")
-connection.recv(1)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.accept()  # only to see whether it is up
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[3:])
+secret = context.wrap_socket(listener.accept()[0], server_side=True)
+def serve():
+    while secret.recv(10000):
+        secret.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+serving = threading.Thread(target=serve)
+serving.start()
+control, _ = listener.accept()
+control.recv(1)
+asked_for = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+control.sendall(b"!")
+serving.join()
 """
 
 
@@ -340,18 +414,56 @@ def test_calls_that_began_before_their_process_was_watched_are_counted(
     """What they bring can't be known; another process has the library probed by then."""
     probed = start(server_named("http-server-tls"))
     watched, page = servers.free_port(), servers.free_port()
-    with server_context().wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True) as listener:
-        port = listener.getsockname()[1]
-        answering = ThreadPoolExecutor(1).submit(listener.accept)
-        started = agent("--port", f"{probed.port},{watched}", "--prometheus-port", page, exports=("prometheus",))
-        command = ("{python}", "-c", WAITING, "{port}", str(port), "{authority}", str(watched))
-        waiting = start(Server("waiting", command), **certificates()._asdict())
-        there, _ = answering.result(10)
-        with socket.create_connection(waiting.address) as control:
-            control.sendall(b"l")
-            assert control.recv(1)
-            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            assert control.recv(1)
-            assert said_within(30, page, r'autoinstr_lost_total\{loss="tls_call_lost"\} [1-9]')
-        started.stop()
-        there.close()
+    ports = ("--port", f"{probed.port},{watched}")
+    started = agent(*ports, "--prometheus-port", page, exports=("console", "prometheus"))
+    command = ("{python}", "-c", WAITING, "{port}", str(watched), "{certificate}", "{key}")
+    waiting = start(Server("waiting", command), **certificates()._asdict())
+    secret = client_context().wrap_socket(socket.create_connection(waiting.address), server_hostname="127.0.0.1")
+    with secret, socket.create_connection(waiting.address) as control:
+        control.sendall(b"l")
+        assert control.recv(1)
+        for path in ("/within", "/next"):
+            secret.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert secret.recv(1000)
+        truth = [plain("/next", waiting, peer_port=secret.getsockname()[1])]
+        assert said_within(30, page, r'autoinstr_lost_total\{loss="orphan_response"\} 1')
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+FORKING = """
+import os, signal, socket, ssl, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[2:])
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=100)
+while True:
+    connection, _ = listener.accept()
+    if not os.fork():
+        try:
+            secret = context.wrap_socket(connection, server_side=True)
+            while secret.recv(10000):
+                secret.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nabc")
+        finally:
+            os._exit(0)
+    connection.close()
+"""
+
+
+def test_first_request_of_each_worker(agent: StartAgent, start: Callable[[Server], Running]) -> None:
+    """A process for each connection: its first call of the library comes right after it was forked."""
+    server = Server("forking", ("{python}", "-c", FORKING, "{port}", "{certificate}", "{key}"))
+    running = start(server, **certificates()._asdict())
+    started = agent("--port", running.port)
+
+    def ask(number: int) -> Expected:
+        sock = socket.create_connection(running.address)
+        with client_context().wrap_socket(sock, server_hostname="127.0.0.1") as secret:
+            secret.sendall(f"GET /worker-{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert secret.recv(1000)
+            return plain(f"/worker-{number}", running, peer_port=secret.getsockname()[1])
+
+    with ThreadPoolExecutor(8) as pool:
+        truth = list(pool.map(ask, range(SOON_OVER)))
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints[:20])

@@ -173,6 +173,7 @@ class ServerRow:
             own="/b/3/" if "nginx" in self.server.command else "nothing",
             behind=self.behind.port if self.behind else None,
             forks=bool(self.server.forks),
+            always=self.server.always,
         )
         here, there = SPAWN.Pipe()
         process = SPAWN.Process(target=play_server, args=(there, shape.name, place, cell, seconds), daemon=True)

@@ -46,7 +46,8 @@ def _lines(snapshot: Snapshot, services: Sequence[Service], open_metrics: bool) 
     identities = {number: _identity(services[number]) for number in {series.service for series in snapshot.series}}
     yield from _target_info(services, identities, open_metrics)
     for family in families.values():
-        yield from _histogram(family, identities, open_metrics)
+        tell = _counter if family[0].is_counter else _histogram
+        yield from tell(family, identities, open_metrics)
     for figures in own.values():
         yield from _own(figures, open_metrics)
     if open_metrics:
@@ -118,6 +119,13 @@ def _histogram(family: list[Series], identities: dict[int, str], open_metrics: b
             yield f'{start}{bound}"}} {total}{exemplars.get(number, "")}'
         yield f"{name}_sum{{{base}}} {float(series.sum)!r}"
         yield f"{name}_count{{{base}}} {series.count}"
+
+
+def _counter(family: list[Series], identities: dict[int, str], open_metrics: bool) -> Iterator[str]:
+    name = metric_name(family[0].name, family[0].unit).removesuffix("_total")
+    yield from _head(name if open_metrics else f"{name}_total", "counter", "", family[0].description, open_metrics)
+    for series in family:
+        yield f"{name}_total{{{_joined(identities[series.service], labels(series.attributes))}}} {series.count}"
 
 
 @lru_cache(maxsize=8)

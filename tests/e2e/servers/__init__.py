@@ -52,6 +52,7 @@ class Server:
     forks: int = 0  # signal that makes it fork another worker
     chunked_up: bool = True
     chunked_down: bool = True
+    always: int = 0  # the status that it answers everything with, at once, if it does not know the little protocol
     log: Callable[[Path], Counter[tuple[str, str, int]]] | None = None  # (method, path, status) of its access log
 
     @property
@@ -224,6 +225,15 @@ FRONTS = (
         "frontend=127.0.0.1,{port}\nprivate-key-file={key}\ncertificate-file={certificate}",
     ),
 )
+# Serves files and has none
+NGHTTPD = Server(
+    "nghttpd-h2c",
+    ("nghttpd", "-a", "127.0.0.1", "-d", "{folder}", "--no-tls", "{port}"),
+    needs=("nghttpd",),
+    transport="h2c",
+    row="nghttpd",
+    always=404,
+)
 HTTP2_SERVERS = (
     *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node"),
     *both(next(server for server in PLAIN_SERVERS if server.name == "go"), "go"),
@@ -235,23 +245,37 @@ HTTP2_SERVERS = (
         row="hypercorn",
         log=access_log,
     ),
+    NGHTTPD,
+    replace(
+        NGHTTPD,
+        name="nghttpd-h2",
+        command=("nghttpd", "-a", "127.0.0.1", "-d", "{folder}", "{port}", "{key}", "{certificate}"),
+        transport="h2",
+    ),
 )
-GRPC_JS = str(HERE.parents[2] / ".cache/node/node_modules/@grpc/grpc-js")
+CACHE = HERE.parents[2] / ".cache"
+GRPC_JS = str(CACHE / "node/node_modules/@grpc/grpc-js")
+# `make score` sees to these
+GRPC_JAVA = str(CACHE / "grpc-java")
+TONIC = str(CACHE / "grpc-tonic/release/grpc-tonic")
 GRPC_GO: dict[str, Any] = {
     "needs": ("go",),
     "build": ("go", "build", "-o", "{folder}/grpc-go", "."),
     "build_in": str(HERE.parent / "grpc_go"),
 }
 
-BORINGSSL = "grpcio brings a TLS library without symbols: what it encrypts can't be seen"
+BORINGSSL = "brings a TLS library without symbols: what it encrypts can't be seen"
+UNSEEN = {
+    **dict.fromkeys(("grpcio", "grpcio-aio", "grpc-java"), BORINGSSL),
+    "tonic": "has rustls built in, without symbols: what it encrypts can't be seen",
+}
 
 
 def grpc(name: str, *command: str, **traits: Any) -> tuple[Server, Server]:
     command = (*command, "{port}", "{folder}/access.log")
     plain = Server(name, command, transport="grpc", row=name, log=access_log, **traits)
     secure = (*command, "{certificate}", "{key}")
-    unseen = BORINGSSL if name.startswith("grpcio") else ""
-    return plain, replace(plain, name=f"{name}-tls", command=secure, transport="grpcs", unseen=unseen)
+    return plain, replace(plain, name=f"{name}-tls", command=secure, transport="grpcs", unseen=UNSEEN.get(name, ""))
 
 
 GRPC_SERVERS = (
@@ -259,6 +283,11 @@ GRPC_SERVERS = (
     *grpc("grpcio", "{python}", "{here}/grpc_echo.py", "sync"),
     *grpc("grpcio-aio", "{python}", "{here}/grpc_echo.py", "aio"),
     *grpc("grpc-js", "node", "{here}/grpc_echo.js", needs=("node", GRPC_JS)),
+    *grpc(
+        *("grpc-java", "java", "-cp", f"{GRPC_JAVA}/*", "{here}/../grpc_java/GrpcEcho.java"),
+        needs=("java", "javac", GRPC_JAVA),
+    ),
+    *grpc("tonic", TONIC, needs=(TONIC,)),
 )
 
 

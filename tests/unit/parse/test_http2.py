@@ -177,6 +177,19 @@ def test_a_client_closes_when_it_has_all(method: str, fields: Any, body: int, co
     assert group.metric_attributes.get("error.type") == (None if complete else "truncated")
 
 
+def test_blocks_of_several_connections_that_go_on_in_later_batches() -> None:
+    stage = Stage()
+    peers = [Peer(number) for number in (1, 2, 3)]
+    blocks = [peer.request(1, head("GET", f"/{'long' * 40}/{number}"), size=50) for number, peer in enumerate(peers)]
+    assert min(map(len, blocks)) > 2
+    names: list[str] = []
+    for parts in zip_longest(*blocks):
+        names += stage.names(*filter(None, parts))
+    names += stage.names(*chain(*(peer.end(1) for peer in peers)))
+    assert names == ["GET /*/*"] * 3
+    assert not stage.health.lost
+
+
 def test_interim_responses_come_before_the_one_that_counts() -> None:
     peer = Peer(1)
     interim = [peer.response(1, [(":status", code)]) for code in ("100", "103", "103")]
