@@ -23,7 +23,7 @@ demo: .venv/.installed ## watch real services under load (Ctrl-C ends it; DEMO_S
 	@$(ROOT) $(PYTHON) examples/demo.py
 
 test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included
-	@$(ROOT) $(PYTHON) -m pytest $(ARGS)
+	@$(ROOT) $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 score: .venv/.installed-score ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
 	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" $(ARGS)

@@ -218,17 +218,58 @@ def _sections(descriptor: int, head: bytes) -> dict[str, tuple[int, int]]:
     return found
 
 
+def go_build_info(descriptor: int, segments: Iterable[Segment]) -> tuple[str, dict[str, str]]:
+    """Go's version ("go1.26.8"), and the version of each module in the program; empty where that is not told."""
+    head = os.pread(descriptor, 64, 0)
+    offset, size = _sections(descriptor, head).get(".go.buildinfo", (0, 0))
+    section = os.pread(descriptor, min(size, MAX_BUILD_INFO), offset)
+    version, information = _go_strings(section)
+    if not version and section.startswith(_GO_MAGIC):  # before Go 1.18: pointers to strings
+        version, information = (_go_pointed(descriptor, segments, section, at) for at in (16, 24))
+    modules: dict[str, str] = {}
+    path = ""
+    for line in _go_lines(information):
+        kind, *values = line.decode(errors="replace").split("\t")
+        if kind in ("mod", "dep") and len(values) > 1:
+            path = values[0]
+            modules[path] = values[1]
+        elif kind == "=>" and len(values) > 1 and path:
+            # what is called by the one path is the code of another module
+            modules[path] = values[1] if values[0] == path else f"{values[0]} {values[1]}"
+    return version.decode(errors="replace"), modules
+
+
 def _go_path(section: bytes) -> str:
     """`path` of the build information: see debug/buildinfo of Go."""
-    if not section.startswith(_GO_MAGIC) or not section[15] & _GO_INLINE:
-        return ""
-    _, at = _go_string(section, _GO_HEADER)
-    information, _ = _go_string(section, at)
-    for line in information[_GO_SENTINEL:-_GO_SENTINEL].split(b"\n"):
+    for line in _go_lines(_go_strings(section)[1]):
         key, _, value = line.partition(b"\t")
         if key == b"path":
             return value.decode(errors="replace")
     return ""
+
+
+def _go_strings(section: bytes) -> tuple[bytes, bytes]:
+    """Go's version, and what is told of modules; empty if they do not follow in place."""
+    if not section.startswith(_GO_MAGIC) or not section[15] & _GO_INLINE:
+        return b"", b""
+    version, at = _go_string(section, _GO_HEADER)
+    information, _ = _go_string(section, at)
+    return version, information
+
+
+def _go_lines(information: bytes) -> list[bytes]:
+    return information[_GO_SENTINEL:-_GO_SENTINEL].split(b"\n")
+
+
+def _go_pointed(descriptor: int, segments: Iterable[Segment], section: bytes, at: int) -> bytes:
+    """The string whose header's address stands there."""
+    segments = list(segments)
+    place = in_file(segments, int.from_bytes(section[at : at + 8], "little"))
+    if place is None:
+        return b""
+    address, size = struct.unpack("<QQ", os.pread(descriptor, 16, place))
+    place = in_file(segments, address)
+    return b"" if place is None else os.pread(descriptor, min(size, MAX_BUILD_INFO), place)
 
 
 def _go_string(data: bytes, at: int) -> tuple[bytes, int]:

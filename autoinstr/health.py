@@ -25,6 +25,7 @@ class Loss(Enum):
     STEPS_EXHAUSTED = ("steps_exhausted", "system calls with more messages or chunks than one run may look at")
     TLS_CALL_LOST = ("tls_call_lost", "calls of a TLS library that ended and whose beginning was not seen")
     STREAM_LOST = ("stream_lost", "HTTP/2 streams that found no room in the kernel, or lost it")
+    NAME_LOST = ("name_lost", "requests whose route is a guess, since what the program calls it was lost or too long")
     PARENT_UNSURE = ("parent_unsure", "calls that several requests may have asked for: told without a parent")
     PROBE_MISSED = ("probe_missed", "runs of a probe that the kernel skipped")
     HEAD_CUT = ("head_cut", "requests whose path was longer than what is kept")

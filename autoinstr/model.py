@@ -82,6 +82,14 @@ class Group:
     failed: bool  # span status ERROR
 
 
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a program itself calls some of its requests."""
+
+    kind: int  # how it is to be read: `capture.abi.NameKind`
+    text: bytes
+
+
 @dataclass(slots=True)
 class Places:
     """Places of requests in traces, as far as the kernel side knows them: columns of length n.

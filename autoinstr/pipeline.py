@@ -33,7 +33,7 @@ from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery, target_record
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
-from autoinstr.model import Attributes, Service, Snapshot, Traced
+from autoinstr.model import Attributes, Name, Service, Snapshot, Traced
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
@@ -83,9 +83,12 @@ class Pipeline:
             resource=config.resource,
             pods=self.pods.table if self.pods else None,
         )
+        self.names: dict[int, Name] = {}  # that programs give to requests, by key
         self.groups = Groups(health)
         routes = RouteOptions(**{name: getattr(config.routes, name) for name in config.routes.__slots__})
-        self.parser = Parser(self.groups, routes, health, services=self.discovery.services, queries=config.queries)
+        self.parser = Parser(
+            self.groups, routes, health, services=self.discovery.services, names=self.names, queries=config.queries
+        )
         self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
         exponential = config.histogram == EXPONENTIAL
         self.red = Red(
@@ -277,7 +280,9 @@ def run(config: Config) -> int:
                 attaching.result().close()
             raise
         attached = attaching.result()
-    watcher = pipeline.watcher = Watcher(attached, limits, pipeline.discovery, health)
+    watcher = pipeline.watcher = Watcher(
+        attached, limits, pipeline.discovery, health, names=pipeline.names, probes=config.probes
+    )
     if pipeline.pods:
         pipeline.pods.wait(PODS_WITHIN)
     watcher.start()

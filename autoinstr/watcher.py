@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from autoinstr.attach import Attached, Functions, Limits
 from autoinstr.bpf_call import program_info
-from autoinstr.capture import Aggregate, Control, Ring
+from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
 from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.model import Overflow, Target
+from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
 BATCH = 8192
@@ -60,7 +60,17 @@ def runtime_flags(target: Target) -> int:
 class Watcher:
     """Keeps the kernel side told of who is a target, and reads what it has."""
 
-    def __init__(self, attached: Attached, limits: Limits, discovery: Discovery, health: Health) -> None:
+    def __init__(
+        self,
+        attached: Attached,
+        limits: Limits,
+        discovery: Discovery,
+        health: Health,
+        *,
+        names: dict[int, Name],
+        probes: Collection[str],
+    ) -> None:
+        """`probes`: groups of probes on functions that are wanted. `names` grows with the names that batches bring."""
         self._attached = attached
         self._discovery = discovery
         self._health = health
@@ -68,9 +78,10 @@ class Watcher:
         self._exchanges = Ring(attached.maps["exchanges"], limits.exchange_ring, EXCHANGE)
         self._processes = Ring(attached.maps["processes"], limits.process_ring, PROCESS)
         self._aggregate = Aggregate(attached.maps["aggregate"])
-        self._functions = Functions(attached.function_program, self._control.mark)
+        self._functions = Functions(attached.function_program, self._control.mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._names = Names(attached.maps["names"], health, names)
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
     def start(self) -> None:
@@ -121,6 +132,7 @@ class Watcher:
             self._follow_events()
             self._discovery.name_pods()
             if len(batch):
+                self._names.learn(batch["name"])
                 yield batch, self._discovery.service_of(batch["pid"])
 
     def counted(self) -> list[tuple[Overflow, int]]:

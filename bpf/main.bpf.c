@@ -18,4 +18,6 @@
 #include "probes/syscalls.h"
 #include "probes/tls.h"
 #include "probes/go_tls.h"
+#include "lib/names.h"
+#include "probes/go_http.h"
 #include "probes/propagate.h"

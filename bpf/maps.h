@@ -224,6 +224,13 @@ BPF_TABLE("lru_hash", struct endpoint, u8, own_endpoints, 1024);
 BPF_HASH(aggregate, struct overflow_key, struct overflow, MAX_AGGREGATES);
 
 /*
+ * What programs call requests that they serve (lib/names.h), by a key made of where the text is; inserted by probes, read by
+ * user space. Least recently used ones go first, and come again when they are needed.
+ */
+BPF_TABLE("lru_hash", u64, struct name, names, MAX_NAMES);
+BPF_ARRAY(blank_name, struct name, 1);
+
+/*
  * What a thread or goroutine (execution_of) serves: who makes calls meanwhile makes them for that. Least recently used
  * ones go first.
  */

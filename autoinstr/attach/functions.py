@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
@@ -44,12 +44,19 @@ class Probed:
 
 class Functions:
     """Uprobes of all files. Used by one thread. `programs`: gives a program by its name, or nothing where it is not
-    needed. `tell`: is called with each process that has such a file, and the flags of the libraries in it.
+    needed. `tell`: is called with each process that has such a file, and the flags of the libraries in it. `groups`: of
+    libraries, those that are wanted.
     """
 
-    def __init__(self, programs: Callable[[str], FunctionProgram | None], tell: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        programs: Callable[[str], FunctionProgram | None],
+        tell: Callable[[int, int], None],
+        groups: Collection[str],
+    ) -> None:
         self._programs = programs
         self._tell = tell
+        self._libraries = tuple(library for library in LIBRARIES if library.group in groups)
         self._probed: dict[tuple[str, int], Probed] = {}  # the kernel keeps the inode of what is probed
         self._plain: set[Identity] = set()  # files of no interest, or that can't be probed
 
@@ -71,9 +78,10 @@ class Functions:
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
-        patterns = [f"{folder}/{name}" for folder in FOLDERS for library in LIBRARIES for name in library.shared]
+        wanted = self._libraries
+        patterns = [f"{folder}/{name}" for folder in FOLDERS for library in wanted for name in library.shared]
         paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
-        paths += [Path(found) for library in LIBRARIES for name in library.programs if (found := shutil.which(name))]
+        paths += [Path(found) for library in wanted for name in library.programs if (found := shutil.which(name))]
         for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
@@ -99,7 +107,7 @@ class Functions:
             return
         for path in file.opened:
             try:
-                found = find(path, LIBRARIES)
+                found = [one for one in find(path, LIBRARIES) if one.library in self._libraries]
                 if not found:
                     break
                 self._probed[file.key] = self._attach(path, file, found, now)

@@ -27,6 +27,8 @@ class Limits:
     tls_threads: int = 8192
     # of them, those that are being looked at this very moment; a few hundred are kept per CPU
     tls_works: int = 512
+    # texts that programs call their requests by, and that user space is about to read
+    names: int = 1024
     # threads and goroutines that serve requests
     contexts: int = 8192
     # calls that the target at the other end has not met yet

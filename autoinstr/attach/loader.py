@@ -45,7 +45,10 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+GO_PROBES = (
+    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+    *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+)
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
@@ -91,7 +94,7 @@ class Attached:
         AutoinstrError if refused.
         """
         self.wait()
-        if self.refused:
+        if self.refused and name not in self.programs:
             raise self.refused
         if name == RETURN and self.sessions:
             return None

@@ -6,6 +6,7 @@ counters, and what was only counted. No bcc here, and no system call per record:
 
 from autoinstr.capture.control import Control
 from autoinstr.capture.counted import Aggregate
+from autoinstr.capture.names import Names
 from autoinstr.capture.ring import Ring
 
-__all__ = ["Aggregate", "Control", "Ring"]
+__all__ = ["Aggregate", "Control", "Names", "Ring"]

@@ -134,6 +134,16 @@ PROCESS = np.dtype(
 )
 
 
+class NameKind(IntEnum):
+    PATTERN = 1
+    ROUTE = 2
+    CHI = 3
+
+
+NAME_SIZE = 192
+NAME = np.dtype([("size", "<u2"), ("kind", "u1"), ("cut", "u1"), ("text", "u1", NAME_SIZE), ("slack", "u1", NAME_SIZE)])
+
+
 class Counter(IntEnum):
     EXCHANGES = 0
     RING_FULL = 1

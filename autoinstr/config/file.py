@@ -116,6 +116,7 @@ class File(_Strict):
     otlp: OtlpFile = msgspec.field(default_factory=OtlpFile)
     routes: RouteFile = msgspec.field(default_factory=RouteFile)
     queries: bool | None = None
+    probes: str | list[str] | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
     propagate: str | list[str] | None = None
     request_logs: str | bool | None = None  # YAML reads off as false

@@ -24,6 +24,7 @@ TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
 PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
+PROBES = ("tls", "routes")
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -57,6 +58,7 @@ class Config:
     ui_token: str = ""
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
+    probes: tuple[str, ...] = PROBES  # groups of probes on functions
     sampler: str = "parentbased_always_on"
     sampler_arg: str = ""
     request_logs: str = "off"
@@ -198,6 +200,11 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
+def parse_probes(text: str) -> tuple[str, ...]:
+    """`tls,routes`, or `none`."""
+    return () if text.strip().lower() == "none" else tuple(map(_one_of(PROBES), text.split(",")))
+
+
 _SAMPLERS = (
     "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio,"
     " keep_errors_slow"
@@ -263,6 +270,14 @@ OPTIONS: tuple[Option, ...] = (
         parse_bool,
         ("AUTOINSTR_QUERIES",),
         "queries",
+    ),
+    Option(
+        "probes",
+        f"groups of probes on functions of programs and libraries: {', '.join(PROBES)}, or none (default: all)",
+        parse_probes,
+        ("AUTOINSTR_PROBES",),
+        "probes",
+        metavar="GROUPS",
     ),
     Option(
         "sampler",

@@ -12,6 +12,13 @@ TARGET_TLS = 16
 TARGET_GO = 64
 
 
+# What probes on functions are for: groups that can be switched off
+PROBES = {
+    "tls": "plaintext of TLS",
+    "routes": "names that a program's own router gives to requests",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function. Programs are those of `bpf/probes/`, by name; empty: there is nothing to look at."""
@@ -61,9 +68,12 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     flag: int = TARGET_TLS  # of a process that has it
+    group: str = "tls"  # of PROBES
     # where it is found before any process has it: names of its shared files, as globs, and of programs with it built in
     shared: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     # where its functions are in a file, returns first: a call that is only seen to end is nothing. None: it is not
     # there; OSError or ValueError: it is, but can't be probed
     places: Callable[[int, tuple[Function, ...]], list[Place]] = exported
+    # where fields lie in its structures, by the names that `scripts/go_layouts.go` gives them
+    layout: Callable[[int], dict[str, int]] | None = None

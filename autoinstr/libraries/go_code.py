@@ -8,7 +8,8 @@ In: its bytes, its address, the architecture. Out: addresses. Probes can't be an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import capstone
@@ -24,12 +25,25 @@ class _Words:
     branch: str  # to where a larger stack is made
     call: str
     stack: str  # a place on the stack
-    registers: tuple[str, str]  # of the first two arguments
+    registers: tuple[str, ...]  # of arguments and of results, in their order
+    emulated: re.Pattern[str]  # what the kernel does by itself under a probe, which costs a tenth of a single step
+    harmless: frozenset[str]  # what changes nothing but what it names first
 
 
+_X86_64_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
+_AARCH64_REGISTERS = tuple(f"x{n}" for n in range(16))
+_MOVES = ("mov", "movzx", "lea", "cmp", "test", "nop", "movups", "movdqu", "movaps", "add", "sub", "and", "or", "xor")
 _WORDS = {
-    X86_64: _Words("[r14 + 0x10]", "jbe", "call", "[rsp + {:#x}]", ("rax", "rbx")),
-    AARCH64: _Words("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", ("x0", "x1")),
+    X86_64: _Words(
+        *("[r14 + 0x10]", "jbe", "call", "[rsp + {:#x}]", _X86_64_REGISTERS),
+        re.compile(r"j\w+ 0x[0-9a-f]+|nop|push r\w+"),
+        frozenset(_MOVES),
+    ),
+    AARCH64: _Words(
+        *("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", _AARCH64_REGISTERS),
+        re.compile(r"(b|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
+        frozenset(("mov", "movz", "movk", "cmp", "add", "sub", "adrp", "str", "ldr", "ldrb", "ldrh", "nop", "strb")),
+    ),
 }
 
 
@@ -63,28 +77,54 @@ class GoCode:
             )
         return None
 
+    def after_calls(self, target: int, results: Collection[int]) -> list[int]:
+        """Where to look at results of calls of another function: each place is passed after one call, once.
+
+        `results`: which of the registers that they come back in have to be as the call has left them. The instruction
+        behind the call will do; a cheaper one a bit further on is better.
+        """
+        places = []
+        for index, (_, name, text) in enumerate(self._lines[:-1]):
+            if name == self._words.call and text.removeprefix("#") == f"{target:#x}":
+                places.append(self._cheapest(index + 1, [self._words.registers[n] for n in results]))
+        return places
+
+    def _cheapest(self, index: int, registers: Collection[str]) -> int:
+        """An instruction from there on, before anything else may be gone on with, that the kernel emulates."""
+        kept = {part for register in registers for part in _parts(register)}
+        for at, name, text in self._lines[index:]:
+            if self._words.emulated.fullmatch(f"{name} {text}".strip()):
+                return at
+            changed = text.partition(",")[0].strip()
+            if name not in self._words.harmless or changed in kept or (name == "ldr" and "!" in text):
+                break
+        return self._lines[index][0]
+
     def returns(self) -> list[int]:
         """All return instructions."""
         return [at for at, name, _ in self._lines if name == "ret"]
 
-    def keeps_arguments(self) -> bool:
-        """Does it store its first two arguments where its caller has left room for them, and nothing else there?
+    def keeps(self, *wanted: int, barriers: Collection[int] = ()) -> bool:
+        """Does it store these of its arguments where its caller has left room for them, and nothing else there?
 
-        They are found there at its return, then; and where Go moves the stack, it moves them.
+        They are found there at its return, then; and where Go moves the stack, it moves them. `barriers`: functions
+        that leave all registers as they are.
         """
+        passes = {f"{target:#x}" for target in barriers}
+        homes = {8 * n + 8: self._words.registers[n] for n in wanted}
         frame, stored, called = 0, set[str](), False
         for _, name, text in self._lines:
             frame += _taken(name, text)
-            called |= name == self._words.call
+            called |= name == self._words.call and text.removeprefix("#") not in passes
             for register, place in self._stores(name, text):
-                for wanted, home in zip(self._words.registers, (frame + 8, frame + 16), strict=True):
-                    if frame and place == self._words.stack.format(home):
-                        if called or register != wanted:
+                for home, argument in homes.items():
+                    if frame and place == self._words.stack.format(frame + home):
+                        if called or register != argument:
                             return False
                         stored.add(register)
-            if called and len(stored) < len(self._words.registers):
+            if called and len(stored) < len(homes):
                 return False
-        return len(stored) == len(self._words.registers)
+        return len(stored) == len(homes)
 
     def _stores(self, name: str, text: str) -> Iterator[tuple[str, str]]:
         """(register, place on the stack) of what the instruction writes there."""
@@ -97,6 +137,16 @@ class GoCode:
             yield parts[0], parts[2]
             if parts[2].startswith("[sp, #") and parts[2].endswith("]"):
                 yield parts[1], self._words.stack.format(int(parts[2][6:-1], 16) + 8)
+
+
+def _parts(register: str) -> set[str]:
+    """Names by which a register, or a part of it, is written to."""
+    if register[0] == "x":
+        return {register, "w" + register[1:]}
+    if register[1:].isdigit():
+        return {register, register + "d", register + "w", register + "b"}
+    short = register[1:]
+    return {register, "e" + short, short, short[0] + "l", short + "l"}
 
 
 def _taken(name: str, text: str) -> int:

@@ -7,47 +7,31 @@ as net/http does, has its buffers on the heap; only where it is called as itself
 
 from __future__ import annotations
 
-import os
-import struct
-
-from autoinstr.elf import AARCH64, in_file, read_binary, segments_of
+from autoinstr.elf import AARCH64
 from autoinstr.libraries.base import TARGET_GO, Function, Library, Place
 from autoinstr.libraries.go_calls import is_called
-from autoinstr.libraries.go_table import go_functions
+from autoinstr.libraries.go_program import go_program
 
-MAX_CODE = 64 << 10  # bytes of one function
 READ = "crypto/tls.(*Conn).Read"
 
 
 def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
     """Places behind the check of the stack, and on return instructions."""
-    if read_binary(descriptor).language != "go":
+    if (program := go_program(descriptor)) is None:
         return []
-    from autoinstr.libraries.go_code import GoCode  # noqa: PLC0415 - megabytes, seldom needed
-
-    head = os.pread(descriptor, 64, 0)
-    (machine,) = struct.unpack_from("<H", head, 18)
-    segments = segments_of(descriptor, head)
-    try:
-        found = go_functions(descriptor, segments, [function.symbol for function in functions])
-    except (struct.error, IndexError, OverflowError) as error:
-        raise ValueError("a Go program with a damaged table of functions") from error
+    program.look_for(function.symbol for function in functions)
     places = []
     for function in functions:
-        if (where := found.get(function.symbol)) is None:
+        if (where := program.function(function.symbol)) is None or (code := program.code(where)) is None:
             continue
-        offset = in_file(segments, where.begin)
-        if offset is None:
-            continue
-        code = GoCode(os.pread(descriptor, min(where.end - where.begin, MAX_CODE), offset), where.begin, machine)
         entry = code.entry()
-        if entry is None or (machine == AARCH64 and where.before_118):
+        if entry is None or (program.machine == AARCH64 and where.before_118):
             raise ValueError("crypto/tls of a Go older than 1.17")
-        if function.symbol == READ and not code.keeps_arguments():
+        if function.symbol == READ and not code.keeps(0, 1):
             raise ValueError("crypto/tls of a Go that keeps the arguments of Read elsewhere")
-        places += [Place(at - where.begin + offset, function.on_return) for at in code.returns()]
-        if function.symbol != READ or is_called(descriptor, segments, where.begin, machine):
-            places.append(Place(entry - where.begin + offset, function.program))
+        places += [Place(program.offset(where, at), function.on_return) for at in code.returns()]
+        if function.symbol != READ or is_called(descriptor, program.segments, where.begin, program.machine):
+            places.append(Place(program.offset(where, entry), function.program))
     return places
 
 

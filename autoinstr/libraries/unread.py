@@ -48,7 +48,7 @@ class Unread:
         base = file.path.removesuffix(" (deleted)").rpartition("/")[2]
         for path in file.opened:
             try:
-                if find(path, self._libraries):
+                if any(one.library.group == "tls" for one in find(path, self._libraries)):
                     return ""
                 if _NAMED.match(base):
                     return base

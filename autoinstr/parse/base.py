@@ -20,7 +20,7 @@ A protocol is one file in `protocols/` and one line in `registry.py`; nobody els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.health import Health
-from autoinstr.model import Renamed, Service
+from autoinstr.model import Name, Renamed, Service
 from autoinstr.parse.groups import Groups
 from autoinstr.parse.routes import RouteOptions
 from autoinstr.parse.texts import Texts
@@ -45,6 +45,7 @@ class Context:
     routes: RouteOptions
     health: Health
     services: Sequence[Service]  # by index; grows while we run
+    names: Mapping[int, Name]  # by key: what programs call their requests; grows, too
     queries: bool  # keep query strings, redacted
 
 

@@ -125,7 +125,7 @@ class HttpGroups:
 
     def __init__(self, context: Context, methods: Methods, hosts: Hosts, version: str) -> None:
         self._groups = context.groups
-        self._routes = Routes(context.routes, context.services)
+        self._routes = Routes(context.routes, context.services, context.names)
         self._methods = methods
         self._hosts = hosts
         self._version = version
@@ -136,19 +136,26 @@ class HttpGroups:
         status: NDArray[np.uint16],
         service: NDArray[np.int32],
         path: Texts,
+        *,
         whole: NDArray[np.bool_],
+        name: NDArray[np.uint64],
     ) -> NDArray[np.int32]:
-        """Number of the route of each server request; 0 for none. Paths lie end to end; `whole`: nothing is missing."""
+        """Number of the route of each server request; 0 for none. Paths lie end to end; `whole`: nothing is missing.
+
+        `name`: keys of what programs themselves call them; 0 for none.
+        """
+        named = self._routes.named(name) if name.any() else np.zeros(len(name), np.int32)
+        named[kind != Kind.SERVER] = 0
         starts_well = np.append(path.data, np.uint8(0))[path.at] == ord("/")
         rows = tx.marked((kind == Kind.SERVER) & (path.size > 0) & starts_well)
         if not len(rows):
-            return np.zeros(len(kind), np.int32)
+            return named
         found = status != _NOT_FOUND
         if len(rows) == len(kind):
-            return self._routes.find(path, service, found=found, whole=whole)
-        route = np.zeros(len(kind), np.int32)
+            return self._routes.find(path, service, found=found, whole=whole, named=named)
+        route = named.copy()
         some = tx.gather(path.data, path.at[rows], path.size[rows])
-        route[rows] = self._routes.find(some, service[rows], found=found[rows], whole=whole[rows])
+        route[rows] = self._routes.find(some, service[rows], found=found[rows], whole=whole[rows], named=named[rows])
         return route
 
     def find(self, calls: Calls) -> NDArray[np.int32]:

@@ -7,14 +7,14 @@ because of what a record holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.capture.abi import TRACE_DECIDED, TRACE_KEPT, TRACE_OWN, TRACE_SAMPLED, Role
 from autoinstr.health import Health, Loss
-from autoinstr.model import Places, Renamed, Requests, Service
+from autoinstr.model import Name, Places, Renamed, Requests, Service
 from autoinstr.parse import texts as tx
 from autoinstr.parse.base import Batch, Context, Parsed
 from autoinstr.parse.groups import Groups
@@ -38,13 +38,15 @@ class Parser:
         health: Health,
         *,
         services: Sequence[Service] = (),
+        names: Mapping[int, Name] | None = None,
         queries: bool = False,
     ) -> None:
         """`services` is the growing list that indices of services point into; without it they have no names.
+        `names`: what programs call their requests, by key; grows while we run.
 
         Raises UsageError for route patterns that can't be used.
         """
-        context = Context(groups, routes, health, services, queries)
+        context = Context(groups, routes, health, services, {} if names is None else names, queries)
         self._health = health
         self._protocols = {int(protocol): make(context) for protocol, make in PROTOCOLS.items()}
         self._known = np.zeros(256, np.bool_)  # by protocol

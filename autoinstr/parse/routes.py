@@ -1,8 +1,8 @@
 """`http.route`: from paths, of which there are endlessly many, to routes, of which there are few.
 
 In: paths as texts, the service of each. Out: a number for each, and the route's text by number. First the user's
-patterns (`patterns.py`), then a guess (`tree.py`). Numbers never change their meaning, and there are only as many as
-patterns and nodes of the trees.
+patterns (`patterns.py`), then what the program itself calls it (`names.py`), then a guess (`tree.py`). Numbers never
+change their meaning, and there are only as many as patterns, names and nodes of the trees.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.errors import UsageError
-from autoinstr.model import Service
+from autoinstr.model import Name, Service
+from autoinstr.parse.names import route_of
 from autoinstr.parse.paths import cut
 from autoinstr.parse.patterns import Patterns
+from autoinstr.parse.table import Table
 from autoinstr.parse.texts import Texts, marked
 from autoinstr.parse.tree import Tree
 
@@ -45,7 +47,9 @@ class Routes:
     Raises UsageError for patterns that can't be used.
     """
 
-    def __init__(self, options: RouteOptions, services: Sequence[Service] = ()) -> None:
+    def __init__(
+        self, options: RouteOptions, services: Sequence[Service] = (), names: Mapping[int, Name] | None = None
+    ) -> None:
         if options.mode not in MODES:
             raise UsageError(f"route mode {options.mode!r} is unknown: use one of {', '.join(MODES)}")
         if options.max_children < 1:
@@ -64,12 +68,21 @@ class Routes:
         self._start = np.empty(0, np.int32)  # by service: state of the patterns to start from
         self._root = np.empty(0, np.int32)  # by service: root of its tree
         self._unmatched = self._number("/**")
+        self._told = {} if names is None else names  # by key; grows while we run
+        self._named = Table()  # by key: the number of its route
 
     def find(
-        self, paths: Texts, service: NDArray[np.int32], *, found: NDArray[np.bool_], whole: NDArray[np.bool_]
+        self,
+        paths: Texts,
+        service: NDArray[np.int32],
+        *,
+        found: NDArray[np.bool_],
+        whole: NDArray[np.bool_],
+        named: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
         """The number of each path's route. Paths begin with a slash, are printable ASCII and lie end to end.
 
+        `named` is the number of what the program itself calls the route, 0 if it does not.
         `found` is False for requests that the server has no resource for: they use the tree, but add only `*` to it.
         `whole` is False where the end of the path is missing.
         """
@@ -79,11 +92,26 @@ class Routes:
         pieces = cut(paths)
         route = self._patterns.find(pieces, self._start[service])
         rest = marked(route == 0)
+        if named is not None:
+            route[rest] = named[rest]
+            rest = rest[named[rest] == 0]
         if self._mode == WILDCARD:
             route[rest] = self._unmatched
         elif len(rest):
             route[rest] = self._tree.find(pieces, rest, self._root[service[rest]], found[rest], whole[rest])
         return route
+
+    def named(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The number of the route that each key is a name of; 0 for none."""
+        number = self._named.find(keys)
+        new = marked((number < 0) & (keys != 0))
+        if len(new):
+            for key in np.unique(keys[new]).tolist():
+                if key in self._told:
+                    self._named.add(key, self._number(route_of(self._told[key])))
+            number[new] = self._named.find(keys[new])
+        number[number < 0] = 0
+        return number
 
     def _number(self, name: str) -> int:
         number = self._numbers.setdefault(name, len(self.names))

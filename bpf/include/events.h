@@ -131,6 +131,24 @@ struct process {
 
 _Static_assert(sizeof(struct process) == 512, "mirror in capture/abi.py");
 
+/* What a program itself calls a request, in `names` by the key that exchanges have; read by user space when it is new. */
+#define NAME_SIZE 192
+enum name_kind {
+	NAME_PATTERN = 1, /* of Go's net/http: "[METHOD ][HOST]/[PATH]" */
+	NAME_ROUTE = 2,   /* the template of a path */
+	NAME_CHI = 3,     /* such templates of routers within routers, end to end */
+};
+
+struct name {
+	__u16 size; /* valid bytes in text; written last */
+	__u8 kind;  /* enum name_kind */
+	__u8 cut;   /* there was no room for all of it */
+	__u8 text[NAME_SIZE];
+	__u8 slack[NAME_SIZE];
+};
+
+_Static_assert(sizeof(struct name) == 388, "mirror in capture/abi.py");
+
 /* What the kernel side counts. Only ever increases. */
 enum counter {
 	COUNT_EXCHANGES,        /* exchanges told, by record or by aggregate */

@@ -75,18 +75,26 @@
 
 /*
  * Go's calling convention (ABIInternal): arguments and results in registers, the goroutine in one, too. GO_HOME: where the
- * caller has left room for the arguments, from the stack pointer on return.
+ * caller has left room for the arguments, from the stack pointer on return; GO_SECOND_LEFT: for the second, once returned.
  */
 #ifdef __aarch64__
 #define GOROUTINE(registers) ((registers)->regs[28])
 #define GO_ARGUMENT_1(registers) ((registers)->regs[0])
 #define GO_ARGUMENT_2(registers) ((registers)->regs[1])
 #define GO_ARGUMENT_3(registers) ((registers)->regs[2])
+#define GO_ARGUMENT_4(registers) ((registers)->regs[3])
+#define GO_ARGUMENT_6(registers) ((registers)->regs[5])
+#define GO_ARGUMENT_7(registers) ((registers)->regs[6])
+#define GO_SECOND_LEFT 16
 #else
 #define GOROUTINE(registers) ((registers)->r14)
 #define GO_ARGUMENT_1(registers) ((registers)->ax)
 #define GO_ARGUMENT_2(registers) ((registers)->bx)
 #define GO_ARGUMENT_3(registers) ((registers)->cx)
+#define GO_ARGUMENT_4(registers) ((registers)->di)
+#define GO_ARGUMENT_6(registers) ((registers)->r8)
+#define GO_ARGUMENT_7(registers) ((registers)->r9)
+#define GO_SECOND_LEFT 8
 #endif
 #define GO_HOME 8
 

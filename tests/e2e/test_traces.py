@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +14,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from agent import Agent
 from truth import path_of
+
+from autoinstr.correlate.instrumented import MIN_CALLS
 
 RELAY = Path(__file__).parent / "servers" / "relay.py"
 WAYS = ("thread", "new-thread", "process", "passed-on")
@@ -113,3 +118,77 @@ def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
     for call in calls:
         asked = told.one("server", path_of(call))
         assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+
+
+def listening(command: list[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline()
+    return process
+
+
+def by_path(spans: list[Span], kind: str) -> dict[str, Span]:
+    found = {path_of(span): span for span in spans if span["kind"] == kind}
+    assert len(found) == sum(span["kind"] == kind for span in spans), "told twice"
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_trace_context_in_headers_that_the_kernel_side_cannot_read(agent: Callable[..., Agent]) -> None:
+    """It is known in user space before the calls that are made for it have ended."""
+    front, back = free_ports(2)
+    servers = [
+        listening([sys.executable, str(RELAY), str(back), "0"]),
+        listening(["node", str(RELAY.parent / "relay_http2.js"), str(front), str(back)]),
+    ]
+    try:
+        watching = agent("--port", f"{front},{back}")
+        with httpx.Client(http1=False, http2=True, base_url=f"http://127.0.0.1:{front}") as client:
+            for number in range(REQUESTS):
+                trace = {"traceparent": f"00-{number + 1:032x}-{number + 1:016x}-01"} if number % 2 else {}
+                assert client.get(f"/{number}", headers=trace).text == "yes"
+        spans = watching.stop()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    served, called = by_path(spans, "server"), by_path(spans, "client")
+    for number in range(REQUESTS):
+        span, call, asked = served[f"/{number}"], called[f"/asked/{number}"], served[f"/asked/{number}"]
+        if number % 2:
+            assert (span["traceId"], span["parentSpanId"]) == (f"{number + 1:032x}", f"{number + 1:016x}")
+        assert (call["traceId"], call["parentSpanId"]) == (span["traceId"], span["spanId"])
+        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+
+
+def test_a_program_with_an_sdk_has_no_second_set_of_spans(agent: Callable[..., Agent]) -> None:
+    """Its metrics are told, and its trace ids are those of whom it calls."""
+    (back,) = free_ports(1)
+    server = listening([sys.executable, str(RELAY), str(back), "0"])
+    program = subprocess.Popen(
+        [sys.executable, str(RELAY.parents[1] / "clients" / "with_sdk.py"), str(back), str(2 * MIN_CALLS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdin and program.stdout
+    try:
+        program.stdout.readline()
+        (port,) = free_ports(1)
+        watching = agent(
+            "--port", back, "--pid", program.pid, "--prometheus-port", port, exports=("console", "prometheus")
+        )
+        program.stdin.write("go\n")
+        program.stdin.flush()
+        truth = [program.stdout.readline().split() for _ in range(2 * MIN_CALLS)]
+        assert watching.wait_for_path(f"/sdk/{2 * MIN_CALLS - 1}")
+        figures = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        spans = watching.stop()
+    finally:
+        for process in (program, server):
+            process.kill()
+            process.wait()
+    served = by_path(spans, "server")
+    assert [[served[f"/sdk/{n}"]["traceId"], served[f"/sdk/{n}"]["parentSpanId"]] for n in range(len(truth))] == truth
+    assert sum(span["kind"] == "client" for span in spans) <= MIN_CALLS, "no more than until it was known"
+    counts = [line for line in figures.splitlines() if line.startswith("http_client_request_duration_seconds_count")]
+    assert [float(line.rpartition(" ")[2]) for line in counts] == [2 * MIN_CALLS]

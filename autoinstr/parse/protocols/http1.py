@@ -72,7 +72,7 @@ class Http1:
             scheme=schemes_of(batch),
             method=method,
             version=lines.version,
-            route=self._groups.routes(kind, status, service, targets.path, targets.whole),
+            route=self._groups.routes(kind, status, service, targets.path, whole=targets.whole, name=batch["name"]),
             status=status,
             error=np.where((status == 0) & (error == 0), np.uint16(Error.NO_RESPONSE), error),
             server=servers_of(batch, self._host(batch, heads, lines, targets), self._hosts),

@@ -133,7 +133,7 @@ class Http2:
                 scheme=np.where(scheme == h2.UNKNOWN_SCHEME, schemes_of(batch)[rows], scheme),
                 method=table["method"][request],
                 version=np.full(len(rows), _VERSION),
-                route=self._http.routes(kind, status, service[rows], own, whole),
+                route=self._http.routes(kind, status, service[rows], own, whole=whole, name=batch["name"][rows]),
                 status=status,
                 error=batch["error"][rows],
                 server=server.take(rows),

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from autoinstr.elf import X86_64, in_file, segments_of
+from autoinstr.elf import X86_64, Segment, in_file, segments_of
 from autoinstr.libraries import find
 from autoinstr.libraries.go_code import GoCode
+from autoinstr.libraries.go_http import GO_HTTP
+from autoinstr.libraries.go_program import go_program, go_version
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ
 
@@ -119,7 +121,7 @@ def test_entry_is_behind_the_check_of_the_stack(built: Build, linked: str) -> No
 @needs_go
 @pytest.mark.parametrize("linked", LINKED)
 def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
-    assert code_of(built(linked), READ).keeps_arguments()
+    assert code_of(built(linked), READ).keeps(0, 1)
 
 
 @needs_go
@@ -177,7 +179,7 @@ def test_arguments_on_the_stack_are_told_apart() -> None:
     ],
 )
 def test_arguments_that_are_kept(code: str, keeps: bool) -> None:
-    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).keeps_arguments() == keeps
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).keeps(0, 1) == keeps
 
 
 @needs_go
@@ -196,3 +198,55 @@ def test_damaged_files_are_no_trouble(built: Build, tmp_path: Path) -> None:
             find(str(damaged), [GO_TLS])
         except (OSError, ValueError):
             continue
+
+
+@needs_go
+def test_build_information(built: Build) -> None:
+    with built("static").open("rb") as file:
+        program = go_program(file.fileno())
+    assert program
+    told = subprocess.run(["go", "version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    assert program.version == tuple(map(int, told.removeprefix("go").split(".")))
+    assert program.modules == {}, "a program of a single file is none of a module"
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_where_routes_are_found(built: Build, linked: str) -> None:
+    """Behind each of the calls that Go's own disassembler shows, before anything else is called or returned from."""
+    path = built(linked)
+    with path.open("rb") as file:
+        places = GO_HTTP.places(file.fileno(), GO_HTTP.functions)
+        program = go_program(file.fileno())
+    assert program
+    assert {place.program for place in places} == {"go_route_pattern"}
+    command = ["go", "tool", "objdump", "-s", r"^net/http.\(\*ServeMux\).ServeHTTP$", path]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = [line.split() for line in shown if line.startswith("  ")]  # place in the source, address, bytes, words
+    addresses = [int(line[1], 16) for line in lines]
+    words = [" ".join(line[3:]) for line in lines]
+    calls = [at for at, text in enumerate(words) if "findHandler(SB)" in text]
+    found = sorted(in_address(program.segments, place.offset) for place in places)
+    assert len(found) == len(calls)
+    for address, call in zip(found, calls, strict=True):
+        at = addresses.index(address)
+        assert call < at < call + 12
+        assert not any(text.startswith(("CALL", "RET")) for text in words[call + 1 : at])
+
+
+def in_address(segments: list[Segment], offset: int) -> int:
+    return next(one.address + offset - one.offset for one in segments if one.offset <= offset < one.offset + one.size)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("go1.26.8", (1, 26, 8)),
+        ("go1.27rc1 X:nocoverageredesign", (1, 27)),
+        ("devel go1.28-abc Mon", ()),
+        ("go1.17", (1, 17)),
+        ("", ()),
+    ],
+)
+def test_go_version(text: str, version: tuple[int, ...]) -> None:
+    assert go_version(text) == version

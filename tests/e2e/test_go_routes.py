@@ -1,0 +1,117 @@
+"""Routes of Go's routers: what is told is what the router itself calls them, in every request."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent import Agent
+
+StartAgent = Callable[..., Agent]
+SOURCES = Path(__file__).with_name("go_routes")
+LINKED = {"static": (), "stripped-pie": ("-buildmode=pie", "-ldflags=-s -w"), "unoptimised": ("-gcflags=all=-N -l",)}
+ROUTERS = ("net/http", "chi", "gin", "gorilla")
+COUNT = 211  # requests of each router
+
+pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
+
+
+@pytest.fixture(scope="module", params=LINKED)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("routes") / "routes"
+    command = ["go", "build", "-tags=nomsgpack", *LINKED[request.param], "-o", str(path), "."]
+    built = subprocess.run(command, cwd=SOURCES, check=False, capture_output=True, text=True, timeout=240)
+    if built.returncode:
+        pytest.skip(f"needs modules of Go: {built.stderr.strip()}")
+    return path
+
+
+@pytest.fixture
+def servers(program: Path) -> Iterator[tuple[int, dict[str, int]]]:
+    """Pid, and the port of each router."""
+    ports = dict(zip(ROUTERS, free_ports(len(ROUTERS)), strict=True))
+    process = subprocess.Popen([program, *map(str, ports.values())], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    yield process.pid, ports
+    process.kill()
+    process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def wishes(router: str, number: int) -> list[tuple[str, str]]:
+    """(method, path) of a request for each of its routes; the number makes paths unique."""
+    n = str(number)
+    return {
+        "net/http": [
+            *(("GET", f"/users/{n}"), ("POST", f"/users/{n}"), ("GET", f"/files/a/b/{n}"), ("GET", f"/prefix/{n}")),
+            *(("GET", f"/long/{n}/end"), ("GET", f"/large/{n}"), ("GET", f"/host/{n}")),
+        ],
+        "chi": [
+            *(("GET", f"/users/{n}"), ("GET", f"/files/a/{n}"), ("GET", f"/tenants/t/items/{n}")),
+            *(("GET", f"/tenants/{n}/deep/x"), ("GET", f"/mounted/?{n}")),
+        ],
+        "gin": [
+            *(("GET", f"/users/{n}"), ("POST", f"/users/{n}"), ("GET", f"/files/a/{n}")),
+            ("GET", f"/tenants/t/items/{n}"),
+        ],
+        "gorilla": [("GET", f"/users/{n}"), ("GET", f"/tenants/t/items/{n}")],
+    }[router]
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str) -> str:
+    """The route as the router itself has it."""
+    connection.request(method, path, headers={"Host": "localhost"})
+    response = connection.getresponse()
+    body = response.read().decode()
+    assert response.status == 200, (method, path, body)
+    template = response.headers.get("Route") or body
+    return template[template.index("/") :]
+
+
+def test_every_request_has_the_route_that_its_router_has(
+    agent: StartAgent, servers: tuple[int, dict[str, int]]
+) -> None:
+    pid, ports = servers
+    older = {router: http.client.HTTPConnection("127.0.0.1", port) for router, port in ports.items()}
+    for router, connection in older.items():
+        ask(connection, *wishes(router, 0)[0])
+    started = agent("--pid", pid)
+    truth: dict[tuple[int, str, str], str] = {}
+    for router, port in ports.items():
+        connections = [older[router], *(http.client.HTTPConnection("127.0.0.1", port) for _ in range(3))]
+        for number in range(1, COUNT):
+            asked = wishes(router, number)
+            method, path = asked[number % len(asked)]
+            route = ask(connections[number % len(connections)], method, path)
+            truth[port, method, path.partition("?")[0]] = route
+    spans = started.stop()
+    told = {key_of(span): span["attributes"].get("http.route") for span in spans}
+    wrong = {key: (route, told.get(key)) for key, route in truth.items() if told.get(key) != route}
+    assert not wrong
+    assert {span["name"] for span in spans} == {f"{key[1]} {route}" for key, route in truth.items()}
+
+
+def key_of(span: dict[str, Any]) -> tuple[int, str, str]:
+    found = span["attributes"]
+    return found["server.port"], found["http.request.method"], found["url.path"]
+
+
+def test_routes_can_be_switched_off(agent: StartAgent, servers: tuple[int, dict[str, int]]) -> None:
+    pid, ports = servers
+    started = agent("--pid", pid, "--probes", "tls")
+    ask(http.client.HTTPConnection("127.0.0.1", ports["net/http"]), "GET", "/users/17")
+    assert [span["attributes"]["http.route"] for span in started.stop()] == ["/users/*"]
