@@ -11,7 +11,7 @@ KERNELS ?=
 WAY ?= tcp
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench torture kernels lgtm containers kubernetes test-lgtm test-k8s pictures wheel clean
+.PHONY: help install demo test score lint bench torture kernels lgtm containers host kubernetes test-lgtm test-k8s pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lgtm: .venv/.installed-dev ## ask real Mimir, Loki and Collector every query of 
 
 containers: .venv/.installed-dev ## build the image, and run the compose project and the sidecar in a Docker engine of the tests' own
 	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_compose.py $(ARGS)
+
+host: .venv/.installed-dev ## do what docs/host.md says, in a container whose first process is systemd
+	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_host.py $(ARGS)
 
 kubernetes: .venv/.installed-dev ## run the DaemonSet and the sidecar on a real node (builds one: a quarter of an hour, once)
 	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_kubernetes.py $(ARGS)

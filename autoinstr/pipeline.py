@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
+import math
 import os
 import select
 import signal
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 0.5
 # Seconds between two looks at all of /proc; the kernel's events tell of everything else at once.
 SCAN_EVERY = 60.0
+# Seconds after which nothing is left of the start.
+SETTLED_AFTER = 5.0
 # Seconds to flush at the end: the user was promised five.
 CLOSE_WITHIN = 4.0
 # One and the same message about an error of our own at most once in so many seconds.
@@ -301,6 +305,13 @@ def share_memory() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
+def give_back_memory() -> None:
+    """What the start took and left is given back to the system."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def announce(discovery: Discovery, seconds: float) -> None:
     """The line that scripts wait for."""
     names = sorted({target.service.name for target in discovery.targets.values()})
@@ -315,6 +326,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
     poll.register(signals.reader, select.EPOLLIN)
     watcher.wake_on(poll)
     now = time.monotonic()
+    settled_at = now + SETTLED_AFTER
     collect_at, scan_at = now + pipeline.config.metric_interval, now + SCAN_EVERY
     while not signals.received and not pipeline.stopping:
         poll.poll(min(LOOK_EVERY, max(0.0, collect_at - time.monotonic())))
@@ -325,6 +337,9 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
         if now >= collect_at:
             collect_at = max(collect_at + pipeline.config.metric_interval, now)
             pipeline.push_metrics(watcher)
+        if now >= settled_at:
+            give_back_memory()
+            settled_at = math.inf
         if now >= scan_at:
             scan_at = now + SCAN_EVERY
             watcher.rescan()

@@ -20,4 +20,5 @@
 #include "probes/go_tls.h"
 #include "lib/names.h"
 #include "probes/go_http.h"
+#include "probes/goroutines.h"
 #include "probes/propagate.h"

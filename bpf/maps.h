@@ -98,8 +98,8 @@ struct connection {
 	__u8 slot_before, piped_before;
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
+	__u8 asked; /* that, or what its next request will be for */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
-	__u32 unused;
 };
 
 enum { PIPED_NO, PIPED_YES, PIPED_LOST };
@@ -241,6 +241,7 @@ struct context {
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
 	__u16 unused;
+	__u64 since; /* of a goroutine: those with lower ids were there before the request that it serves */
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 
@@ -248,6 +249,23 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_GO 1       /* what is executed are goroutines */
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
 BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
+
+/*
+ * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
+ * space when it has looked at the program. 0: not known, but for stream and state.
+ */
+struct go_layout {
+	__u64 newest; /* highest id of a goroutine that was met */
+	__u16 goid, parent;         /* of g: its id, and that of the goroutine that has begun it */
+	__u16 client;               /* of net/http's persistConn: conn */
+	__u16 server;               /* of its HTTP/2 server: conn of serverConn ... */
+	__u16 state, stream, id;    /* ... rws of responseWriter, stream of that, id of that */
+	__u16 rpc_server;           /* of grpc-go: conn of http2Server ... */
+	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
+	__u16 rpc_client;           /* ... conn of http2Client */
+	__u16 unused;
+};
+BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 4096);
 
 /*
  * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has

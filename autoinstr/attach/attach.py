@@ -109,11 +109,11 @@ def make_image(
     flags = source.flags(
         limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
-    names = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
-    path = cache.folder(os.environ) / cache.key(text, flags, names)
+    parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
+    path = cache.folder(os.environ) / cache.key(text, flags, [name for part in parts for name in part])
     image = cache.read(path)
     if image is None:
-        image = compile_image(text, [*flags, f"-I{root}"], names, root / "include" / "kernel")
+        image = compile_image(text, [*flags, f"-I{root}"], parts, root / "include" / "kernel")
         cache.write(path, image)
     return image
 

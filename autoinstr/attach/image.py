@@ -9,9 +9,6 @@ import base64
 import json
 from dataclasses import asdict, dataclass
 
-# The text calls a function of the kernel as if it were a helper with this number and the function's BTF id.
-KFUNC = 1 << 30
-
 
 @dataclass(frozen=True, slots=True)
 class Map:

@@ -45,11 +45,12 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = (
-    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+    *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
 )
-FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES)
+FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
 LOAD_AT_ONCE = 2
@@ -116,14 +117,15 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[str, ...]:
-    """Names of all programs, with so many copies of each probe, and what these ways to propagate take.
+def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, and what these ways to propagate take; in two parts that
+    take as long to compile.
 
     `sessions`: as in `Attached`.
     """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
     copied = (name + suffix for name in PROBES for suffix in COPIES[:copies])
-    return (*STEPS, *functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
+    return STEPS, (*functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
 
 
 def load(image: Image, limits: Limits) -> Attached:
@@ -186,7 +188,9 @@ def load_function_programs(image: Image, attached: Attached) -> None:
         load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
         load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
     else:
-        load_with_steps(image, attached, FUNCTION_PROBES, "tls_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, (*TLS_PROBES, RETURN, *GO_PROBES), "tls_steps", UPROBE_MULTI)
+    adding = {one.name: one for one in image.programs if one.name in ADDING_PROBES}
+    load_programs(attached, adding, attached.maps, KPROBE, UPROBE_MULTI)
 
 
 def load_with_steps(image: Image, attached: Attached, names: Collection[str], steps: str, purpose: int) -> None:

@@ -6,13 +6,14 @@ our own includes are put in place, once each, with `#line` marks that keep messa
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from autoinstr.attach.image import KFUNC
 from autoinstr.attach.limits import PAGE, Limits
+from autoinstr.bcc_compile import KFUNC
 
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 
@@ -67,6 +68,7 @@ def flags(
         "MAX_CONTEXTS": limits.contexts,
         "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
+        "PROCESSORS": os.cpu_count() or 1,
         "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,

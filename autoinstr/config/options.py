@@ -24,7 +24,7 @@ TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
 PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
-PROBES = ("tls", "routes")
+PROBES = ("tls", "routes", "goroutines")
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

@@ -8,10 +8,11 @@ from autoinstr.libraries.find import File, Found, Identity, find, identity_of, m
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_tls import GO_TLS
+from autoinstr.libraries.goroutines import GOROUTINES
 from autoinstr.libraries.openssl import OPENSSL
 from autoinstr.libraries.unread import Unread
 
-LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP)
+LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES)
 
 __all__ = [
     "LIBRARIES",

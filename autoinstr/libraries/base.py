@@ -15,6 +15,7 @@ TARGET_GO = 64
 # What probes on functions are for: groups that can be switched off
 PROBES = {
     "tls": "plaintext of TLS",
+    "goroutines": "which goroutine serves what, for parents",
     "routes": "names that a program's own router gives to requests",
 }
 

@@ -13,6 +13,13 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/*
+ * The helper, by a name of our own: where bcc meets its usual name, it reads all symbols of the kernel to find out whether
+ * there is such a helper, once for each use. That took longer than all the rest of compiling.
+ */
+static long (*read_user)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+#define bpf_probe_read_user read_user
+
 static __always_inline __u64 kernel_u64(__u64 address)
 {
 	__u64 value = 0;

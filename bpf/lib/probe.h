@@ -10,10 +10,16 @@
 #ifndef AUTOINSTR_PROBE_H
 #define AUTOINSTR_PROBE_H
 
+/*
+ * A program. They are compiled in parts, at the same time: the loader defines PROGRAM_<name> as `static` where it is of
+ * another part, and as nothing in its own.
+ */
+#define PROGRAM(name, context) PROGRAM_##name int name(context)
+
 #if PROBE_COPIES == 1
 
 #define PROBE(name)                                                                                                    \
-	int name(struct bpf_raw_tracepoint_args *ctx)                                                                  \
+	PROGRAM(name, struct bpf_raw_tracepoint_args *ctx)                                                             \
 	{                                                                                                              \
 		return on_##name(ctx, 0);                                                                              \
 	}
@@ -57,7 +63,7 @@ static __always_inline int is_turn(__u32 copy, __u8 mark)
 }
 
 #define PROBE_COPY(name, program, copy)                                                                                \
-	int program(struct bpf_raw_tracepoint_args *ctx)                                                               \
+	PROGRAM(program, struct bpf_raw_tracepoint_args *ctx)                                                          \
 	{                                                                                                              \
 		return is_turn(copy, MARK_##name) ? on_##name(ctx, copy) : 0;                                          \
 	}

@@ -43,10 +43,65 @@ static __always_inline __u32 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
-/* Who is at work: a thread, or a goroutine. No thread's id is as large as session_key() makes a goroutine's. */
+static __always_inline __u64 user_u64(__u64 address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/*
+ * A goroutine: by its id, which is used once, if it is known where that is; else by the address of its g, which serves others
+ * later. No thread's id is as large.
+ */
+static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout *l)
+{
+	if (!l || !l->goid)
+		return session_key(pid, g);
+
+	__u64 id = user_u64(g + l->goid);
+
+	if (id > l->newest)
+		l->newest = id;
+	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
+}
+
+/* Who is at work: a thread, or a goroutine. */
 static __always_inline __u64 execution_of(const struct work *w, __u32 runtime)
 {
-	return runtime & RUNTIME_GO && w->goroutine ? session_key(w->pid, w->goroutine) : w->tid;
+	__u32 pid = w->pid;
+
+	return runtime & RUNTIME_GO && w->goroutine ? goroutine_key(pid, w->goroutine, go_layouts.lookup(&pid)) : w->tid;
+}
+
+/*
+ * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
+ * seldom by more than this.
+ */
+#define GOROUTINES_LOT (64ULL * PROCESSORS)
+
+/*
+ * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
+ * request; returns its context, or NULL.
+ */
+static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution)
+{
+	struct go_layout *l = go_layouts.lookup(&pid);
+
+	if (!l || !l->parent)
+		return NULL;
+
+	__u64 parent = (__u64)pid << SESSION_BITS | (user_u64(g + l->parent) & SESSION_MASK);
+	struct context *from = contexts.lookup(&parent);
+
+	if (!from || from->pid != pid || !from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since)
+		return NULL;
+
+	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .since = l->newest};
+
+	contexts.update(&execution, &new);
+	return contexts.lookup(&execution);
 }
 
 /* The place of a request that is served; NULL: it is not served any more. */
@@ -78,16 +133,21 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 }
 
 /* An execution has read a request. */
-static __always_inline void serve(__u64 execution, __u32 pid, const struct served *served)
+static __always_inline void serve(const struct work *w, const struct served *served)
 {
+	__u64 execution = execution_of(w, runtime_of(w->pid));
+	__u32 pid = w->pid;
 	struct context *ctx = contexts.lookup(&execution);
+	struct go_layout *l = go_layouts.lookup(&pid);
+	__u64 since = l ? l->newest : 0;
 
 	if (!ctx || ctx->pid != pid) {
-		struct context new = {.now = *served, .first = served->span, .pid = pid};
+		struct context new = {.now = *served, .first = served->span, .pid = pid, .since = since};
 
 		contexts.update(&execution, &new);
 		return;
 	}
+	ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
@@ -152,6 +212,8 @@ static __always_inline struct trace *find_parent(const struct work *w, struct tr
 	__u64 execution = execution_of(w, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
+		ctx = inherit(w->pid, w->goroutine, execution);
 	if (!ctx || ctx->pid != w->pid)
 		return NULL;
 	*found = ctx->now;
@@ -368,8 +430,9 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
 {
 	__u32 runtime = runtime_of(pid);
-	__u64 execution = runtime & RUNTIME_GO && goroutine ? session_key(pid, goroutine) :
-							       (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = runtime & RUNTIME_GO && goroutine ?
+				  goroutine_key(pid, goroutine, go_layouts.lookup(&pid)) :
+				  (__u32)bpf_get_current_pid_tgid();
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid && (!ctx->mixed || runtime & RUNTIME_IN_ORDER))
@@ -407,7 +470,7 @@ static __always_inline void place_served(const struct connection *c, const struc
 	}
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
-	serve(execution_of(w, runtime_of(w->pid)), w->pid, &served);
+	serve(w, &served);
 }
 
 /* A client's request: its parent is what it is made for. */
@@ -416,8 +479,8 @@ static __always_inline void place_call(struct connection *c, const struct work *
 	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
 	struct trace *parent = find_parent(w, &x->trace, &found), said = {};
 
-	if (!parent && !(x->trace.flags & TRACE_UNSURE) && !c->responses) {
-		found = c->origin; /* who has connected it */
+	if (!parent && !(x->trace.flags & TRACE_UNSURE) && (c->asked || !c->responses)) {
+		found = c->origin; /* who has asked for it, or has connected it */
 		parent = served_trace(&found);
 	}
 	if (x->traceparent && read_traceparent(x, &said)) {
@@ -444,6 +507,7 @@ static __always_inline void place_call(struct connection *c, const struct work *
 		found.span = 0;
 	}
 	c->origin = found;
+	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);
 #ifdef PROPAGATE
 	announce(w, &x->trace, x->sequence);
@@ -463,7 +527,7 @@ static __always_inline void place_stream(const struct connection *c, const struc
 	this.span = st->trace.span;
 	if (c->role == ROLE_SERVER) {
 		meet_stream(c, &st->trace, &this, w->pid);
-		serve(execution_of(w, runtime_of(w->pid)), w->pid, &this);
+		serve(w, &this);
 		return;
 	}
 	parent = find_parent(w, &st->trace, &found);

@@ -29,7 +29,7 @@ static __always_inline struct connection *enter_go(struct pt_regs *ctx, __u32 pi
 }
 
 /* func (c *Conn) clientHandshake(ctx context.Context) error, and serverHandshake */
-int go_handshake(struct pt_regs *ctx)
+PROGRAM(go_handshake, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct tls_call call = {.kind = TLS_HANDSHAKE};
@@ -40,7 +40,7 @@ int go_handshake(struct pt_regs *ctx)
 }
 
 /* func (c *Conn) Write(b []byte) (int, error) */
-int go_write(struct pt_regs *ctx)
+PROGRAM(go_write, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct tls_call call = {.kind = TLS_WRITE};
@@ -72,7 +72,7 @@ int go_write(struct pt_regs *ctx)
 }
 
 /* A handshake or a Write returns. */
-int go_return(struct pt_regs *ctx)
+PROGRAM(go_return, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	__u64 id = thread_of_goroutine(pid, GOROUTINE(ctx));
@@ -111,7 +111,7 @@ int go_return(struct pt_regs *ctx)
 }
 
 /* func (c *Conn) Read(b []byte) (int, error) */
-int go_read(struct pt_regs *ctx)
+PROGRAM(go_read, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct tls_call call = {.kind = TLS_READ};
@@ -144,7 +144,7 @@ static __always_inline __u64 leave_read(struct pt_regs *ctx, __u32 pid)
 	return buffer;
 }
 
-int go_read_return(struct pt_regs *ctx)
+PROGRAM(go_read_return, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	__s64 n = GO_ARGUMENT_1(ctx);

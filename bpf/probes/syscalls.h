@@ -260,7 +260,7 @@ static __always_inline struct connection *connection_at_hand(struct work **w)
 }
 
 /* Tail call: looks at the system call that this CPU has at hand. A program of its own, so that it is compiled once. */
-int step(void *ctx)
+PROGRAM(step, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -271,7 +271,7 @@ int step(void *ctx)
 }
 
 /* Tail call: skips chunks of a body, then looks at what follows. */
-int chunks(void *ctx)
+PROGRAM(chunks, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -285,7 +285,7 @@ int chunks(void *ctx)
 }
 
 /* Tail call: what is there is no HTTP/1, or no longer. A program of its own, since it is rare, and has many ways to end. */
-int lost(void *ctx)
+PROGRAM(lost, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -305,7 +305,7 @@ int lost(void *ctx)
 }
 
 /* Tail call: looks at the system call that this CPU has at hand, of an HTTP/2 connection. */
-int frames(void *ctx)
+PROGRAM(frames, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -320,7 +320,7 @@ int frames(void *ctx)
 }
 
 /* Tail call: the ring has no room for the end of a stream; then goes on. */
-int only_count(void *ctx)
+PROGRAM(only_count, void *ctx)
 {
 	struct work *w = work_at_hand();
 
@@ -332,7 +332,7 @@ int only_count(void *ctx)
 }
 
 /* Tail call: the last request that has begun gets its place in a trace. */
-int place(void *ctx)
+PROGRAM(place, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -352,7 +352,7 @@ int place(void *ctx)
 }
 
 /* Tail call: so do streams of HTTP/2 that have begun; then goes on with what is left. */
-int place_streams(void *ctx)
+PROGRAM(place_streams, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);
@@ -378,7 +378,7 @@ int place_streams(void *ctx)
 }
 
 /* Tail call: the connection has ended, or its incoming side. */
-int finish(void *ctx)
+PROGRAM(finish, void *ctx)
 {
 	struct work *w;
 	struct connection *c = connection_at_hand(&w);

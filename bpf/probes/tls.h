@@ -178,7 +178,7 @@ static int (*bpf_session_is_return)(void *ctx) = (void *)(KFUNC | KFUNC_bpf_sess
 #define IS_RETURN(ctx) (bpf_session_is_return(ctx) & 1)
 #define UNSEEN_RETURN 1
 #define TLS_FUNCTION(name, kind, moved)                                                                                \
-	int name(struct pt_regs *ctx)                                                                                  \
+	PROGRAM(name, struct pt_regs *ctx)                                                                             \
 	{                                                                                                              \
 		return IS_RETURN(ctx) ? leave_tls(ctx) : !enter_tls(ctx, kind, moved);                                 \
 	}
@@ -186,13 +186,13 @@ static int (*bpf_session_is_return)(void *ctx) = (void *)(KFUNC | KFUNC_bpf_sess
 #define IS_RETURN(ctx) 0
 #define UNSEEN_RETURN 0
 #define TLS_FUNCTION(name, kind, moved)                                                                                \
-	int name(struct pt_regs *ctx)                                                                                  \
+	PROGRAM(name, struct pt_regs *ctx)                                                                             \
 	{                                                                                                              \
 		enter_tls(ctx, kind, moved);                                                                           \
 		return 0;                                                                                              \
 	}
 
-int tls_return(struct pt_regs *ctx)
+PROGRAM(tls_return, struct pt_regs *ctx)
 {
 	return leave_tls(ctx);
 }
@@ -206,7 +206,7 @@ TLS_FUNCTION(tls_read_ex, TLS_READ, ARGUMENT(4, ctx))
 TLS_FUNCTION(tls_write_ex, TLS_WRITE, ARGUMENT(4, ctx))
 
 /* The session's memory is given back: another one may get its address, before the kernel is done with the socket. */
-int tls_free(struct pt_regs *ctx)
+PROGRAM(tls_free, struct pt_regs *ctx)
 {
 	if (IS_RETURN(ctx))
 		return 0;

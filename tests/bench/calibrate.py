@@ -16,7 +16,9 @@ import generators
 import meter
 from figures import Figures, Part, summary
 
+from autoinstr import elf
 from autoinstr.attach import source
+from autoinstr.attach.uprobes import attach_event
 from autoinstr.bpf_call import program_info
 
 # many and short: what comes between is in few of them
@@ -63,14 +65,19 @@ def measure(folder: Path) -> Part:
 
     program = generators.build("hits", folder)
     bpf = BPF(text=TEXT)
-    bpf.load_func(b"empty_function", BPF.KPROBE)
+    empty_function = bpf.load_func(b"empty_function", BPF.KPROBE).fd
+    with program.open("rb") as file:
+        places = elf.functions(file.fileno(), ("nothing", "push"))
     empty = bpf.load_func(b"empty_tracepoint", BPF.RAW_TRACEPOINT)
 
-    def on_function(
-        key: str, what: str, symbol: bytes, attach: Callable[..., object], detach: Callable[..., object]
-    ) -> Probe:
-        at = {"name": str(program).encode(), "sym": symbol}
-        return Probe(key, what, FUNCTIONS, 1, lambda: attach(**at, fn_name=b"empty_function"), lambda: detach(**at))
+    def on_function(key: str, what: str, symbol: str, *, on_return: bool = False) -> Probe:
+        events: list[int] = []
+        at = str(program), places[symbol][0], empty_function
+
+        def attach() -> None:
+            events.append(attach_event(*at, on_return=on_return))
+
+        return Probe(key, what, FUNCTIONS, 1, attach, lambda: os.close(events.pop()))
 
     probes = (
         Probe(
@@ -81,9 +88,9 @@ def measure(folder: Path) -> Part:
             lambda: [bpf.attach_raw_tracepoint(name, b"empty_tracepoint") for name in TRACEPOINTS],
             lambda: [bpf.detach_raw_tracepoint(name) for name in TRACEPOINTS],
         ),
-        on_function("uprobe_ns", "functions", b"nothing", bpf.attach_uprobe, bpf.detach_uprobe),
-        on_function("uprobe_push_ns", "pushes", b"push", bpf.attach_uprobe, bpf.detach_uprobe),
-        on_function("uretprobe_ns", "functions", b"nothing", bpf.attach_uretprobe, bpf.detach_uretprobe),
+        on_function("uprobe_ns", "functions", "nothing"),
+        on_function("uprobe_push_ns", "pushes", "push"),
+        on_function("uretprobe_ns", "functions", "nothing", on_return=True),
     )
     hits = Hits(program)
     rounds: list[Figures] = []

@@ -9,8 +9,10 @@ its own that fits.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,10 +140,16 @@ ALL = {one.__name__: one for one in (collector, mimir, loki, etcd, kubernetes, k
 
 def build(name: str) -> Path:
     """The folder in which the backend's programs are; CalledProcessError if they can't be built."""
-    backend = ALL[name]()
-    if all((BACKENDS / program).exists() for program in backend.programs):
-        return BACKENDS
     BACKENDS.mkdir(parents=True, exist_ok=True)
+    with (BACKENDS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits, and finds it built
+        _build(ALL[name]())
+    return BACKENDS
+
+
+def _build(backend: Backend) -> None:
+    if all((BACKENDS / program).exists() for program in backend.programs):
+        return
     with tempfile.TemporaryDirectory(prefix="autoinstr-build-") as folder:
         work = Path(folder)
         if backend.source:
@@ -157,10 +165,10 @@ def build(name: str) -> Path:
         subprocess.run(["nice", *command], cwd=work, env={**os.environ, **environment}, check=True)
         for program in backend.programs:
             shutil.move(out / program, BACKENDS / program)
-    return BACKENDS
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and leave nothing behind
     for name in sys.argv[1:] or ALL:
         build(name)
         print(f"{name}: built", flush=True)

@@ -39,11 +39,17 @@ def _value(value: dict[str, Any]) -> Any:
 
 class Collector:
     def __init__(
-        self, program: Path, folder: Path, address: str = "127.0.0.1", tls: dict[str, str] | None = None
+        self,
+        program: Path,
+        folder: Path,
+        address: str = "127.0.0.1",
+        tls: dict[str, str] | None = None,
+        format: str = "json",
     ) -> None:
+        """`format` of what is written down: "proto" costs it less, and can't be asked for spans and the like."""
         self.grpc, self.http = free_port(address), free_port(address)
         self.address = address
-        self._file = folder / "told.jsonl"
+        self.file = folder / "told.jsonl"
         self._log = (folder / "collector.log").open("ab")
         protocols = {
             "grpc": {"endpoint": f"{address}:{self.grpc}", **({"tls": tls} if tls else {})},
@@ -52,7 +58,7 @@ class Collector:
         pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
         config = {
             "receivers": {"otlp": {"protocols": protocols}},
-            "exporters": {"file": {"path": str(self._file), "flush_interval": "100ms"}},
+            "exporters": {"file": {"path": str(self.file), "flush_interval": "100ms", "format": format}},
             "service": {
                 "telemetry": {"metrics": {"level": "none"}},
                 "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
@@ -82,6 +88,11 @@ class Collector:
             self._process.wait(15)
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def _answers(self) -> bool:
         assert self._process and self._process.poll() is None, "it ended"
         for port in (self.grpc, self.http):
@@ -89,13 +100,13 @@ class Collector:
         return True
 
     def spans(self) -> list[Told]:
-        return told_in(self._file, "Spans")
+        return told_in(self.file, "Spans")
 
     def metrics(self) -> list[Told]:
-        return told_in(self._file, "Metrics")
+        return told_in(self.file, "Metrics")
 
     def logs(self) -> list[Told]:
-        return told_in(self._file, "Logs")
+        return told_in(self.file, "Logs")
 
 
 def told_in(file: Path, signal: str) -> list[Told]:

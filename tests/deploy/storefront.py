@@ -26,7 +26,7 @@ class Storefront:
         self.folder = folder
         self.door, self.secure, self.shop, self.pricing, self.ratings = (free_port() for _ in range(5))
         self.http, self.https = f"http://127.0.0.1:{self.door}", f"https://127.0.0.1:{self.secure}"
-        self.ports = f"{self.door},{self.secure},{self.shop},{self.pricing}"
+        self.ports = f"{self.door},{self.secure},{self.shop},{self.pricing},{self.ratings}"
         self._stack = ExitStack()
 
     def __enter__(self) -> Storefront:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -16,8 +15,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-import backends  # noqa: E402 - found by the line above
-from agent import Agent  # noqa: E402
+from agent import Agent  # noqa: E402 - found by the line above
 from certificates import certificates  # noqa: E402
 from collector import Collector  # noqa: E402
 from machine import wait_for  # noqa: E402
@@ -39,11 +37,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storefront]:
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
-    if not shutil.which("go"):
-        # where tests are run for others, nobody reads what was skipped
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs go, to build the Collector")
-    return backends.build("collector") / "otelcol"
+def program(collector_program: Path) -> Path:
+    return collector_program
 
 
 def visit(port: int, word: str) -> None:

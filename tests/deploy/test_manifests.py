@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,19 @@ def test_every_image_has_a_version() -> None:
         bases += re.findall(r"^ARG BASE=(\S+)", text, re.MULTILINE)
         stages = ("scratch", "system", "build", "${BASE}")
         assert all(one in stages or re.search(r":\d+\.\d+", one) for one in bases), (path, bases)
+
+
+def test_overlay_of_the_page_fits_the_daemonset() -> None:
+    """Its patch says where by number: what stands there is what it puts another value in the place of."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL)
+    overlay = yaml.safe_load(textwrap.dedent(text))
+    (daemonset,) = objects(KUBERNETES / "daemonset.yaml")
+    (image,) = {one["image"] for one in daemonset["spec"]["template"]["spec"]["containers"]}
+    assert overlay["images"][0]["name"] == image.partition(":")[0]
+    (patch,) = overlay["patches"]
+    assert patch["target"] == {"kind": daemonset["kind"]}
+    for change in yaml.safe_load(patch["patch"]):
+        found: Any = daemonset
+        for part in change["path"].split("/")[1:]:
+            found = found[int(part) if part.isdecimal() else part]
+        assert change["op"] == "replace" and found["name"] == change["value"]["name"]

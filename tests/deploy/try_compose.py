@@ -18,7 +18,7 @@ from urllib.request import urlopen
 import backends
 import pytest
 import yaml
-from collector import free_port, told_in
+from collector import Told, free_port, told_in
 from engine import Engine
 from machine import run, wait_for
 from podman import Podman
@@ -122,7 +122,7 @@ def demo(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         "exporters": {"file": {"path": "/out/told.jsonl", "flush_interval": "100ms"}},
         "service": {
             "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": {"traces": pipeline, "metrics": pipeline},
+            "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
         },
     }
     (project.folder / "compose/collector.yaml").write_text(json.dumps(collector))
@@ -133,7 +133,7 @@ def demo(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     try:
         project.compose("up", "-d")
         wait_for(
-            lambda: project.container("agent")["State"]["Health"]["Status"] == "healthy", "the agent is healthy", 120
+            lambda: project.container("agent")["State"]["Health"]["Status"] == "healthy", "the agent is healthy", 240
         )
         yield project
     finally:
@@ -170,6 +170,29 @@ def test_every_service_is_told_with_its_containers_names(demo: Project) -> None:
             assert one.resource["container.image.name"] == "localhost/everything"
             assert one.resource["container.image.tags"] == ["1"]
             assert one.resource["deployment.environment.name"] == "demo"
+
+
+def edges(spans: list[Told]) -> set[tuple[str, str]]:
+    """Who calls whom, as Tempo tells it: a client's span, and the server's span of the same trace that is its child."""
+    clients = {(one.content["traceId"], one.content["spanId"]): one for one in spans if one.content["kind"] == 3}
+    served = [one for one in spans if one.content["kind"] == 2]
+    callers = [clients.get((one.content["traceId"], one.content.get("parentSpanId", ""))) for one in served]
+    return {
+        (str(caller.resource["service.name"]), str(one.resource["service.name"]))
+        for caller, one in zip(callers, served, strict=True)
+        if caller is not None
+    }
+
+
+def test_traces_tell_who_calls_whom(demo: Project) -> None:
+    """By the backend alone, across containers; and nothing that is not so."""
+    wanted = {("nginx", "shop"), ("shop", "pricing"), ("shop", "Reviews"), ("pricing", "stock")}
+
+    def found() -> bool:
+        return wanted <= edges(told_in(demo.out / "told.jsonl", "Spans"))
+
+    wait_for(found, "every edge of the shop", 30)
+    assert edges(told_in(demo.out / "told.jsonl", "Spans")) == wanted
 
 
 def test_only_what_is_asked_for_is_published(engine: Engine) -> None:

@@ -31,6 +31,7 @@ def certificates() -> Certificates:
         return Certificates(*(Path(folder, name) for name in FILES))
 
     import trustme  # noqa: PLC0415 - the kernels' guests do without
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="certificates-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -40,7 +41,9 @@ def certificates() -> Certificates:
     authority.cert_pem.write_to_path(made.authority)
     for blob in issued.cert_chain_pems:
         blob.write_to_path(made.certificate, append=True)
-    issued.private_key_pem.write_to_path(made.key)
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    form = serialization.PrivateFormat.PKCS8  # all that Java reads
+    made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
     return made
 
 

@@ -62,7 +62,7 @@ def drive(running: Running, work: list[load.Plan], behind: int) -> list[Expected
         note(wire, plan, wire.start(plan))
     wire.close()
     wire = connect()
-    for at in range(half, COUNT, AT_ONCE):
+    for at in range(half, len(work), AT_ONCE):
         for plan, stream in [(plan, wire.start(plan)) for plan in work[at : at + AT_ONCE]]:
             note(wire, plan, stream)
     wire.close()
@@ -85,7 +85,7 @@ def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFac
         servers.wait_up(behind)
         for server in (server for server in ALL if not servers.missing(server)):
             run.running[server.name] = servers.launch(server, folder / server.name, node=behind.port)
-            run.work[server.name] = load.plans(server.name, COUNT)
+            run.work[server.name] = servers.understood(server.always, load.plans(server.name, COUNT))
         for running in run.running.values():
             servers.wait_up(running)
         agent = module_agent("--port", ",".join(str(running.port) for running in run.running.values()))

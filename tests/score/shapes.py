@@ -17,7 +17,7 @@ import load
 from generator import TIMEOUT, AnyWire, Caller, UnableError, Wire, load_until, request_bytes
 from http2_frames import CANCEL, INTERNAL_ERROR
 from multiplexed import GoneError, Multiplexed
-from servers import MULTIPLEXED
+from servers import MULTIPLEXED, understood
 
 CONNECTIONS = 64
 STREAMS = 64
@@ -39,7 +39,8 @@ class Ask:
 
 
 def keep_alive(caller: Caller) -> None:
-    caller.ask_all(load.plans(caller.cell, 150, chunked_up=caller.place.chunked_up))
+    work = load.plans(caller.cell, 150, chunked_up=caller.place.chunked_up)
+    caller.ask_all(understood(caller.place.always, work))
 
 
 def per_connection(caller: Caller) -> None:

@@ -77,7 +77,7 @@ def complaints(found: dict[str, int], way: str, *, kill: bool = False) -> list[s
     wrong = []
     if way != "headers" and found["inserted"]:
         wrong.append(f"{found['inserted']} fields were inserted")
-    if way == "headers" and not kill and found["plain_inserted"] != found["plain"]:
+    if way == "headers" and not kill and found["plain_inserted"] < 0.9 * found["plain"]:
         wrong.append(f"of {found['plain']} plain requests {found['plain_inserted']} got the field")
     return wrong
 

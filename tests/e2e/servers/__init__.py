@@ -88,6 +88,15 @@ class Running:
             self.process.wait()
 
 
+def free_ports(count: int) -> list[int]:
+    """Of this machine, for whoever has to be told which."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
     """Lines that end with `METHOD TARGET STATUS`."""
     lines = (line.split()[-3:] for line in (folder / "access.log").read_text().splitlines())
@@ -289,6 +298,11 @@ GRPC_SERVERS = (
     ),
     *grpc("tonic", TONIC, needs=(TONIC,)),
 )
+
+
+def understood(always: int, plans: list[Any]) -> list[Any]:
+    """Without what a server that only knows errors gets wrong: nghttpd sends a body for HEAD then."""
+    return [plan for plan in plans if not always or plan.method != "HEAD"]
 
 
 def missing(server: Server) -> list[str]:
