@@ -118,8 +118,9 @@ class Attached:
 
 
 def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of all programs, with so many copies of each probe, and what these ways to propagate take; in two parts that
-    take as long to compile.
+    """Names of all programs, with so many copies of each probe, and what these ways to propagate take.
+
+    In two parts that take as long to compile.
 
     `sessions`: as in `Attached`.
     """
