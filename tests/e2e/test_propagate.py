@@ -119,7 +119,7 @@ def test_torture(way: str, odd: Path) -> None:
 def test_agent_killed(way: str, odd: Path) -> None:
     """Connections go on as if nothing had been."""
     allowed(way)
-    torture.torment(odd, way, SHORT, kill=True)
+    torture.torment(odd, way, 10 * SHORT, kill=True)
 
 
 def test_options_that_are_dropped(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:

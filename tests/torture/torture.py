@@ -61,7 +61,7 @@ def torment(program: Path, way: str, requests: int, *, seed: int = 1, kill: bool
         odd.stdin.write("go\n")
         odd.stdin.flush()
         if kill:
-            time.sleep(1)
+            time.sleep(0.3)  # in the middle of it
             assert odd.poll() is None, "it was over before the agent was killed"
             os.kill(agent.pid, signal.SIGKILL)
         words = odd.stdout.readline()
