@@ -18,6 +18,7 @@ NEED_KERNEL = (
     "test_bench",
     "test_clients",
     "test_exact",
+    "test_go_grpc_older",
     "test_go_parents",
     "test_go_routes",
     "test_http2",
