@@ -33,6 +33,7 @@ from autoinstr.clock import wall_offset
 from autoinstr.config import Config, logged_from, settings_record
 from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery, target_record
+from autoinstr.errors import AutoinstrError
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
 from autoinstr.model import Attributes, Name, Service, Snapshot, Traced
@@ -65,6 +66,8 @@ M_ARENA_MAX = -8  # of mallopt(3)
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
+
+ANNOUNCED = 10  # services, by name
 
 CUMULATIVE = "cumulative"
 EXPONENTIAL = "base2_exponential_bucket_histogram"
@@ -121,6 +124,7 @@ class Pipeline:
             encode_request_logs=RequestLogEncoder(__version__, logged_from(logged)).encode if logged != "off" else None,
             collect=self.collect_pulled,
             inside=self.inside,
+            measure=self.measure,
             stop=self.stop,
             output=sys.stdout,
             console_format=self.config.format,
@@ -129,6 +133,7 @@ class Pipeline:
             ui=self.config.ui,
             ui_memory=self.config.ui_memory,
             ui_token=self.config.ui_token,
+            ui_store=self.config.ui_store,
         )
 
     def stop(self) -> None:
@@ -205,6 +210,15 @@ class Pipeline:
             "files": watcher.files() if watcher else [],
             "settings": settings_record(self.config),
         }
+
+    def measure(self) -> dict[str, Any]:
+        """What probes are hit and take just now: see `Watcher.measure`; empty if that can't be told."""
+        watcher = self.watcher
+        try:
+            return watcher.measure() if watcher else {}
+        except (OSError, KeyError, AutoinstrError) as error:  # not allowed, or we are about to end
+            log.debug("hits of probes can't be measured: %s", error)
+            return {}
 
     def push_metrics(self, watcher: Watcher) -> None:
         """Collect, and hand to every exporter that takes metrics."""
@@ -315,6 +329,8 @@ def give_back_memory() -> None:
 def announce(discovery: Discovery, seconds: float) -> None:
     """The line that scripts wait for."""
     names = sorted({target.service.name for target in discovery.targets.values()})
+    if len(names) > ANNOUNCED:
+        names[ANNOUNCED:] = [f"{len(names) - ANNOUNCED} more"]
     count = len(discovery.targets)
     who = f"{count} process{'' if count == 1 else 'es'} ({', '.join(names)})" if count else "nothing yet"
     print(f"ready in {seconds:.1f} s: watching {who}", file=sys.stderr, flush=True)

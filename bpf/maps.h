@@ -408,6 +408,25 @@ BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
 BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);
 BPF_ARRAY(blank_work, struct work, 1);
 
+/*
+ * Hits of probes by process, while somebody asks: user space puts in the pids that it wants to know of, and takes them out
+ * after a second. Empty at all other times.
+ */
+struct hits {
+	__u64 calls;     /* system calls */
+	__u64 functions; /* hits of probes on functions */
+};
+#define MAX_COUNTED 1024
+BPF_HASH(hits, u32, struct hits, MAX_COUNTED);
+
+static __always_inline void count_hits(__u32 pid, __u32 times)
+{
+	struct hits *found = hits.lookup(&pid);
+
+	if (found)
+		__sync_fetch_and_add(&found->functions, times);
+}
+
 static __always_inline void count_several(__u32 what, __u64 times)
 {
 	__u32 zero = 0;

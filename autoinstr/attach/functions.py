@@ -19,6 +19,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, PROBES, File, Found, Identity, find, identity_of, mapped_files
@@ -40,6 +41,8 @@ class Probed:
     flags: int  # of these
     layout: dict[str, int] = field(default_factory=dict)
     events: list[int] = field(default_factory=list)
+    places: int = 0  # that are probed
+    stepped: int = 0  # those where the kernel makes a single step
     used: float = 0.0  # when a target had it last
 
 
@@ -149,10 +152,18 @@ class Functions:
         log.info("%s: %s is probed", file.path, " and ".join(libraries))
         return probed
 
+    @property
+    def stepped(self) -> float:
+        """Share of all probes where the kernel makes a single step; from any thread."""
+        files = list(self._probed.values())
+        return sum(file.stepped for file in files) / max(1, sum(file.places for file in files))
+
     def _attach_library(self, path: str, found: Found, probed: Probed) -> None:
         places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
         for place in found.places:
             places[place.program, place.on_return].append(place.offset)
+        probed.places += len(found.places)
+        probed.stepped += _stepped(path, places)
         for (name, on_return), offsets in places.items():
             if program := self._programs(name):
                 probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
@@ -162,3 +173,10 @@ class Functions:
         for event in probed.events:
             os.close(event)
         probed.events.clear()
+
+
+def _stepped(path: str, places: dict[tuple[str, bool], list[int]]) -> int:
+    """Places, but for those of returns, at which the kernel does not emulate what is there."""
+    offsets = [offset for (_, on_return), some in places.items() for offset in some if not on_return]
+    with Path(path).open("rb") as file:
+        return sum(not elf.is_emulated(file.fileno(), offset) for offset in offsets)

@@ -40,6 +40,7 @@ PROBES: dict[str, str] = {
 }
 # called by others, in the order of enum STEP_* (bpf/maps.h)
 STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish", "place", "place_streams")
+COUNTING = "count_calls"  # attached while somebody wants to know: see tally.py
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
@@ -126,7 +127,7 @@ def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> t
     """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
     copied = (name + suffix for name in PROBES for suffix in COPIES[:copies])
-    return STEPS, (*functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
+    return STEPS, (COUNTING, *functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
 
 
 def load(image: Image, limits: Limits) -> Attached:

@@ -66,6 +66,7 @@ class UiFile(_Strict):
     address: str | int | None = None
     memory: str | int | None = None
     token: str | None = None
+    store: str | None = None
 
 
 class SamplerFile(_Strict):

@@ -56,6 +56,7 @@ class Config:
     ui: str = ""  # address of the page; empty: the default, or another port if it is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    ui_store: str = ""  # folder; empty: what the page shows is only in memory
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
     probes: tuple[str, ...] = PROBES  # groups of probes on functions
@@ -255,6 +256,14 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_UI_MEMORY",),
         "ui.memory",
         metavar="SIZE",
+    ),
+    Option(
+        "ui_store",
+        "keep what the page shows in this folder too, so that a restart goes on with it (default: only in memory)",
+        str,
+        ("AUTOINSTR_UI_STORE",),
+        "ui.store",
+        metavar="DIR",
     ),
     Option(
         "ui_token",
