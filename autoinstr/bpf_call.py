@@ -25,6 +25,7 @@ class BpfCommand(IntEnum):
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
+    PROG_ATTACH = 8
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
     LINK_CREATE = 28

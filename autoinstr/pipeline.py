@@ -290,7 +290,7 @@ def run(config: Config) -> int:
     signals = Signals()
     limits = replace(Limits(), exchange_ring=config.ring_size)
     with ThreadPoolExecutor(1) as pool:
-        attaching = pool.submit(attach, limits)
+        attaching = pool.submit(attach, limits, propagate=config.propagate)
         try:
             pipeline = Pipeline(config, health)
         except BaseException:

@@ -7,6 +7,7 @@
 #include "lib/probe.h"
 #include "lib/kernel.h"
 #include "lib/python.h"
+#include "lib/propagate.h"
 #include "lib/trace.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
@@ -23,3 +24,4 @@
 #include "probes/goroutines.h"
 #include "probes/python.h"
 #include "probes/node.h"
+#include "probes/propagate.h"

@@ -101,6 +101,7 @@ struct connection {
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
 	__u8 asked; /* that, or what its next request will be for */
+	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
 enum { PIPED_NO, PIPED_YES, PIPED_LOST };
@@ -337,6 +338,8 @@ struct work {
 	__u32 incoming;
 	__u32 opaque; /* no user memory to look at: sendfile, splice */
 	__u32 entering; /* a write that has not happened yet */
+	__u32 arrived;  /* bytes that the call has read, if it was one message; else 0 */
+	__u32 head_began, head_ended; /* TCP's numbers of the first byte of the last head, and of that behind it */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
 	__u32 cut;      /* no more than one run is left */

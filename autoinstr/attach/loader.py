@@ -13,12 +13,14 @@ import os
 import resource
 import struct
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
+from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
+from autoinstr.attach.propagation import attach_way
 from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
@@ -79,7 +81,7 @@ class Attached:
     def named_probes(self) -> dict[str, list[int]]:
         """The same, by the name of the probe."""
         names = {probe: [probe + suffix for suffix in COPIES] for probe in PROBES}
-        names |= {name: [name] for name in FUNCTION_PROBES}
+        names |= {name: [name] for name in (*FUNCTION_PROBES, *(name for way in PROPAGATING.values() for name in way))}
         found = {
             probe: [self.programs[name] for name in copies if name in self.programs] for probe, copies in names.items()
         }
@@ -117,13 +119,16 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of all programs, with so many copies of each probe, in two parts that take as long to compile.
+def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, and what these ways to propagate take.
+
+    In two parts that take as long to compile.
 
     `sessions`: as in `Attached`.
     """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
-    return STEPS, (COUNTING, *functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    copied = (name + suffix for name in PROBES for suffix in COPIES[:copies])
+    return STEPS, (COUNTING, *functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
 
 
 def load(image: Image, limits: Limits) -> Attached:
@@ -136,8 +141,12 @@ def load(image: Image, limits: Limits) -> Attached:
         for one in image.maps:
             size = limits.exchange_ring if one.name == "exchanges" else one.max_entries
             attached.maps[one.name] = create_map(one, size)
-        wanted = {one.name: one for one in image.programs if one.name not in FUNCTION_PROBES}
+        all_programs = {one.name: one for one in image.programs}
+        kinds = {name: kind for way in PROPAGATING.values() for name, kind in way.items() if name in all_programs}
+        wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
+        for name, kind in kinds.items():
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
         put_steps(attached, "steps", "")
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
@@ -218,9 +227,11 @@ def load_programs(
         one.result()  # raises, if it was refused
 
 
-def attach_probes(attached: Attached) -> None:
+def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
+        for way in propagate:
+            attached.probes[f"propagate {way}"] = attach_way(way, attached.programs, attached.maps)
         for probe, tracepoint in PROBES.items():
             for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
                 if name in attached.programs:

@@ -50,10 +50,11 @@ def flags(
     *,
     nested: bool,
     copies: int,
+    propagate: Sequence[str] = (),
 ) -> list[str]:
     """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first.
 
-    `copies`: how often each probe is there (bpf/lib/probe.h).
+    `copies`: how often each probe is there (bpf/lib/probe.h). `propagate`: ways to carry trace contexts to other hosts.
     """
     values = {
         **offsets,
@@ -78,5 +79,6 @@ def flags(
     defined.append(f"-DSIZE_BOUNDS(X)={macro_list([round(bound) for bound in size_bounds])}")
     if nested:
         defined.append("-DPID_NAMESPACE")
+    defined += [f"-DPROPAGATE_{way.upper()}" for way in propagate]
     # bcc optimises by itself: once is enough; and debug information is only for people who read its output
     return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", *defined]

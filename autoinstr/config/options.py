@@ -23,6 +23,7 @@ FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
+PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
 PROBES = ("tls", "routes", "goroutines", "tasks")
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -71,6 +72,7 @@ class Config:
     resource: Attributes = field(default_factory=dict)  # on every resource
     kubernetes_node: str = ""
     kubernetes_labels: tuple[str, ...] = ()
+    propagate: tuple[str, ...] = ()  # ways to carry trace contexts to other hosts
     ring_size: int = 8 << 20
     log_level: str = "info"
     environment: Mapping[str, str] = field(default_factory=dict)  # OTEL_*: the environment's over the file's
@@ -174,6 +176,11 @@ def _page_address(text: str) -> str:
 def parse_exports(text: str) -> tuple[str, ...]:
     """`otlp,prometheus`."""
     return tuple(dict.fromkeys(_one_of(EXPORTERS)(part) for part in text.split(",")))
+
+
+def parse_propagations(text: str) -> tuple[str, ...]:
+    """`headers,tcp`."""
+    return tuple(dict.fromkeys(_one_of(PROPAGATIONS)(part) for part in text.split(",")))
 
 
 def parse_attributes(text: str) -> dict[str, str]:
@@ -296,6 +303,15 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_SAMPLER_ARG", "OTEL_TRACES_SAMPLER_ARG"),
         "sampler.arg",
         metavar="ARG",
+    ),
+    Option(
+        "propagate",
+        "carry trace contexts to other hosts: tcp (an option of TCP, between hosts of private networks that both run"
+        " autoinstr), headers (a traceparent in plaintext HTTP/1 requests that have none); default: off",
+        parse_propagations,
+        ("AUTOINSTR_PROPAGATE",),
+        "propagate",
+        metavar="WAYS",
     ),
     Option(
         "request_logs",

@@ -535,16 +535,23 @@ static __always_inline void place_served(const struct connection *c, const struc
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
 	struct offer *offer = find_call(c, x->sequence);
+	const struct trace *asked = offer ? &offer->trace : NULL;
 	struct trace said = {};
 
 	if (offer)
 		take_offer(&x->trace, offer, w->pid);
+#ifdef PROPAGATE
+	if (!offer) {
+		asked = arrived_with(w);
+		if (asked)
+			continue_trace(&x->trace, asked, 0);
+	}
+#endif
 	if (x->traceparent && read_traceparent(x, &said)) {
 		struct brought key = {.parent = said.span, .pid = w->pid};
 
 		/* passed on by a client that is watched: that one's call lies between */
-		if (offer && offer->trace.flags & TRACE_KEPT && offer->trace.id[0] == said.id[0] &&
-		    offer->trace.id[1] == said.id[1]) {
+		if (asked && asked->flags & TRACE_KEPT && asked->id[0] == said.id[0] && asked->id[1] == said.id[1]) {
 			x->trace.flags |= TRACE_KEPT;
 		} else {
 			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED);
@@ -589,6 +596,9 @@ static __always_inline void place_call(struct connection *c, const struct work *
 	c->origin = found;
 	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);
+#ifdef PROPAGATE
+	announce(w, &x->trace, x->sequence);
+#endif
 }
 
 /* A stream of HTTP/2 has begun. */

@@ -144,6 +144,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->incoming = incoming;
 	w->side = (c->role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
 	w->entering = 0;
+	w->arrived = 0;
 	w->steps = 0;
 	w->skipped = 0;
 	w->cut = 0;
@@ -528,6 +529,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		return 0;
 	if (!incoming && c->entered && !pass_entered(c, w))
 		return 0;
+	if (incoming && transfer != TRANSFER_MESSAGES)
+		w->arrived = ret;
 	steps.call(ctx, first_step(c));
 	return 0;
 }

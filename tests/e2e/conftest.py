@@ -23,6 +23,7 @@ NEED_KERNEL = (
     "test_go_routes",
     "test_http2",
     "test_lifecycle",
+    "test_propagate",
     "test_score",
     "test_selectors",
     "test_servers",
