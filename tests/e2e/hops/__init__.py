@@ -67,8 +67,7 @@ NGINX = Server(
     here=HERE,
 )
 HOPS = (
-    # net/http writes from goroutines of its own
-    Hop(go("go", "http"), ("plain", "pause", "fan", "late", "handed", "name"), ("http", "https", "grpc"), joins=0.0),
+    Hop(go("go", "http"), ("plain", "pause", "fan", "late", "handed", "name"), ("http", "https", "grpc"), joins=0.95),
     Hop(go("grpc-go", "grpc"), calls=("http", "https", "grpc"), joins=0.0),
     Hop(NGINX),
     Hop(hop("threads", "{python}", "{here}/threads.py"), PYTHON, ("http", "https")),
