@@ -7,9 +7,11 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 ARGS ?=
 # of `make kernels`: some of those in tests/kernels/kernels.py; all without it
 KERNELS ?=
+# of `make torture`: tcp or headers
+WAY ?= tcp
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench kernels lgtm containers host kubernetes test-lgtm test-k8s pictures wheel clean
+.PHONY: help install demo test score lint bench torture kernels lgtm containers host kubernetes test-lgtm test-k8s pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ lint: .venv/.installed-dev ## ruff, mypy, and the architecture contracts
 bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: and what became worse)
 	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
 	@$(if $(COMPARE),$(PYTHON) tests/bench/compare.py $(COMPARE) bench.json)
+
+torture: .venv/.installed-dev ## a million odd requests through --propagate, every byte compared (WAY=tcp or headers)
+	@$(ROOT) $(PYTHON) tests/torture/torture.py --way $(WAY) $(ARGS)
 
 kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64, emulated (KERNELS=5.10,7 picks)
 	@$(ROOT) $(PYTHON) tests/kernels/try_kernels.py --kernels "$(KERNELS)" $(ARGS)

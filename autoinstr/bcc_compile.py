@@ -47,7 +47,7 @@ def main() -> int:
     maps, names = [], {}
     for i in range(lib.bpf_num_tables(bpf.module)):
         name = lib.bpf_table_name(bpf.module, i).decode()
-        names[bpf[name].map_fd] = name
+        names[lib.bpf_table_fd_id(bpf.module, i)] = name
         maps.append(
             {
                 "name": name,

@@ -22,11 +22,14 @@ class BpfCommand(IntEnum):
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
+    PROG_ATTACH = 8
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
     LINK_CREATE = 28
+    ENABLE_STATS = 32
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

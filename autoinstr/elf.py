@@ -32,6 +32,7 @@ _SYMBOL = np.dtype(
 MAX_WRAPPER = 512  # bytes of a function around another one
 _AMD64 = X86_64.to_bytes(2, "little")
 _CALL, _PUSH, _REX_B = 0xE8, 0x50, 0x41  # of x86-64; the last before registers r8 to r15
+_GO_ELSEWHERE = (_CALL, 0xE9, 0xEB, 0x90)  # call, jmp, short jmp, and nop
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"  # before a function's first instruction, where indirect branches are guarded
 
 _GO_MAGIC = b"\xff Go buildinf:"
@@ -111,8 +112,17 @@ def cheaper_callee(descriptor: int, found: Collection[tuple[int, int]]) -> int |
     return _past_mark(descriptor, shared[0]) if len(shared) == 1 else None
 
 
+def is_emulated(descriptor: int, at: int) -> bool:
+    """Does the kernel emulate the instruction there, if it has a probe: a `push`, a call, a jump? x86-64 only."""
+    code = os.pread(descriptor, 2, at)
+    return _is_push(code) or (len(code) == 2 and (code[0] in _GO_ELSEWHERE or 0x70 <= code[0] < 0x80))
+
+
 def _begins_with_push(descriptor: int, at: int) -> bool:
-    code = os.pread(descriptor, 2, _past_mark(descriptor, at))
+    return _is_push(os.pread(descriptor, 2, _past_mark(descriptor, at)))
+
+
+def _is_push(code: bytes) -> bool:
     return len(code) == 2 and _PUSH <= (code[1] if code[0] == _REX_B else code[0]) < _PUSH + 8
 
 

@@ -40,6 +40,7 @@ class Loss(Enum):
         "metric batches that met no backend; the next cumulative one makes up for it",
     )
     METRIC_POINTS_REFUSED = ("metric_points_refused", "metric points of accepted batches that the backend refused")
+    STORE_FAILED = ("store_failed", "spans and counts for the page that could not be written to disk")
     REQUEST_LOG_QUEUE_FULL = ("request_log_queue_full", "request logs dropped: the exporter did not keep up")
     REQUEST_LOG_EXPORT_FAILED = (
         "request_log_export_failed",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
+import math
 import os
 import select
 import signal
@@ -31,6 +33,7 @@ from autoinstr.clock import wall_offset
 from autoinstr.config import Config, logged_from, settings_record
 from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.discover import Discovery, target_record
+from autoinstr.errors import AutoinstrError
 from autoinstr.export.base import Context, Exporter, create
 from autoinstr.health import Health, Loss
 from autoinstr.model import Attributes, Name, Service, Snapshot, Traced
@@ -48,6 +51,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 0.5
 # Seconds between two looks at all of /proc; the kernel's events tell of everything else at once.
 SCAN_EVERY = 60.0
+# Seconds after which nothing is left of the start.
+SETTLED_AFTER = 5.0
 # Seconds to flush at the end: the user was promised five.
 CLOSE_WITHIN = 4.0
 # One and the same message about an error of our own at most once in so many seconds.
@@ -61,6 +66,8 @@ M_ARENA_MAX = -8  # of mallopt(3)
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
+
+ANNOUNCED = 10  # services, by name
 
 CUMULATIVE = "cumulative"
 EXPONENTIAL = "base2_exponential_bucket_histogram"
@@ -117,6 +124,7 @@ class Pipeline:
             encode_request_logs=RequestLogEncoder(__version__, logged_from(logged)).encode if logged != "off" else None,
             collect=self.collect_pulled,
             inside=self.inside,
+            measure=self.measure,
             stop=self.stop,
             output=sys.stdout,
             console_format=self.config.format,
@@ -125,6 +133,7 @@ class Pipeline:
             ui=self.config.ui,
             ui_memory=self.config.ui_memory,
             ui_token=self.config.ui_token,
+            ui_store=self.config.ui_store,
         )
 
     def stop(self) -> None:
@@ -202,6 +211,15 @@ class Pipeline:
             "settings": settings_record(self.config),
         }
 
+    def measure(self) -> dict[str, Any]:
+        """What probes are hit and take just now: see `Watcher.measure`; empty if that can't be told."""
+        watcher = self.watcher
+        try:
+            return watcher.measure() if watcher else {}
+        except (OSError, KeyError, AutoinstrError) as error:  # not allowed, or we are about to end
+            log.debug("hits of probes can't be measured: %s", error)
+            return {}
+
     def push_metrics(self, watcher: Watcher) -> None:
         """Collect, and hand to every exporter that takes metrics."""
         takers = [exporter for exporter in self.exporters if exporter.wants_metrics]
@@ -272,7 +290,7 @@ def run(config: Config) -> int:
     signals = Signals()
     limits = replace(Limits(), exchange_ring=config.ring_size)
     with ThreadPoolExecutor(1) as pool:
-        attaching = pool.submit(attach, limits)
+        attaching = pool.submit(attach, limits, propagate=config.propagate)
         try:
             pipeline = Pipeline(config, health)
         except BaseException:
@@ -301,9 +319,18 @@ def share_memory() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
+def give_back_memory() -> None:
+    """What the start took and left is given back to the system."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def announce(discovery: Discovery, seconds: float) -> None:
     """The line that scripts wait for."""
     names = sorted({target.service.name for target in discovery.targets.values()})
+    if len(names) > ANNOUNCED:
+        names[ANNOUNCED:] = [f"{len(names) - ANNOUNCED} more"]
     count = len(discovery.targets)
     who = f"{count} process{'' if count == 1 else 'es'} ({', '.join(names)})" if count else "nothing yet"
     print(f"ready in {seconds:.1f} s: watching {who}", file=sys.stderr, flush=True)
@@ -315,6 +342,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
     poll.register(signals.reader, select.EPOLLIN)
     watcher.wake_on(poll)
     now = time.monotonic()
+    settled_at = now + SETTLED_AFTER
     collect_at, scan_at = now + pipeline.config.metric_interval, now + SCAN_EVERY
     while not signals.received and not pipeline.stopping:
         poll.poll(min(LOOK_EVERY, max(0.0, collect_at - time.monotonic())))
@@ -325,6 +353,9 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
         if now >= collect_at:
             collect_at = max(collect_at + pipeline.config.metric_interval, now)
             pipeline.push_metrics(watcher)
+        if now >= settled_at:
+            give_back_memory()
+            settled_at = math.inf
         if now >= scan_at:
             scan_at = now + SCAN_EVERY
             watcher.rescan()

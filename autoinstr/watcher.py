@@ -11,13 +11,14 @@ import os
 import select
 import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.attach import Attached, Functions, Limits
+from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
@@ -32,6 +33,9 @@ BATCH = 8192
 PROCESS_BATCH = 1024
 # Seconds without news of a process, after which it is let go if it is no target.
 DECIDED_AFTER = 0.3
+# Seconds that hits of probes are counted when somebody asks.
+MEASURED_FOR = 1.0
+ENDS_AT_ONCE = "go_handshake"  # a program for functions: in a process that is no target
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,
@@ -83,13 +87,14 @@ class Watcher:
         self._functions = Functions(attached.function_program, self._mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._way: tuple[float, float] | None = None  # see `measure`
         self._layouts: dict[int, Layout] = {}  # of Pythons
         self._names = Names(attached.maps["names"], health, names)
         self._undecided: dict[int, float] = {}  # pid -> when it was last told of
 
-    def _mark(self, pid: int, flags: int) -> None:
+    def _mark(self, pid: int, flags: int, go_layout: dict[str, int]) -> None:
         """A target has libraries that are probed."""
-        self._control.mark(pid, flags & 0xFF)
+        self._control.mark(pid, flags & 0xFF, go_layout)
         if flags & HAS_NODE:
             self._control.add_runtime(pid, RUNTIME_IN_ORDER)
         if flags & HAS_PYTHON and pid not in self._layouts:
@@ -197,6 +202,40 @@ class Watcher:
                 }
             )
         return found
+
+    def measure(self) -> dict[str, Any]:
+        """What probes are hit and take within a second, and which targets hit them; from any thread. OSError: the
+        kernel won't tell.
+        """
+        targets = dict(self._discovery.targets)
+        told = tally(self._attached, targets, partial(time.sleep, MEASURED_FOR))
+        if self._way is None and self._functions.files() and (program := self._attached.function_program(ENDS_AT_ONCE)):
+            self._way = way(program)
+        emulated, stepped = self._way or (0.0, 0.0)
+        there_and_back = emulated + self._functions.stepped * (stepped - emulated)
+        costs = price(told, there_and_back)
+        return {
+            "seconds": round(told.seconds, 3),
+            "timed": bool(told.probes),
+            "watched": costs.watched,
+            "others": costs.others,
+            "least": round(told.least),
+            "way": round(there_and_back),
+            "probes": [
+                {"name": name, "rate": runs / told.seconds, "nanoseconds": spent / runs if runs else 0.0}
+                for name, (runs, spent) in told.probes.items()
+            ],
+            "targets": [
+                {
+                    "pid": pid,
+                    "service": targets[pid].service.name,
+                    "calls": calls / told.seconds,
+                    "functions": functions / told.seconds,
+                    "cores": costs.targets[pid],
+                }
+                for pid, (calls, functions) in told.hits.items()
+            ],
+        }
 
     def files(self) -> list[dict[str, Any]]:
         """Files whose functions are probed; from any thread."""

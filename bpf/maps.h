@@ -100,6 +100,8 @@ struct connection {
 	__u8 slot_before, piped_before;
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
+	__u8 asked; /* that, or what its next request will be for */
+	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
 enum { PIPED_NO, PIPED_YES, PIPED_LOST };
@@ -242,6 +244,7 @@ struct context {
 	__u8 mixed;  /* it has met several requests since */
 	__u8 lent;   /* the thread has it from who created it, while that one served it */
 	__u8 unused;
+	__u64 since; /* of a goroutine: those with lower ids were there before the request that it serves */
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 
@@ -265,6 +268,23 @@ struct lender {
 	__u32 unused;
 };
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 1024);
+
+/*
+ * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
+ * space when it has looked at the program. 0: not known, but for stream and state.
+ */
+struct go_layout {
+	__u64 newest; /* highest id of a goroutine that was met */
+	__u16 goid, parent;         /* of g: its id, and that of the goroutine that has begun it */
+	__u16 client;               /* of net/http's persistConn: conn */
+	__u16 server;               /* of its HTTP/2 server: conn of serverConn ... */
+	__u16 state, stream, id;    /* ... rws of responseWriter, stream of that, id of that */
+	__u16 rpc_server;           /* of grpc-go: conn of http2Server ... */
+	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
+	__u16 rpc_client;           /* ... conn of http2Client */
+	__u16 unused;
+};
+BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 4096);
 
 /*
  * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has
@@ -331,6 +351,8 @@ struct work {
 	__u32 incoming;
 	__u32 opaque; /* no user memory to look at: sendfile, splice */
 	__u32 entering; /* a write that has not happened yet */
+	__u32 arrived;  /* bytes that the call has read, if it was one message; else 0 */
+	__u32 head_began, head_ended; /* TCP's numbers of the first byte of the last head, and of that behind it */
 	__u32 steps;    /* runs of the program so far */
 	__u32 last;     /* the connection ends, too */
 	__u32 cut;      /* no more than one run is left */
@@ -343,6 +365,7 @@ struct work {
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */
 	__u32 skipped; /* simple chunks have been skipped */
+	__u32 several; /* more than one has */
 	__u32 begun;   /* requests that have begun, and are to be given their place in a trace */
 	__u32 streams[BEGUN]; /* of HTTP/2: which; of HTTP/1 the last one's number */
 	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */
@@ -404,6 +427,25 @@ BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
 /* As `works`, by thread: in the middle of such a program one task may always take the place of another (Linux 6). */
 BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);
 BPF_ARRAY(blank_work, struct work, 1);
+
+/*
+ * Hits of probes by process, while somebody asks: user space puts in the pids that it wants to know of, and takes them out
+ * after a second. Empty at all other times.
+ */
+struct hits {
+	__u64 calls;     /* system calls */
+	__u64 functions; /* hits of probes on functions */
+};
+#define MAX_COUNTED 1024
+BPF_HASH(hits, u32, struct hits, MAX_COUNTED);
+
+static __always_inline void count_hits(__u32 pid, __u32 times)
+{
+	struct hits *found = hits.lookup(&pid);
+
+	if (found)
+		__sync_fetch_and_add(&found->functions, times);
+}
 
 static __always_inline void count_several(__u32 what, __u64 times)
 {

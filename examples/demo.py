@@ -3,14 +3,15 @@
     load -> nginx -> shop (Python) -> pricing (Node) -> stock (Go, if `go` is at hand)
                                    -> reviews (Java, if a JDK is at hand)
 
-Shows live what the agent's own Prometheus endpoint says, and where the page is that it serves. On a terminal until
-Ctrl-C; with DEMO_SECONDS=30 it ends by itself, with status 0 only if every service was seen. Everything is on
-127.0.0.1, and ends with this program.
+Shows live what the agent's own Prometheus endpoint says, and where the page is that it serves; at the end all of it,
+and one request on its way through the services. On a terminal until Ctrl-C; with DEMO_SECONDS=30 it ends by itself,
+with status 0 only if every service was seen. Everything is on 127.0.0.1, and ends with this program.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import table
 from load import Load
@@ -34,7 +35,10 @@ from rich.live import Live
 HERE = Path(__file__).resolve().parent
 AGENT = HERE.parent / ".venv/bin/autoinstr"
 WINDOW = 10  # seconds that the live table looks back
-START_LIMIT = 30  # seconds a service or the agent may take until it is ready
+START_LIMIT = 30  # seconds a service may take until it is ready
+AGENT_LIMIT = (
+    120  # and the agent, which compiles its eBPF programs the first time, on a machine that builds Go meanwhile
+)
 BUILD_LIMIT = 180  # seconds that the first build of the Go service may take
 LATE = 8  # seconds to be seen, for a service that joins late
 DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # even if we are killed ourselves
@@ -235,8 +239,8 @@ class Demo:
         while "\nready" not in "\n" + self.children.log("agent").read_text():
             if process.poll() is not None:
                 raise self.children.failed("agent", f"ended with status {process.returncode}")
-            if time.monotonic() - began > START_LIMIT:
-                raise self.children.failed("agent", f"was not ready in {START_LIMIT} s")
+            if time.monotonic() - began > AGENT_LIMIT:
+                raise self.children.failed("agent", f"was not ready in {AGENT_LIMIT} s")
             time.sleep(0.05)
         self.metrics = f"http://127.0.0.1:{port}/metrics"
         say(f"agent ready after {time.monotonic() - began:.1f} s, metrics at {self.metrics}")
@@ -254,12 +258,23 @@ class Demo:
         self._launch(service)
         return True
 
+    def trace(self) -> list[dict[str, Any]]:
+        """One of the last requests, that went through most services: its spans."""
+        asked = "api/spans?service=nginx&kind=server&failed=0&text=/products&limit=20"
+        with contextlib.suppress(OSError):
+            ids = [span["traceId"] for span in json.loads(get(self.page + asked))["spans"]]
+            traces = [json.loads(get(f"{self.page}api/trace?id={one}"))["spans"] for one in ids]
+            return max(traces, key=lambda spans: len({span["service"] for span in spans}), default=[])
+        return []
+
     def missing(self, reading: table.Reading) -> list[str]:
         return [service.name for service in self.services if not reading.served[service.port]]
 
 
 def summary(reading: table.Reading) -> str:
-    lost = ", ".join(f"{count:,} {what}" for what, count in reading.lost.items())
+    """What was told, and what was lost; a call without a parent is neither."""
+    losses = {what: count for what, count in reading.lost.items() if what != "parent_unsure"}
+    lost = ", ".join(f"{count:,} {what}" for what, count in losses.items())
     return f"{reading.requests:,} requests seen, {f'lost: {lost}' if lost else 'nothing lost'}"
 
 
@@ -311,15 +326,25 @@ def watch(demo: Demo, seconds: float) -> table.Reading:
 
 def run(work: Path) -> int:
     seconds = float(os.environ.get("DEMO_SECONDS") or "inf")
-    demo = Demo(work)
+    demo, interrupted = Demo(work), False
     try:
         demo.start()
         began = time.monotonic()
-        reading = watch(demo, seconds)
+        try:
+            reading = watch(demo, seconds)
+        except KeyboardInterrupt:
+            if not console.is_terminal:
+                raise
+            interrupted, reading = True, demo.reading()
+        spans = demo.trace()
     finally:
         demo.end()
     caption = f"since the start · {summary(reading)}\n{ABOUT}"
     console.print(table.table(reading, table.Reading(), time.monotonic() - began, 100, caption))
+    if spans:
+        console.print(table.trace(spans))
+    if interrupted:
+        return 0
     missing = demo.missing(reading)
     if missing:
         console.print(f"[red]not seen: {', '.join(missing)}[/red]")

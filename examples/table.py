@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+WIDTH = 40  # characters of a whole trace
 DURATION = re.compile(r"http_(server|client)_request_duration_seconds_(bucket|count)")
 
 
@@ -132,3 +134,31 @@ def _cells(key: Key, recent: Totals, seconds: float, *, first: bool) -> list[str
     rate = f"{recent.count / seconds:.1f}"
     statuses = " ".join(sorted(recent.statuses))
     return [service, key.kind, key.method, key.route, statuses, rate, errors, *map(milliseconds, (0.5, 0.95, 0.99))]
+
+
+def trace(spans: list[dict[str, Any]]) -> Table:
+    """One request through its services: spans as the page's API tells them, each below its parent, over time."""
+    begin = min(span["start"] for span in spans)
+    whole = max(span["start"] + span["duration"] for span in spans) - begin or 1
+    services = len({span["service"] for span in spans})
+    title = f"one request, through {services} services"
+    picture = Table(title=title, header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_header=False)
+    picture.add_column("what", overflow="ellipsis", no_wrap=True)
+    picture.add_column("when", min_width=WIDTH, no_wrap=True)
+    picture.add_column("took", justify="right", no_wrap=True)
+    for span, depth in _below("", spans, 0):
+        left = round(WIDTH * (span["start"] - begin) / whole)
+        long = max(1, min(WIDTH - left, round(WIDTH * span["duration"] / whole)))
+        what = Text("  " * depth).append(span["service"], "bold cyan").append(f" {span['name']}")
+        if span["kind"] == "client":
+            what = Text("  " * depth).append(span["service"], "cyan").append(f" calls {span['peer'] or span['to']}")
+        bar = Text(" " * left + "━" * long, "green" if span["kind"] == "server" else "dim")
+        picture.add_row(what, bar, f"{span['duration']:.2f} ms")
+    return picture
+
+
+def _below(parent: str, spans: list[dict[str, Any]], depth: int) -> list[tuple[dict[str, Any], int]]:
+    """Those of a parent, or at the top those whose parent is not here, with all that is below them."""
+    ids = {span["spanId"] for span in spans}
+    own = [span for span in spans if (span["parentSpanId"] if span["parentSpanId"] in ids else "") == parent]
+    return [pair for span in own for pair in ((span, depth), *_below(span["spanId"], spans, depth + 1))]

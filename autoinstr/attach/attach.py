@@ -34,11 +34,18 @@ def probe_copies() -> int:
 
 
 def attach(
-    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+    limits: Limits,
+    duration_bounds: Sequence[float] = DURATION_BOUNDS,
+    size_bounds: Sequence[float] = SIZE_BOUNDS,
+    *,
+    propagate: Sequence[str] = (),
 ) -> Attached:
-    """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be."""
-    attached = bring_in(limits, duration_bounds, size_bounds)
-    attach_probes(attached)
+    """Compile (or find what was compiled before), load and attach. AutoinstrError if that can't be.
+
+    `propagate`: ways to carry trace contexts to other hosts.
+    """
+    attached = bring_in(limits, duration_bounds, size_bounds, propagate)
+    attach_probes(attached, propagate)
     if nested():
         tell_namespace()
     return attached
@@ -57,10 +64,13 @@ def rehearse(limits: Limits) -> int:
 
 
 def bring_in(
-    limits: Limits, duration_bounds: Sequence[float] = DURATION_BOUNDS, size_bounds: Sequence[float] = SIZE_BOUNDS
+    limits: Limits,
+    duration_bounds: Sequence[float] = DURATION_BOUNDS,
+    size_bounds: Sequence[float] = SIZE_BOUNDS,
+    propagate: Sequence[str] = (),
 ) -> Attached:
     """Maps and programs in the kernel, the quickest that its verifier takes."""
-    make = partial(make_image, limits, duration_bounds, size_bounds)
+    make = partial(make_image, limits, duration_bounds, size_bounds, propagate)
     cast, image = True, make(cast=True)
     try:
         attached = load(image, limits)
@@ -78,6 +88,7 @@ def make_image(
     limits: Limits,
     duration_bounds: Sequence[float],
     size_bounds: Sequence[float],
+    propagate: Sequence[str] = (),
     *,
     cast: bool,
     sessions: bool = True,
@@ -95,8 +106,10 @@ def make_image(
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
-    flags = source.flags(limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies)
-    parts = programs(copies, sessions=f"KFUNC_{btf.SESSION}" in offsets)
+    flags = source.flags(
+        limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
+    )
+    parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
     path = cache.folder(os.environ) / cache.key(text, flags, [name for part in parts for name in part])
     image = cache.read(path)
     if image is None:

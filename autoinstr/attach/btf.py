@@ -139,7 +139,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "hlist_head": ("first",),
     "sock": ("sk_err",),
     "inet_sock": ("inet_sport",),
-    "tcp_sock": ("snd_una", "bytes_acked", "rcv_nxt", "bytes_received"),
+    "tcp_sock": ("snd_una", "bytes_acked", "rcv_nxt", "bytes_received", "write_seq", "copied_seq"),
     "sock_common": (
         "skc_family",
         "skc_num",

@@ -5,8 +5,10 @@ In: source and flags. Out: an `Image`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from autoinstr.attach.image import Image
 from autoinstr.errors import AutoinstrError
 
 COMPILE_SECONDS = 300
+# Bytes in which two compilers fit, of 130 MB each, with their maps and the agent.
+ROOM = 448 << 20
 COMMAND = [sys.executable, "-c", "import sys; from autoinstr.bcc_compile import main; sys.exit(main())"]
 
 
@@ -26,11 +30,30 @@ def compile_image(source: str, flags: Sequence[str], parts: Sequence[Sequence[st
     AutoinstrError with the compiler's words if it fails.
     """
     names = [name for part in parts for name in part]
-    if len(os.sched_getaffinity(0)) == 1:
+    if len(os.sched_getaffinity(0)) == 1 or memory_left() < ROOM:
         parts = [names]
     with ThreadPoolExecutor(len(parts)) as pool:
         images = list(pool.map(lambda part: _compile(source, [*flags, *_chosen(names, part)], part, headers), parts))
     return Image(images[0].maps, tuple(program for image in images for program in image.programs))
+
+
+def memory_left(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that this process may take, by the machine and by its control group, if that can be seen."""
+    available = re.search(r"^MemAvailable:\s+(\d+) kB", (proc / "meminfo").read_text(), re.MULTILINE)
+    found = [int(available[1]) << 10] if available else []
+    for line in (proc / "self" / "cgroup").read_text().splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds not in {"", "memory"}:
+            continue
+        folder, limit, used = (
+            (groups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            if kinds
+            else (groups, "memory.max", "memory.current")
+        )
+        for place in {folder, folder / path.lstrip("/")}:
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                found.append(int((place / limit).read_text()) - int((place / used).read_text()))
+    return min(found, default=ROOM)
 
 
 def _chosen(names: Sequence[str], part: Sequence[str]) -> list[str]:

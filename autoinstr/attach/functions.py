@@ -19,9 +19,10 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, File, Found, Identity, find, identity_of, mapped_files
+from autoinstr.libraries import LIBRARIES, PROBES, File, Found, Identity, find, identity_of, mapped_files
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +39,23 @@ class Probed:
     path: str
     libraries: list[str]
     flags: int  # of these
+    layout: dict[str, int] = field(default_factory=dict)
     events: list[int] = field(default_factory=list)
+    places: int = 0  # that are probed
+    stepped: int = 0  # those where the kernel makes a single step
     used: float = 0.0  # when a target had it last
 
 
 class Functions:
     """Uprobes of all files. Used by one thread. `programs`: gives a program by its name, or nothing where it is not
-    needed. `tell`: is called with each process that has such a file, and the flags of the libraries in it. `groups`: of
-    libraries, those that are wanted.
+    needed. `tell`: is called with each process that has such a file, the flags of the libraries in it, and where
+    fields lie in their structures. `groups`: of libraries, those that are wanted.
     """
 
     def __init__(
         self,
         programs: Callable[[str], FunctionProgram | None],
-        tell: Callable[[int, int], None],
+        tell: Callable[[int, int, dict[str, int]], None],
         groups: Collection[str],
     ) -> None:
         self._programs = programs
@@ -67,7 +71,7 @@ class Functions:
             self._consider(file, now)
             if (probed := self._probed.get(file.key)) is not None:
                 probed.used = max(now, probed.used)
-                self._tell(pid, probed.flags)
+                self._tell(pid, probed.flags, probed.layout)
 
     def files(self) -> list[dict[str, Any]]:
         """What is probed, for people; from any thread."""
@@ -116,9 +120,13 @@ class Functions:
                 continue  # the mapping is gone, or the path leads elsewhere
             except PermissionError as error:
                 if path == file.opened[-1]:
-                    log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error.strerror)
+                    log.warning(
+                        "%s can't be probed (%s): its TLS is not seen, nor what only it knows",
+                        file.path,
+                        error.strerror,
+                    )
             except (OSError, ValueError, AutoinstrError) as error:
-                log.warning("%s can't be probed (%s): its TLS is not seen", file.path, error)
+                log.warning("%s can't be probed (%s): its TLS is not seen, nor what only it knows", file.path, error)
                 break
         if len(self._plain) >= MAX_FILES:
             self._plain.clear()
@@ -128,21 +136,47 @@ class Functions:
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
         libraries = [one.library.name for one in found]
         probed = Probed(file.path, libraries, reduce(or_, (one.library.flag for one in found)), used=now)
+        for one in found:
+            probed.layout |= one.layout
         try:
-            places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
-            for place in (place for library in found for place in library.places):
-                places[place.program, place.on_return].append(place.offset)
-            for (name, on_return), offsets in places.items():
-                if program := self._programs(name):
-                    probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
+            for one in found:
+                try:
+                    self._attach_library(path, one, probed)
+                except AutoinstrError as error:
+                    if one.library.group == "tls":
+                        raise
+                    log.warning("%s: no %s (%s)", file.path, PROBES[one.library.group], error)
         except BaseException:
             self._detach(probed)
             raise
         log.info("%s: %s is probed", file.path, " and ".join(libraries))
         return probed
 
+    @property
+    def stepped(self) -> float:
+        """Share of all probes where the kernel makes a single step; from any thread."""
+        files = list(self._probed.values())
+        return sum(file.stepped for file in files) / max(1, sum(file.places for file in files))
+
+    def _attach_library(self, path: str, found: Found, probed: Probed) -> None:
+        places: defaultdict[tuple[str, bool], list[int]] = defaultdict(list)
+        for place in found.places:
+            places[place.program, place.on_return].append(place.offset)
+        probed.places += len(found.places)
+        probed.stepped += _stepped(path, places)
+        for (name, on_return), offsets in places.items():
+            if program := self._programs(name):
+                probed.events += attach_uprobes(path, offsets, program, on_return=on_return)
+
     @staticmethod
     def _detach(probed: Probed) -> None:
         for event in probed.events:
             os.close(event)
         probed.events.clear()
+
+
+def _stepped(path: str, places: dict[tuple[str, bool], list[int]]) -> int:
+    """Places, but for those of returns, at which the kernel does not emulate what is there."""
+    offsets = [offset for (_, on_return), some in places.items() for offset in some if not on_return]
+    with Path(path).open("rb") as file:
+        return sum(not elf.is_emulated(file.fileno(), offset) for offset in offsets)

@@ -16,7 +16,7 @@ class Limits:
     # 512 births and ends of processes between two looks
     process_ring: int = 256 << 10
     # connections with a request in flight at the same time; idle ones that are pushed out are found again
-    connections: int = 10240
+    connections: int = 8192
     # pipelined requests that wait for their response, of all connections
     pipelined: int = 3072
     # HTTP/2 connections; idle ones that are pushed out are found again

@@ -13,12 +13,14 @@ import os
 import resource
 import struct
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
+from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
+from autoinstr.attach.propagation import attach_way
 from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
@@ -38,17 +40,19 @@ PROBES: dict[str, str] = {
 }
 # called by others, in the order of enum STEP_* (bpf/maps.h)
 STEPS = ("step", "chunks", "lost", "frames", "only_count", "finish", "place", "place_streams")
+COUNTING = "count_calls"  # attached while somebody wants to know: see tally.py
 COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is not enough (bpf/lib/probe.h)
 
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = (
-    *("go_handshake", "go_write", "go_return", "go_read", "go_read_return"),
+GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+    *("python_copied", "event_loop_turns"),
+    *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
 )
-LOOP_PROBES = ("python_copied", "event_loop_turns")
-FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *LOOP_PROBES)
+FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
 LOAD_AT_ONCE = 2
@@ -77,7 +81,7 @@ class Attached:
     def named_probes(self) -> dict[str, list[int]]:
         """The same, by the name of the probe."""
         names = {probe: [probe + suffix for suffix in COPIES] for probe in PROBES}
-        names |= {name: [name] for name in FUNCTION_PROBES}
+        names |= {name: [name] for name in (*FUNCTION_PROBES, *(name for way in PROPAGATING.values() for name in way))}
         found = {
             probe: [self.programs[name] for name in copies if name in self.programs] for probe, copies in names.items()
         }
@@ -115,13 +119,16 @@ class Attached:
             group.clear()
 
 
-def programs(copies: int, *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of all programs, with so many copies of each probe, in two parts that take as long to compile.
+def programs(copies: int, propagate: Sequence[str] = (), *, sessions: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of all programs, with so many copies of each probe, and what these ways to propagate take.
+
+    In two parts that take as long to compile.
 
     `sessions`: as in `Attached`.
     """
     functions = [name for name in FUNCTION_PROBES if name != RETURN or not sessions]
-    return STEPS, (*functions, *(name + suffix for name in PROBES for suffix in COPIES[:copies]))
+    copied = (name + suffix for name in PROBES for suffix in COPIES[:copies])
+    return STEPS, (COUNTING, *functions, *copied, *(name for way in propagate for name in PROPAGATING[way]))
 
 
 def load(image: Image, limits: Limits) -> Attached:
@@ -134,8 +141,12 @@ def load(image: Image, limits: Limits) -> Attached:
         for one in image.maps:
             size = limits.exchange_ring if one.name == "exchanges" else one.max_entries
             attached.maps[one.name] = create_map(one, size)
-        wanted = {one.name: one for one in image.programs if one.name not in FUNCTION_PROBES}
+        all_programs = {one.name: one for one in image.programs}
+        kinds = {name: kind for way in PROPAGATING.values() for name, kind in way.items() if name in all_programs}
+        wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
+        for name, kind in kinds.items():
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
         put_steps(attached, "steps", "")
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
@@ -178,9 +189,11 @@ def load_function_programs(image: Image, attached: Attached) -> None:
     attached.sessions = all(one.name != RETURN for one in image.programs)
     if attached.sessions:
         load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
-        load_with_steps(image, attached, (*GO_PROBES, *LOOP_PROBES), "go_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
     else:
-        load_with_steps(image, attached, FUNCTION_PROBES, "tls_steps", UPROBE_MULTI)
+        load_with_steps(image, attached, (*TLS_PROBES, RETURN, *GO_PROBES), "tls_steps", UPROBE_MULTI)
+    adding = {one.name: one for one in image.programs if one.name in ADDING_PROBES}
+    load_programs(attached, adding, attached.maps, KPROBE, UPROBE_MULTI)
 
 
 def load_with_steps(image: Image, attached: Attached, names: Collection[str], steps: str, purpose: int) -> None:
@@ -214,9 +227,11 @@ def load_programs(
         one.result()  # raises, if it was refused
 
 
-def attach_probes(attached: Attached) -> None:
+def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
+        for way in propagate:
+            attached.probes[f"propagate {way}"] = attach_way(way, attached.programs, attached.maps)
         for probe, tracepoint in PROBES.items():
             for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
                 if name in attached.programs:

@@ -6,6 +6,7 @@ our own includes are put in place, once each, with `#line` marks that keep messa
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -49,10 +50,11 @@ def flags(
     *,
     nested: bool,
     copies: int,
+    propagate: Sequence[str] = (),
 ) -> list[str]:
     """Compiler flags. Bounds: seconds and bytes. `nested`: the agent's PID namespace is not the kernel's first.
 
-    `copies`: how often each probe is there (bpf/lib/probe.h).
+    `copies`: how often each probe is there (bpf/lib/probe.h). `propagate`: ways to carry trace contexts to other hosts.
     """
     values = {
         **offsets,
@@ -66,6 +68,7 @@ def flags(
         "MAX_CONTEXTS": limits.contexts,
         "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
+        "PROCESSORS": os.cpu_count() or 1,
         "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,
@@ -76,5 +79,6 @@ def flags(
     defined.append(f"-DSIZE_BOUNDS(X)={macro_list([round(bound) for bound in size_bounds])}")
     if nested:
         defined.append("-DPID_NAMESPACE")
+    defined += [f"-DPROPAGATE_{way.upper()}" for way in propagate]
     # bcc optimises by itself: once is enough; and debug information is only for people who read its output
     return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", *defined]

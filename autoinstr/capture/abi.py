@@ -138,8 +138,21 @@ class NameKind(IntEnum):
     PATTERN = 1
     ROUTE = 2
     CHI = 3
+    RPC = 4
 
 
+GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
+    [
+        ("newest", "<u8"),
+        *[
+            (name, "<u2")
+            for name in (
+                *("goid", "parent", "client", "server", "state", "stream", "id"),
+                *("rpc_server", "rpc_id", "rpc_method", "rpc_client", "unused"),
+            )
+        ],
+    ]
+)
 NAME_SIZE = 192
 NAME = np.dtype([("size", "<u2"), ("kind", "u1"), ("cut", "u1"), ("text", "u1", NAME_SIZE), ("slack", "u1", NAME_SIZE)])
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from autoinstr.bpf_call import update
-from autoinstr.capture.abi import COUNTERS, Counter
+from autoinstr.capture.abi import COUNTERS, GO_LAYOUT, Counter
 
 WATCHED = 1
 KEPT = 2 | 4 | 16 | 32 | 64  # flags that the kernel side sets by itself
@@ -37,6 +37,8 @@ class Control:
         self._targets = maps["targets"]
         self._runtimes = maps["runtimes"]
         self._runtime_of: dict[int, int] = {}
+        self._go_layouts = maps["go_layouts"]
+        self._layouts: dict[int, dict[str, int]] = {}  # as told
         self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
         self._control = mmap.mmap(maps["control"], mmap.PAGESIZE)
         self._counters_map = mmap.mmap(maps["counters"], mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -73,14 +75,21 @@ class Control:
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0xFF & ~MAPPED)
 
-    def mark(self, pid: int, flags: int) -> None:
-        """The process has libraries that are probed: those that have these flags."""
+    def mark(self, pid: int, flags: int, layout: dict[str, int]) -> None:
+        """The process has libraries that are probed: those with these flags. `layout`: where fields lie in them."""
         if 0 < pid < MAX_PIDS:
+            if layout != self._layouts.get(pid, {}):
+                self._layouts[pid] = layout
+                row = np.zeros(1, GO_LAYOUT)
+                for name in layout.keys() & set(GO_LAYOUT.names or ()):
+                    row[name] = layout[name]
+                update(self._go_layouts, struct.pack("<I", pid), row.tobytes())
             self._flags(pid, flags, 0xFF)
 
     def ignore(self, pid: int) -> None:
         """The process is no target, or no longer."""
         self._runtime_of.pop(pid, None)
+        self._layouts.pop(pid, None)
         if 0 < pid < MAX_PIDS:
             self._flags(pid, 0, 0)
 

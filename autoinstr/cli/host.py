@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -295,9 +295,21 @@ def check_cgroup() -> Finding:
         "cgroup v2",
         "missing",
         "no unified hierarchy is mounted",
-        cost="nothing in this version: container ids are also found in cgroup v1",
+        cost="--propagate; container ids are also found in cgroup v1",
         remedy="boot with systemd.unified_cgroup_hierarchy=1; in a container mount /sys/fs/cgroup",
     )
+
+
+def check_propagation(way: str) -> Finding:
+    """May trace contexts be carried to other hosts in this way? Tried on sockets of our own."""
+    from autoinstr.attach.propagation import why_not  # noqa: PLC0415 - its package imports numpy
+
+    name = f"--propagate {way}"
+    reason = why_not(way)
+    if not reason:
+        return Finding(name, "ok", "trace contexts can be carried to other hosts, if that is asked for")
+    remedy = "use `--propagate tcp`, which does without" if way == "headers" else "as for bpf and cgroup v2"
+    return Finding(name, "missing", reason, cost="`run` refuses it", remedy=remedy)
 
 
 def check_pid_namespace() -> Finding:
@@ -367,6 +379,8 @@ QUESTIONS: tuple[Callable[[], Finding], ...] = (
     check_map_memory,
     check_uprobes,
     check_cgroup,
+    partial(check_propagation, "tcp"),
+    partial(check_propagation, "headers"),
     check_unprivileged,
 )
 

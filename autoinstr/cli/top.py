@@ -29,8 +29,8 @@ class Top:
         "Shows rate, errors and durations of services, their routes and their requests, live. Asks an agent that runs\n"
         "with --ui; with selecting flags it starts one, and ends it at the end."
     )
-    epilog = """keys: arrows or j and k: choose  Enter: into  Esc: back  t: requests  s: sort by the next column
-  r: reverse  /: filter  m: minutes  p: pause  q: quit
+    epilog = """keys: arrows or j and k: choose  Enter: into a service, a route, a request  Esc: back  t: requests
+  s: sort by the next column  r: reverse  /: filter  m: minutes  p: pause  q: quit
 
 examples:
   sudo autoinstr top --port 8080              start an agent, and look

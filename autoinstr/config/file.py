@@ -66,6 +66,7 @@ class UiFile(_Strict):
     address: str | int | None = None
     memory: str | int | None = None
     token: str | None = None
+    store: str | None = None
 
 
 class SamplerFile(_Strict):
@@ -118,6 +119,7 @@ class File(_Strict):
     queries: bool | None = None
     probes: str | list[str] | None = None
     sampler: SamplerFile = msgspec.field(default_factory=SamplerFile)
+    propagate: str | list[str] | None = None
     request_logs: str | bool | None = None  # YAML reads off as false
     metrics: MetricsFile = msgspec.field(default_factory=MetricsFile)
     service_name: str | None = None

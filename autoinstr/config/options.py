@@ -23,7 +23,8 @@ FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
-PROBES = ("tls", "routes")
+PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
+PROBES = ("tls", "routes", "goroutines", "tasks")
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -55,6 +56,7 @@ class Config:
     ui: str = ""  # address of the page; empty: the default, or another port if it is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    ui_store: str = ""  # folder; empty: what the page shows is only in memory
     routes: Routes = field(default_factory=Routes)
     queries: bool = False
     probes: tuple[str, ...] = PROBES  # groups of probes on functions
@@ -70,6 +72,7 @@ class Config:
     resource: Attributes = field(default_factory=dict)  # on every resource
     kubernetes_node: str = ""
     kubernetes_labels: tuple[str, ...] = ()
+    propagate: tuple[str, ...] = ()  # ways to carry trace contexts to other hosts
     ring_size: int = 8 << 20
     log_level: str = "info"
     environment: Mapping[str, str] = field(default_factory=dict)  # OTEL_*: the environment's over the file's
@@ -175,6 +178,11 @@ def parse_exports(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_one_of(EXPORTERS)(part) for part in text.split(",")))
 
 
+def parse_propagations(text: str) -> tuple[str, ...]:
+    """`headers,tcp`."""
+    return tuple(dict.fromkeys(_one_of(PROPAGATIONS)(part) for part in text.split(",")))
+
+
 def parse_attributes(text: str) -> dict[str, str]:
     """`key=value,key=value`, values percent-encoded, as OTEL_RESOURCE_ATTRIBUTES has them."""
     from urllib.parse import unquote  # noqa: PLC0415 - not needed by most commands
@@ -250,6 +258,14 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SIZE",
     ),
     Option(
+        "ui_store",
+        "keep what the page shows in this folder too, so that a restart goes on with it (default: only in memory)",
+        str,
+        ("AUTOINSTR_UI_STORE",),
+        "ui.store",
+        metavar="DIR",
+    ),
+    Option(
         "ui_token",
         "that the page asks for (default: a new one, unless only this machine can connect)",
         str,
@@ -287,6 +303,15 @@ OPTIONS: tuple[Option, ...] = (
         ("AUTOINSTR_SAMPLER_ARG", "OTEL_TRACES_SAMPLER_ARG"),
         "sampler.arg",
         metavar="ARG",
+    ),
+    Option(
+        "propagate",
+        "carry trace contexts to other hosts: tcp (an option of TCP, between hosts of private networks that both run"
+        " autoinstr), headers (a traceparent in plaintext HTTP/1 requests that have none); default: off",
+        parse_propagations,
+        ("AUTOINSTR_PROPAGATE",),
+        "propagate",
+        metavar="WAYS",
     ),
     Option(
         "request_logs",

@@ -8,6 +8,9 @@ still counts in the metrics.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +21,11 @@ from autoinstr.model import Group, Places, Requests, Traced
 
 
 class Correlator:
-    """Holds the source of random ids and the sampler. `seed` is for tests; without it the system's entropy is used."""
+    """Holds the sampler. `random` gives so many bytes; numpy's own sources would cost 2 MB of memory."""
 
-    def __init__(self, sampler: Sampler, *, seed: int | None = None) -> None:
+    def __init__(self, sampler: Sampler, *, random: Callable[[int], bytes] = os.urandom) -> None:
         self._sampler = sampler
-        self._random = np.random.SFC64(seed)
+        self._random = random
         self._failed = np.zeros(0, np.bool_)  # by group
         self._renames = Renames()
         self.instrumented = Instrumented()
@@ -54,7 +57,7 @@ class Correlator:
         new = np.flatnonzero(span_id.view(np.uint64)[:, 0] == 0)
         if not len(new):
             return
-        words = self._random.random_raw(3 * len(new))
+        words = np.frombuffer(bytearray(self._random(24 * len(new))), np.uint64)
         words[words == 0] = 1  # all zero means "no id"
         raw = words.view(np.uint8)
         trace_id[new] = raw[: 16 * len(new)].reshape(-1, 16)

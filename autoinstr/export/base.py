@@ -67,6 +67,8 @@ class Context:
     ui: str = ""  # address of the page; empty: the default, or a port beside it if that is taken
     ui_memory: int = 8 << 20
     ui_token: str = ""
+    measure: Callable[[], dict[str, Any]] = dict  # what probes are hit and take: takes a second; from any thread
+    ui_store: str = ""  # folder; empty: only in memory
     own_resource: Attributes = field(default_factory=dict)  # the agent itself
     encode_request_logs: Callable[[Traced, list[Group], list[Service]], Iterable[Encoded]] | None = None  # if wanted
 

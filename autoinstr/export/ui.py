@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from autoinstr.address import Address, parse_address
 from autoinstr.errors import UsageError
@@ -20,9 +21,13 @@ from autoinstr.model import Group, Overflow, Service, Snapshot, Traced
 from autoinstr.store import Store
 from autoinstr.web import Api, WebServer
 
-# Seconds between two readings of what the agent costs.
+if TYPE_CHECKING:
+    from autoinstr.store.disk import Disk
+
+# Seconds between two readings of what the agent costs; what has come meanwhile is written to disk, if it is asked for.
 READ_EVERY = 5.0
 CHECK_WITHIN = 60.0  # seconds
+START_SEEN = 0.1
 
 
 class Ui:
@@ -30,8 +35,9 @@ class Ui:
     wants_spans = True
     wants_metrics = False
 
-    def __init__(self, store: Store, api: Api, server: WebServer, health: Health) -> None:
+    def __init__(self, store: Store, disk: Disk | None, api: Api, server: WebServer, health: Health) -> None:
         self.server = server
+        self._disk = disk
         self._store = store
         self._api = api
         self._health = health
@@ -50,24 +56,41 @@ class Ui:
 
     def close(self, deadline: float) -> None:
         self._closed.set()
+        self._reader.join(max(0.0, deadline - time.monotonic()))
+        if self._disk and not self._reader.is_alive():
+            self._disk.close()
         self.server.close(deadline)
 
     def _read(self) -> None:
         health = self._health
+        while not health.looked and not self._closed.wait(START_SEEN):
+            pass
+        self._api.started = time.time()  # what came before is no time without requests
         while not self._closed.is_set():
             health.measure()
             health.gauges["store_bytes"], health.gauges["store_spans"] = self._store.size()
             self._api.note(health.work["cpu_seconds"], health.gauges["memory_bytes"])
+            if self._disk:
+                self._disk.save()
             self._closed.wait(READ_EVERY)
 
 
 def create(context: Context) -> Exporter:
     """UsageError: the address can't be bound. Says where the page is."""
     store = Store(context.ui_memory)
-    api = Api(store, context.inside, context.span_records, ask_host)
+    disk = open_disk(context, store)
+    api = Api(store, context.inside, context.span_records, ask_host, measure=context.measure)
     server = listen(context, api)
     print(f"page: {server.link}", file=sys.stderr, flush=True)
-    return Ui(store, api, server, context.health)
+    return Ui(store, disk, api, server, context.health)
+
+
+def open_disk(context: Context, store: Store) -> Disk | None:
+    if not context.ui_store:
+        return None
+    from autoinstr.store.disk import Disk  # noqa: PLC0415 - seldom asked for
+
+    return Disk(Path(context.ui_store), store, context.health)
 
 
 def ask_host() -> dict[str, Any]:

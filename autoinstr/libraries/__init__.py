@@ -8,13 +8,14 @@ from autoinstr.libraries.find import File, Found, Identity, find, identity_of, m
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_tls import GO_TLS
+from autoinstr.libraries.goroutines import GOROUTINES
 from autoinstr.libraries.node import NODE
 from autoinstr.libraries.openssl import OPENSSL
 from autoinstr.libraries.python import PYTHON
 from autoinstr.libraries.python_layout import Layout, find_layout
 from autoinstr.libraries.unread import Unread
 
-LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP, PYTHON, NODE)
+LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES, PYTHON, NODE)
 
 __all__ = [
     "HAS_NODE",

@@ -18,6 +18,7 @@ HAS_NODE = 512
 # What probes on functions are for: groups that can be switched off
 PROBES = {
     "tls": "plaintext of TLS",
+    "goroutines": "which goroutine serves what, for parents",
     "routes": "names that a program's own router gives to requests",
     "tasks": "which task of Python's asyncio makes a call, and what Node's event loop does",
 }

@@ -11,7 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoinstr.libraries.base import Library, Place
@@ -37,6 +37,7 @@ class Found:
 
     library: Library
     places: tuple[Place, ...]
+    layout: dict[str, int] = field(default_factory=dict)  # where fields lie, by the names of `go_layouts.py`
 
 
 def mapped_files(pid: int, maps: bytes) -> Iterator[File]:
@@ -72,6 +73,11 @@ def identity_of(file: File) -> Identity:
     return ()
 
 
+def _look(descriptor: int, library: Library) -> Found:
+    places = tuple(library.places(descriptor, library.functions))
+    return Found(library, places, library.layout(descriptor) if places and library.layout else {})
+
+
 _known: OrderedDict[Identity, list[Found]] = OrderedDict()
 
 
@@ -84,7 +90,7 @@ def find(path: str, libraries: Iterable[Library]) -> list[Found]:
     try:
         key = identity(os.fstat(descriptor))
         if key not in _known:
-            found = (Found(library, tuple(library.places(descriptor, library.functions))) for library in libraries)
+            found = (_look(descriptor, library) for library in libraries)
             _known[key] = [one for one in found if one.places]
             if len(_known) > MAX_FILES:
                 _known.popitem(last=False)

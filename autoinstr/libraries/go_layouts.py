@@ -22,3 +22,11 @@ def _table() -> dict[str, dict[str, dict[str, int]]]:
 def layout(module: str, version: str) -> dict[str, int]:
     """By the names that the script gives; empty: not known."""
     return _table().get(module, {}).get(version, {})
+
+
+def go_layout(version: tuple[int, ...]) -> dict[str, int]:
+    """Of Go itself: the last version of each minor one stands for all of it."""
+    for text, found in _table().get("golang.org/toolchain", {}).items():
+        if text.split(".")[:2] == [str(number) for number in version[:2]]:
+            return found
+    return {}

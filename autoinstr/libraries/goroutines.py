@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from autoinstr.libraries.base import Function, Library, Place
-from autoinstr.libraries.go_layouts import layout
+from autoinstr.libraries.go_layouts import go_layout, layout
 from autoinstr.libraries.go_program import GoProgram, go_program
 
 log = logging.getLogger(__name__)
@@ -20,12 +20,15 @@ GRPC = "google.golang.org/grpc"
 NEEDED = {
     "go_run_handler": (GO, ("server", "state", "stream", "id")),
     "go_round_trip": (GO, ("client",)),
+    "go_look_up": (GO, ("goid", "parent")),
     "go_handle_stream": (GRPC, ("rpc_server", "rpc_id", "rpc_method")),
 }
 FUNCTIONS = (
     Function("net/http.(*http2serverConn).runHandler", "go_run_handler"),
     Function("net/http/internal/http2.(*serverConn).runHandler", "go_run_handler"),
     Function("net/http.(*persistConn).roundTrip", "go_round_trip"),
+    Function("net/http.(*http2ClientConn).roundTrip", "go_look_up"),
+    Function("net/http/internal/http2.(*ClientConn).roundTrip", "go_look_up"),
     Function("google.golang.org/grpc.(*Server).handleStream", "go_handle_stream"),
 )
 
@@ -58,7 +61,7 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
 
 def layouts(program: GoProgram) -> dict[str, int]:
     """Where fields lie in this program, as far as that is known: of Go by its minor version, of modules by theirs."""
-    return layout(GO, ".".join(map(str, program.version[:2]))) | layout(GRPC, program.modules.get(GRPC, ""))
+    return go_layout(program.version) | layout(GRPC, program.modules.get(GRPC, ""))
 
 
 def layout_of(descriptor: int) -> dict[str, int]:

@@ -26,7 +26,7 @@ TEXT = 32 * ROWS  # bytes, to begin with
 MAX_TEXT = 1 << 15  # bytes of a text that are kept, and of a query: lengths are kept in 16 bits
 KEPT = 24 * 3600 * 10**6  # us
 
-_COLUMNS: tuple[tuple[str, Any, tuple[int, ...]], ...] = (
+COLUMNS: tuple[tuple[str, Any, tuple[int, ...]], ...] = (
     ("end", np.uint32, ()),  # us since the chunk's base
     ("took", np.float32, ()),  # us: exact up to 16 s, to a ten-millionth beyond
     ("series", np.uint16, ()),
@@ -63,12 +63,29 @@ class Chunk:
     def __init__(self, first: int, base: int) -> None:
         self.first = first  # sequence number of row 0
         self.base = base  # us since the epoch
-        self.rows = 0
-        self.columns = {name: np.empty((ROWS, *shape), kind) for name, kind, shape in _COLUMNS}
+        self.rows, self.room = 0, ROWS
+        self.columns = {name: np.empty((ROWS, *shape), kind) for name, kind, shape in COLUMNS}
         self.parent: NDArray[np.uint8] | None = None  # (ROWS, 8), once there is one
         self.query_size: NDArray[np.uint16] | None = None  # once there is one: queries follow their texts
         self.text = np.empty(TEXT, np.uint8)
         self.text_end = 0
+
+    @classmethod
+    def of(cls, first: int, base: int, columns: dict[str, NDArray[Any]]) -> Chunk:
+        """A whole one; `columns` have also `text`, `parent` and `query_size`."""
+        chunk = cls.__new__(cls)
+        chunk.first, chunk.base = first, base
+        chunk.columns = {name: columns[name] for name, _, _ in COLUMNS}
+        chunk.rows = chunk.room = len(columns["end"])
+        chunk.parent, chunk.query_size = (
+            columns[name] if columns[name].any() else None for name in ("parent", "query_size")
+        )
+        chunk.text = columns["text"]
+        chunk.text_end = len(chunk.text)
+        ends = columns["text_at"].astype(np.int64) + columns["text_size"] + columns["query_size"]
+        if (ends > chunk.text_end).any():
+            raise ValueError("texts that are not there")
+        return chunk
 
     @property
     def size(self) -> int:
@@ -78,7 +95,7 @@ class Chunk:
 
     def takes(self, low: int, high: int) -> bool:
         """Is there a row left, and can ends from `low` to `high` be kept?"""
-        return self.rows < ROWS and self.base <= low and high - self.base <= SPAN
+        return self.rows < self.room and self.base <= low and high - self.base <= SPAN
 
     def append(self, traced: Traced, rows: Rows, series: NDArray[np.int32], count: int) -> None:
         """So many rows, for which there is room."""
@@ -159,6 +176,8 @@ class View:
 
     chunk: Chunk
     rows: int
+    text: NDArray[np.uint8]
+    text_end: int
 
     def column(self, name: str) -> NDArray[Any]:
         return self.chunk.columns[name][: self.rows]
@@ -226,8 +245,13 @@ class Chunks:
         return self._full + (self._chunks[-1].size if self._chunks else 0)
 
     @property
+    def first(self) -> int:
+        """Sequence number of the oldest span."""
+        return self._chunks[0].first if self._chunks else self.next
+
+    @property
     def spans(self) -> int:
-        return self.next - self._chunks[0].first if self._chunks else 0
+        return self.next - self.first
 
     def add(self, traced: Traced, series: NDArray[np.int32]) -> None:
         """The sampled rows of a batch."""
@@ -236,7 +260,7 @@ class Chunks:
         while done < len(rows):
             end = traced.requests.end[rows[done:]] // 1000
             chunk = self._chunk(int(end.min()), int(end.max()))
-            count = min(ROWS - chunk.rows, len(rows) - done)
+            count = min(chunk.room - chunk.rows, len(rows) - done)
             part = slice(done, done + count)
             chunk.append(traced, part if whole else rows[part], series, count)
             self.next += count
@@ -253,6 +277,13 @@ class Chunks:
         self._chunks.append(Chunk(self.next, low - EARLIER))
         return self._chunks[-1]
 
+    def restore(self, chunk: Chunk) -> None:
+        """One that was kept elsewhere, behind all that are here."""
+        if self._chunks:
+            self._full += self._chunks[-1].size
+        self._chunks.append(chunk)
+        self.next += chunk.rows
+
     def forget(self, now: int, limit: int) -> None:
         """Drop what is too old, at `now` us since the epoch, and the oldest of what takes more than `limit` bytes."""
         while len(self._chunks) > 1:
@@ -263,7 +294,7 @@ class Chunks:
 
     def views(self) -> list[View]:
         """The newest first."""
-        return [View(chunk, chunk.rows) for chunk in reversed(self._chunks)]
+        return [View(chunk, chunk.rows, chunk.text, chunk.text_end) for chunk in reversed(self._chunks)]
 
 
 @dataclass(frozen=True, slots=True)

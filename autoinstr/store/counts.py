@@ -48,10 +48,21 @@ class Level:
         self.size = 0
         self._kept = kept
         self._pieces: deque[Piece] = deque()
+        self.first = 0  # number of the oldest piece
+        self._frozen = 0  # pieces with a lower number do not change any more
+
+    @property
+    def next(self) -> int:
+        """Number of the next piece."""
+        return self.first + len(self._pieces)
+
+    def freeze(self, number: int | None = None) -> None:
+        """Pieces below this number, else all that there are, have been told, and do not change any more."""
+        self._frozen = self.next if number is None else number
 
     def add(self, piece: Piece) -> None:
         """Intervals come in their order, or nearly; what comes to the last one is joined with it."""
-        if self._pieces and self._pieces[-1].at == piece.at:
+        if self._pieces and self._pieces[-1].at == piece.at and self._frozen < self.next:
             last = self._pieces.pop()
             self.size -= last.size
             piece = joined(piece.at, [last, piece])
@@ -63,6 +74,19 @@ class Level:
         oldest = (now - self._kept) // self.width
         while self._pieces and (self._pieces[0].at < oldest or self.size > limit):
             self.size -= self._pieces.popleft().size
+            self.first += 1
+
+    def closed(self, number: int, before: int) -> list[tuple[int, Piece]]:
+        """From a number on, pieces of intervals before one, with their numbers: these do not change any more."""
+        begin = max(number, self.first)
+        found = []
+        for place in range(begin, self.next):
+            piece = self._pieces[place - self.first]
+            if piece.at >= before:
+                break
+            found.append((place, piece))
+        self.freeze(begin + len(found))
+        return found
 
     @property
     def since(self) -> int:

@@ -6,12 +6,14 @@ is not told apart any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Group, Kind, Requests
+from autoinstr.model import Group, Kind, Requests, Service
 
 MAX_CALLED = 16_384  # of pairs of group and end, 100 bytes each
 MAX_SERIES = 65_535  # numbers are kept in 16 bits; groups are bounded far below
@@ -27,10 +29,30 @@ class Series:
     number: int  # of the group; -1: counted by the kernel only
     address: bytes = b""  # the end that a client called; empty: not known
     port: int = 0
+    peer: int = 0  # pid of the target there, when it was first called; 0: none is known
+    service: Service | None = None  # of a series from before a restart
+
+
+_FIELDS = tuple(field.name for field in fields(Group) if field.name != "service")
+
+
+def record_of(series: Series) -> bytes:
+    """All of it but the service, as JSON; the same for equal ones."""
+    values = [getattr(series.group, name) for name in _FIELDS]
+    return msgspec.json.encode([*values, series.address.hex(), series.port])
+
+
+def series_of(record: bytes, service: Service) -> Series:
+    """The other way round."""
+    *values, address, port = msgspec.json.decode(record)
+    group = msgspec.convert(dict(zip(_FIELDS, values, strict=True)) | {"service": -1}, Group)
+    return Series(group, -1, bytes.fromhex(address), port, service=service)
 
 
 class SeriesTable:
-    def __init__(self) -> None:
+    def __init__(self, service_of: Callable[[Series], Service]) -> None:
+        self._service_of = service_of
+        self._restored: dict[bytes, int] = {}  # what a series was before a restart -> its number
         self.series: list[Series] = []
         self._of_group = np.zeros(0, np.int32)  # by group, for servers and what is not told apart; -1: none yet
         self._called: dict[int, int] = {}  # hash of group, address and port -> series
@@ -65,25 +87,44 @@ class SeriesTable:
     def _find_called(self, requests: Requests, rows: NDArray[np.intp], groups: list[Group]) -> NDArray[np.int32]:
         address = np.ascontiguousarray(requests.peer[rows]).view(np.uint64)
         place = requests.group[rows].astype(np.uint64) << np.uint64(16) | requests.peer_port[rows].astype(np.uint64)
-        keys = address[:, 0] * _MIX[0] ^ address[:, 1] * _MIX[1] ^ place * _MIX[2]
+        peers = requests.places.peer_pid[rows] if requests.places else np.zeros(len(rows), np.uint32)
+        keys = address[:, 0] * _MIX[0] ^ address[:, 1] * _MIX[1] ^ (place << np.uint64(1) | (peers > 0)) * _MIX[2]
         different, first, where = np.unique(keys, return_index=True, return_inverse=True)
         numbers = []
-        for key, row in zip(different.tolist(), rows[first].tolist(), strict=True):
+        for key, row, peer in zip(different.tolist(), rows[first].tolist(), peers[first].tolist(), strict=True):
             known = self._called.get(key)
-            numbers.append(self._add_called(key, requests, row, groups) if known is None else known)
+            numbers.append(self._add_called(key, requests, row, groups, peer) if known is None else known)
         return np.array(numbers, np.int32)[where]
 
-    def _add_called(self, key: int, requests: Requests, row: int, groups: list[Group]) -> int:
+    def _add_called(self, key: int, requests: Requests, row: int, groups: list[Group], peer: int) -> int:
         number = int(requests.group[row])
         if len(self._called) < MAX_CALLED:
             address, port = requests.peer[row].tobytes(), int(requests.peer_port[row])
-            self._called[key] = self._add(Series(groups[number], number, address, port))
+            self._called[key] = self._add(Series(groups[number], number, address, port, peer))
             return self._called[key]
         if self._of_group[number] < 0:
             self._of_group[number] = self._add(Series(groups[number], number))
         return int(self._of_group[number])
 
+    def restore(self, record: bytes, service: bytes) -> int:
+        """The number of a series that was kept elsewhere; both as JSON."""
+        key = record + service
+        if key not in self._restored:
+            series = series_of(record, msgspec.json.decode(service, type=Service))
+            self._restored[key] = self._append(series)
+        return self._restored[key]
+
+    def _key(self, series: Series) -> bytes:
+        return record_of(series) + msgspec.json.encode(self._service_of(series))
+
     def _add(self, series: Series) -> int:
+        """A new one, or what it was before a restart."""
+        if self._restored and (number := self._restored.pop(self._key(series), -1)) >= 0:
+            self.series[number] = series
+            return number
+        return self._append(series)
+
+    def _append(self, series: Series) -> int:
         if len(self.series) < MAX_SERIES:
             self.series.append(series)
         return len(self.series) - 1

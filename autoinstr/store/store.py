@@ -6,8 +6,10 @@ Out: counts by series, interval and duration; spans. Metrics are exact, sampled 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 
 from autoinstr.model import DURATION_BOUNDS, Group, Kind, Overflow, Requests, Service, Traced
 from autoinstr.semconv import ERROR_TYPE, HTTP_REQUEST_METHOD, OTEL_METRIC_OVERFLOW
-from autoinstr.store.chunks import Chunks, Found, View, Wanted, search
-from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts
+from autoinstr.store.chunks import Chunk, Chunks, Found, View, Wanted, search
+from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts, Level, Piece
 from autoinstr.store.durations import BUCKETS, bucket_of
 from autoinstr.store.series import Series, SeriesTable
 
@@ -33,10 +35,11 @@ class Store:
         self.limit = limit  # bytes
         self.groups: list[Group] = []
         self.services: list[Service] = []
-        self._table = SeriesTable()
+        self._table = SeriesTable(self.service_of)
         self._chunks = Chunks()
         self._counts = Counts()
         self._lock = threading.Lock()
+        self.since = math.inf  # begin of what was there before a restart, seconds since the epoch
 
     # --- what comes in
 
@@ -87,6 +90,15 @@ class Store:
         with self._lock:
             return self._chunks.size + self._counts.size, self._chunks.spans
 
+    def service_of(self, series: Series) -> Service:
+        """As it is known by now."""
+        return series.service or self.services[series.group.service]
+
+    @property
+    def first(self) -> int:
+        """Sequence number of the oldest span."""
+        return self._chunks.first
+
     @property
     def next(self) -> int:
         """Sequence number of the next span."""
@@ -109,9 +121,42 @@ class Store:
             views = self._chunks.views()
         return search(views, wanted, most, enough)
 
-    def traced(self, rows: list[tuple[View, int]]) -> Traced:
-        """Spans as a batch, for who tells of their attributes. Not empty."""
-        return _traced(rows, self.series)
+    def traced(self, rows: list[tuple[View, int]]) -> tuple[Traced, list[Group], list[Service]]:
+        """Spans as a batch, for who tells of their attributes, with groups and services of its own. Not empty."""
+        numbers = np.array([view.chunk.columns["series"][row] for view, row in rows])
+        different, where = np.unique(numbers, return_inverse=True)
+        some = [self.series[number] for number in different.tolist()]
+        groups = [replace(series.group, service=number) for number, series in enumerate(some)]
+        return _traced(rows, where.astype(np.int32)), groups, [self.service_of(series) for series in some]
+
+    # --- what a copy elsewhere needs: see `disk.py`
+
+    def views(self) -> list[View]:
+        """All spans, the newest first."""
+        with self._lock:
+            return self._chunks.views()
+
+    def levels(self) -> tuple[Level, Level]:
+        """Fine counts, and coarse ones."""
+        return self._counts.fine, self._counts.coarse
+
+    def closed(self, level: Level, number: int, before: int) -> list[tuple[int, Piece]]:
+        """See `Level.closed`."""
+        with self._lock:
+            self._counts.settle()
+            return level.closed(number, before)
+
+    def restore_series(self, record: bytes, service: bytes) -> int:
+        return self._table.restore(record, service)
+
+    def restore(self, chunk: Chunk) -> None:
+        """Spans, the oldest first, before anything else comes."""
+        self._chunks.restore(chunk)
+
+    def settle_down(self, now: int) -> None:
+        """All is restored. `now`: ns since the epoch."""
+        self._forget(now)
+        self.since = min((level.since for level in self.levels() if level.since), default=math.inf)
 
 
 def _group_of(overflow: Overflow, service: int) -> Group:
@@ -128,7 +173,7 @@ def _group_of(overflow: Overflow, service: int) -> Group:
     )
 
 
-def _traced(rows: list[tuple[View, int]], series: list[Series]) -> Traced:
+def _traced(rows: list[tuple[View, int]], group: NDArray[np.int32]) -> Traced:
     """The columns of these rows, together."""
 
     def column(name: str) -> NDArray[np.int64]:
@@ -148,7 +193,7 @@ def _traced(rows: list[tuple[View, int]], series: list[Series]) -> Traced:
     parent = optional("parent", np.zeros(8, np.uint8)).astype(np.uint8)
     nothing = np.zeros(len(rows), np.uint8)
     requests = Requests(
-        group=np.array([series[number].number for number in column("series").tolist()], np.int32),
+        group=group,
         start=end * 1000 - np.round(took.astype(np.float64) * 1000).astype(np.int64),
         end=end * 1000,
         request_size=column("request_size").astype(np.int64),

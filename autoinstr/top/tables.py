@@ -70,7 +70,7 @@ SERVICES = (
     Column("", "CAPTURED", lambda row: plain(captured(row))),
 )
 ROUTES = (
-    Column("name", "REQUEST", lambda row: plain(row["name"] if not row["to"] else f"{row['name']} -> {row['to']}")),
+    Column("name", "REQUEST", lambda row: plain(row["name"] + called(row))),
     *FIGURES,
     Column("", "STATUS", lambda row: plain(" ".join(row["statuses"]))),
 )
@@ -81,11 +81,17 @@ REQUESTS = (
     Column("", "STATUS", status),
     Column("", "TOOK", lambda row: Text(milliseconds(row["duration"])), right=True),
 )
+TRACE = (
+    Column("", "SPAN", lambda row: plain("  " * row["depth"] + span(row))),
+    Column("", "STATUS", status),
+    Column("", "BEGAN", lambda row: Text(milliseconds(row["after"])), right=True),
+    Column("", "TOOK", lambda row: Text(milliseconds(row["duration"])), right=True),
+)
 
 
 # Texts of any length share what the figures leave, in these parts; so many characters at least.
-SHARES = {"SERVICE": 3, "REQUEST": 6, "CAPTURED": 2}
-LEAST = {"SERVICE": 12, "REQUEST": 24, "CAPTURED": 8}
+SHARES = {"SERVICE": 3, "REQUEST": 6, "CAPTURED": 2, "SPAN": 1}
+LEAST = {"SERVICE": 12, "REQUEST": 24, "CAPTURED": 8, "SPAN": 24}
 
 
 def captured(row: Row) -> str:
@@ -95,7 +101,39 @@ def captured(row: Row) -> str:
 
 def request(row: Row) -> str:
     method = row["name"].partition(" ")[0]
-    return f"{method} {row['text'] or row['name']}" + (f" -> {row['to']}" if row["to"] else "")
+    return f"{method} {row['text'] or row['name']}{called(row)}"
+
+
+def called(row: Row) -> str:
+    """Whom: the service, if it is known, else the address."""
+    return f" -> {row['peer'] or row['to']}" if row["to"] else ""
+
+
+def span(row: Row) -> str:
+    """One of a trace."""
+    return f"{row['service']} {'calls ' if row['kind'] == 'client' else ''}{request(row)}"
+
+
+def nested(spans: list[Row]) -> list[Row]:
+    """Spans of a trace, each below its parent, with their depth and when they began, ms."""
+    ids = {one["spanId"] for one in spans}
+    below: dict[str, list[Row]] = {}
+    for one in spans:
+        parent = one["parentSpanId"] if one["parentSpanId"] in ids and one["parentSpanId"] != one["spanId"] else ""
+        below.setdefault(parent, []).append(one)
+    begin = min((one["start"] for one in spans), default=0)
+    found: list[Row] = []
+    waiting = [(one, 0) for one in reversed(below.pop("", []))]
+    while waiting:
+        one, depth = waiting.pop()
+        found.append(one | {"depth": depth, "after": one["start"] - begin})
+        waiting += [(child, depth + 1) for child in reversed(below.pop(one["spanId"], []))]
+    return found
+
+
+def key_of(row: Row) -> object:
+    """What stays of a row when its figures change."""
+    return row.get("sequence") or (row.get("kind"), row["name"], row.get("to"))
 
 
 def clock(milliseconds_since_epoch: float) -> str:

@@ -22,7 +22,7 @@ from autoinstr.store.chunks import View
 from autoinstr.store.counts import COARSE, FINE, FINE_KEPT, tally
 from autoinstr.web.facts import Facts
 from autoinstr.web.figures import Tables, Window, make_window
-from autoinstr.web.topology import topology
+from autoinstr.web.topology import Listeners, topology
 
 Parameters = Mapping[str, str]
 Records = Callable[[Traced, list[Group], list[Service]], Iterable[dict[str, Any]]]
@@ -33,7 +33,8 @@ MAX_MINUTES = 24 * 60
 LIMIT, MAX_LIMIT = 100, 1000  # spans of an answer
 SEARCH_WITHIN = 0.08  # seconds
 FEW = 10  # slowest and failed requests of a service
-CHECKED_FOR = 60.0  # seconds
+LOOKED_UP_FOR = 5.0  # seconds
+CHECKED_FOR, MEASURED_FOR = 60.0, 8.0  # seconds
 HISTORY = 240  # readings of the agent's own figures
 
 
@@ -54,9 +55,24 @@ class Role:
 IDLE = Role()
 
 
+class Slow:
+    """An answer that takes seconds to find, as of a moment ago at most."""
+
+    def __init__(self, find: Callable[[], dict[str, Any]], good_for: float) -> None:
+        self.lock = threading.Lock()
+        self._find, self._good_for = find, good_for
+        self._found: tuple[float, dict[str, Any]] | None = None
+
+    def ask(self, asked: Parameters) -> dict[str, Any]:
+        if self._found is None or time.monotonic() - self._found[0] > self._good_for:
+            found = self._find()
+            self._found = time.monotonic(), found
+        return self._found[1]
+
+
 class Api:
     """`inside`: what the agent says of itself; `records`: spans as plain objects; `ask_host`: what the host allows;
-    `started`: when the agent did.
+    `measure`: what probes are hit; `started`: when the agent did.
     """
 
     def __init__(
@@ -65,6 +81,8 @@ class Api:
         inside: Callable[[], dict[str, Any]],
         records: Records,
         ask_host: Callable[[], dict[str, Any]] = dict,
+        *,
+        measure: Callable[[], dict[str, Any]] = dict,
         started: float | None = None,
     ) -> None:
         self._store = store
@@ -73,10 +91,11 @@ class Api:
         self._records = records
         self._facts = Facts(store)
         self._lock = threading.Lock()
-        self._started = time.time() if started is None else started
+        self.started = time.time() if started is None else started
         self._history: deque[tuple[int, float, float]] = deque(maxlen=HISTORY)
-        self._checking = threading.Lock()
-        self._checked: tuple[float, dict[str, Any]] | None = None
+        self._known: tuple[object, Listeners] | None = None
+        # what takes seconds: asked once in a while, under a lock of its own
+        self._slow = {"check": Slow(ask_host, CHECKED_FOR), "probes": Slow(measure, MEASURED_FOR)}
         self.questions: dict[str, Callable[[Parameters], dict[str, Any]]] = {
             "services": self.services,
             "service": self.service,
@@ -84,12 +103,12 @@ class Api:
             "spans": self.spans,
             "trace": self.trace,
             "agent": self.agent,
-            "check": self.check,
+            **{name: slow.ask for name, slow in self._slow.items()},
         }
 
     def ask(self, question: str, asked: Parameters) -> dict[str, Any]:
         """One at a time: many who ask cost no more memory than one."""
-        with self._checking if question == "check" else self._lock:
+        with self._slow[question].lock if question in self._slow else self._lock:
             return self.questions[question](asked)
 
     def note(self, cpu_seconds: float, memory_bytes: float) -> None:
@@ -196,7 +215,7 @@ class Api:
         history = list(self._history)
         return {
             "time": time.time(),
-            "started": self._started,
+            "started": self.started,
             **self._inside(),
             "store": {
                 "bytes": size,
@@ -214,18 +233,18 @@ class Api:
             },
         }
 
-    def check(self, asked: Parameters) -> dict[str, Any]:
-        """What this host allows, as of a minute ago at most: asking takes seconds."""
-        now = time.monotonic()
-        if self._checked is None or now - self._checked[0] > CHECKED_FOR:
-            self._checked = now, self._ask_host()
-        return self._checked[1]
-
     # --- parts
 
     def _learned(self) -> Facts:
         self._facts.learn()
         return self._facts
+
+    def _listeners(self, facts: Facts) -> Listeners:
+        """Who is behind an address, as of a moment ago."""
+        state = len(facts.all), int(time.monotonic() / LOOKED_UP_FOR)
+        if self._known is None or self._known[0] != state:
+            self._known = state, Listeners(facts.all, self._inside()["targets"])
+        return self._known[1]
 
     @staticmethod
     def _patience() -> Callable[[], bool]:
@@ -238,7 +257,7 @@ class Api:
         if not 0 < minutes <= MAX_MINUTES:
             raise WrongQuestion(f"minutes: from 1 to {MAX_MINUTES}")
         now = time.time() - SETTLED
-        seconds = min(minutes * 60, now - self._started)
+        seconds = min(minutes * 60, now - min(self.started, self._store.since))
         width = FINE if seconds <= FINE_KEPT else COARSE
         end = int(now // width * width)
         begin = int((end - seconds) // width * width)
@@ -288,8 +307,7 @@ class Api:
             for (status, failed), number in sorted(number_of.items())
         ]
 
-    @staticmethod
-    def _routes(facts: Facts, counted: Counted, role: Role, window: Window) -> list[dict[str, Any]]:
+    def _routes(self, facts: Facts, counted: Counted, role: Role, window: Window) -> list[dict[str, Any]]:
         """A row for what is served under one name, or called under one name at one place; the busiest first."""
         number_of: dict[tuple[str, str, str], int] = {}
         statuses: defaultdict[int, set[str]] = defaultdict(set)
@@ -300,8 +318,9 @@ class Api:
             statuses[int(label[series])].add(fact.status)
         whole = Window(window.begin, window.end, window.seconds)
         tables = Tables(counted, whole, label, len(number_of), facts.failed)
+        peers = {fact.to: self._listeners(facts).service(fact) for fact in (facts.all[series] for series in role.all)}
         found = [
-            {"kind": kind, "name": name, "to": to, **told, "statuses": sorted(statuses[number])}
+            {"kind": kind, "name": name, "to": to, "peer": peers[to], **told, "statuses": sorted(statuses[number])}
             for ((kind, name, to), number), told in zip(number_of.items(), tables.figures(), strict=True)
         ]
         return sorted(found, key=lambda one: -int(one["count"]))
@@ -311,9 +330,9 @@ class Api:
         if not rows:
             return []
         facts.learn()  # of spans that came a moment ago
-        traced = self._store.traced(rows)
+        traced, groups, services = self._store.traced(rows)
         requests = traced.requests
-        records = self._records(traced, self._store.groups, self._store.services)
+        records = self._records(traced, groups, services)
         found = []
         for index, ((view, row), record) in enumerate(zip(rows, records, strict=True)):
             fact = facts.all[int(view.chunk.columns["series"][row])]
@@ -323,6 +342,7 @@ class Api:
                 **{name: record[name] for name in ("traceId", "spanId", "parentSpanId", "kind", "name")},
                 "service": fact.service,
                 "to": fact.to,
+                "peer": self._listeners(facts).service(fact),
                 "status": fact.status,
                 "failed": fact.failed,
                 "start": record["startTimeUnixNano"] / 1e6,

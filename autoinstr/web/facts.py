@@ -18,6 +18,7 @@ from autoinstr.semconv import (
     NETWORK_PROTOCOL_VERSION,
     NETWORK_TRANSPORT,
     OUTCOMES,
+    PROCESS_PID,
     SERVER_ADDRESS,
     SERVER_PORT,
     URL_SCHEME,
@@ -38,6 +39,7 @@ class Fact:
     protocol: str  # "HTTP/1.1", "gRPC over TLS"
     address: str  # server: of its socket; client: of the end that it called
     port: int
+    peer: str  # of a client: the service there, if the kernel side has met both ends
 
 
 class Facts:
@@ -45,6 +47,8 @@ class Facts:
         self._store = store
         self.all: list[Fact] = []
         self.names: list[str] = []  # of services
+        self._of_pid: dict[int, str] = {}
+        self._services = 0  # that were taken in
         self._number: dict[str, int] = {}
         self.service: NDArray[np.int32] = np.zeros(0, np.int32)  # by series: index into names
         self.server: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -55,7 +59,13 @@ class Facts:
         series = self._store.series[len(self.all) :]
         if not series:
             return
-        new = [fact_of(one, self._store.services[one.group.service].name) for one in series]
+        services = self._store.services
+        self._of_pid |= {int(str(one.attributes.get(PROCESS_PID, 0))): one.name for one in services[self._services :]}
+        self._services = len(services)
+        new = [
+            fact_of(one, self._store.service_of(one).name, self._of_pid.get(one.peer, "") if one.peer else "")
+            for one in series
+        ]
         for fact in new:
             if fact.service not in self._number:
                 self._number[fact.service] = len(self.names)
@@ -72,7 +82,7 @@ class Facts:
         return np.fromiter(fits, np.bool_, len(self.all))
 
 
-def fact_of(series: Series, service: str) -> Fact:
+def fact_of(series: Series, service: str, peer: str) -> Fact:
     group = series.group
     attributes = group.span_attributes
     server = group.kind is Kind.SERVER
@@ -90,6 +100,7 @@ def fact_of(series: Series, service: str) -> Fact:
         protocol=protocol_of(group),
         address=address,
         port=int(str(port)) if server else series.port,
+        peer=peer,
     )
 
 

@@ -40,7 +40,11 @@ class Listeners:
                 self._by_port[port].add(target["service"])
 
     def service(self, fact: Fact) -> str:
-        """Whom this client called; empty: nobody that is watched."""
+        """Whom this client called; empty: nobody that is watched, or a server."""
+        if fact.kind == "server":
+            return NOBODY
+        if fact.peer:
+            return fact.peer
         if found := self._exact.get((fact.address, fact.port)):
             return found
         if fact.address and (fact.address in self._local or is_loopback(fact.address)):

@@ -137,6 +137,7 @@ enum name_kind {
 	NAME_PATTERN = 1, /* of Go's net/http: "[METHOD ][HOST]/[PATH]" */
 	NAME_ROUTE = 2,   /* the template of a path */
 	NAME_CHI = 3,     /* such templates of routers within routers, end to end */
+	NAME_RPC = 4,     /* a method's path: "/package.Service/Method" */
 };
 
 struct name {

@@ -139,6 +139,13 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 {
 	__u32 sequence = c->requests;
 
+#ifdef PROPAGATE
+	if (w->entering)
+		announce_begin(w, sequence + 1);
+	else
+		c->began = arrived_at(w);
+#endif
+
 	if (c->answer == ANSWER_ORPHAN) {
 		/* a response to something before our time can't go on behind a new request */
 		http1_reset(&c->framers[SIDE_RESPONSE]);

@@ -419,6 +419,11 @@ static __always_inline enum outcome carry_line(struct work *w, struct framer *f,
 	}
 	if (f->phase == HTTP1_CHUNK_SIZE)
 		return OUTCOME_LOST;
+#ifdef PROPAGATE_HEADERS
+	/* the name of a field that is too long to be looked at whole */
+	if ((word_at(w->window, 0) | LOWER) == WORD_TRACEPAR)
+		announce_no_field(w);
+#endif
 	f->flags |= FRAMER_LONG_LINE;
 	w->position += size - carried;
 	f->head += size;
@@ -586,6 +591,10 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 
 		if (x)
 			keep_fields(x, f, w);
+#ifdef PROPAGATE_HEADERS
+		if (w->scan.traceparent_at)
+			announce_no_field(w);
+#endif
 	}
 	http1_barrier();
 	if (w->event == HTTP1_MORE)
@@ -602,6 +611,12 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 		return finish_response_head(c, w, f);
 	w->begun = 1;
 	w->streams[0] = c->requests - 1;
+#ifdef PROPAGATE
+	announce_head(w, c->requests);
+	arrive_head(c, w);
+	http1_barrier();
+	f = &c->framers[w->side & 1];
+#endif
 	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 

@@ -43,16 +43,68 @@ static __always_inline __u32 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
-/* Who is at work: a thread, or a goroutine, or a context. No thread's id is as large as session_key() makes the others. */
+static __always_inline __u64 user_u64(__u64 address)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/*
+ * A goroutine: by its id, which is used once, if it is known where that is; else by the address of its g, which serves others
+ * later. No thread's id is as large.
+ */
+static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout *l)
+{
+	if (!l || !l->goid)
+		return session_key(pid, g);
+
+	__u64 id = user_u64(g + l->goid);
+
+	if (id > l->newest)
+		l->newest = id;
+	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
+}
+
+/* Who is at work: a thread, or a goroutine, or a context of Python. */
 static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u32 runtime)
 {
-	__u64 address = 0;
+	if (runtime & RUNTIME_GO && goroutine)
+		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
-	if (runtime & RUNTIME_GO)
-		address = goroutine;
-	else if (runtime & RUNTIME_PYTHON)
-		address = python_context(runtime);
-	return address ? session_key(pid, address) : (__u32)bpf_get_current_pid_tgid();
+	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
+
+	return context ? session_key(pid, context) : (__u32)bpf_get_current_pid_tgid();
+}
+
+/*
+ * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
+ * seldom by more than this.
+ */
+#define GOROUTINES_LOT (64ULL * PROCESSORS)
+
+/*
+ * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
+ * request; returns its context, or NULL.
+ */
+static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution)
+{
+	struct go_layout *l = go_layouts.lookup(&pid);
+
+	if (!l || !l->parent)
+		return NULL;
+
+	__u64 parent = (__u64)pid << SESSION_BITS | (user_u64(g + l->parent) & SESSION_MASK);
+	struct context *from = contexts.lookup(&parent);
+
+	if (!from || from->pid != pid || !from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since)
+		return NULL;
+
+	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .since = l->newest};
+
+	contexts.update(&execution, &new);
+	return contexts.lookup(&execution);
 }
 
 /* The place of a request that is served; NULL: it is not served any more. */
@@ -86,11 +138,20 @@ static __always_inline void know_next(struct served *served)
 		served->span = c->slot.trace.span;
 }
 
+#define MIXED 1   /* one after the other */
+#define AT_ONCE 2 /* by a single read: who acts on each in its order has them all before it does */
+
+/* Has an execution met several requests, so that nobody knows which it is at work on? */
+static __always_inline int is_mixed(const struct context *ctx, __u32 runtime)
+{
+	return runtime & RUNTIME_IN_ORDER ? ctx->mixed & AT_ONCE : ctx->mixed;
+}
+
 /* An execution goes on with this request. */
 static __always_inline void go_on_with(struct context *ctx, const struct served *served)
 {
 	if (ctx->first && ctx->first != served->span)
-		ctx->mixed = 1;
+		ctx->mixed |= MIXED;
 	else
 		ctx->first = served->span;
 	ctx->now = *served;
@@ -111,25 +172,30 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 /* An execution has read a request. */
 static __always_inline void serve(const struct work *w, const struct served *served)
 {
-	__u32 runtime = runtime_of(w->pid), pid = w->pid;
+	__u32 pid = w->pid, runtime = runtime_of(pid);
 	__u64 execution = execution_of(pid, w->goroutine, runtime);
+	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
+	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
+	__u64 since = l ? l->newest : 0;
 
 	if (runtime & RUNTIME_LENDS)
 		note_served(pid, served);
 
 	if (!ctx || ctx->pid != pid) {
-		struct context new = {.now = *served, .first = served->span, .pid = pid};
+		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
 
 		contexts.update(&execution, &new);
 		return;
 	}
+	ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
 		ctx->first = 0;
 	ctx->lent = 0;
 	go_on_with(ctx, served);
+	ctx->mixed |= at_once;
 }
 
 /* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
@@ -265,6 +331,8 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
+		ctx = inherit(w->pid, w->goroutine, execution);
 	if (ctx && ctx->pid == w->pid)
 		*found = ctx->now;
 	else
@@ -278,17 +346,17 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 			return served_trace(found);
 		}
 		/* outside of its contexts Python writes for any of them (uvloop), or has other tasks than these (gevent) */
-		if (found->span && (runtime & RUNTIME_PYTHON || (ctx->mixed && !(runtime & RUNTIME_IN_ORDER))))
+		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
 			return unsure_parent(t, found);
 		return served_trace(found);
 	}
 
-	if (ctx && ctx->lent && found->span && !is_still_lent(w->pid, found))
+	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(w->pid, found))))
 		return unsure_parent(t, found);
 
 	struct trace *parent = served_trace(found);
-	if (!parent && !c->responses && !c->http2) {
-		*found = c->origin; /* who has connected it */
+	if (!parent && (c->asked || !c->responses) && !c->http2) {
+		*found = c->origin; /* who has asked for it, or has connected it */
 		parent = served_trace(found);
 	}
 	return parent;
@@ -499,7 +567,7 @@ static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 
 	__u64 execution = execution_of(pid, goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
-	if (ctx && ctx->pid == pid && (!ctx->mixed || runtime & RUNTIME_IN_ORDER))
+	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime))
 		c->origin = ctx->now;
 }
 
@@ -508,16 +576,23 @@ static __always_inline void place_served(const struct connection *c, const struc
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
 	struct offer *offer = find_call(c, x->sequence);
+	const struct trace *asked = offer ? &offer->trace : NULL;
 	struct trace said = {};
 
 	if (offer)
 		take_offer(&x->trace, offer, w->pid);
+#ifdef PROPAGATE
+	if (!offer) {
+		asked = arrived_with(w);
+		if (asked)
+			continue_trace(&x->trace, asked, 0);
+	}
+#endif
 	if (x->traceparent && read_traceparent(x, &said)) {
 		struct brought key = {.parent = said.span, .pid = w->pid};
 
 		/* passed on by a client that is watched: that one's call lies between */
-		if (offer && offer->trace.flags & TRACE_KEPT && offer->trace.id[0] == said.id[0] &&
-		    offer->trace.id[1] == said.id[1]) {
+		if (asked && asked->flags & TRACE_KEPT && asked->id[0] == said.id[0] && asked->id[1] == said.id[1]) {
 			x->trace.flags |= TRACE_KEPT;
 		} else {
 			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED);
@@ -560,7 +635,11 @@ static __always_inline void place_call(struct connection *c, const struct work *
 		found.span = 0;
 	}
 	c->origin = found;
+	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);
+#ifdef PROPAGATE
+	announce(w, &x->trace, x->sequence);
+#endif
 }
 
 /* A stream of HTTP/2 has begun. */

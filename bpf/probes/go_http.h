@@ -15,9 +15,11 @@ static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return NULL;
 
-	__u64 execution = session_key(pid, GOROUTINE(ctx));
+	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), go_layouts.lookup(&pid));
 	struct context *context = contexts.lookup(&execution);
 
+	if (!context)
+		context = inherit(pid, GOROUTINE(ctx), execution);
 	return context && context->pid == pid && context->now.span ? context : NULL;
 }
 

@@ -80,6 +80,7 @@ PROGRAM(go_return, struct pt_regs *ctx)
 	struct tls_call *call = leave_session(t, ctx->sp - stack_of_goroutine(GOROUTINE(ctx)).end);
 	__s64 n = GO_ARGUMENT_1(ctx);
 
+	count_hits(pid, 1);
 	if (!call)
 		return n > 0 ? lose_call() : 0; /* of a handshake that went well it is 0 */
 

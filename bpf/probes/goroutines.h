@@ -7,14 +7,6 @@
 #ifndef AUTOINSTR_PROBES_GOROUTINES_H
 #define AUTOINSTR_PROBES_GOROUTINES_H
 
-static __always_inline __u64 user_u64(__u64 address)
-{
-	__u64 value = 0;
-
-	bpf_probe_read_user(&value, sizeof(value), (void *)address);
-	return value;
-}
-
 /* Of a net.Conn: key in `connections`, if it is a session of crypto/tls, or a socket. */
 static __always_inline __u64 key_of_conn(__u32 pid, __u64 conn)
 {
@@ -36,9 +28,9 @@ static __always_inline __u64 key_of_interface(__u32 pid, __u64 at)
 }
 
 /* The current goroutine serves this stream of the connection. */
-static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, __u64 conn, __u32 number)
+static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 conn, __u32 number)
 {
-	__u64 key = key_of_interface(pid, conn), execution = goroutine_key(pid, GOROUTINE(ctx));
+	__u64 key = key_of_interface(pid, conn);
 	struct http2 *h = key ? http2_connections.lookup(&key) : NULL;
 
 	if (!h || !number)
@@ -49,11 +41,14 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, __u64 co
 	if (!st)
 		return 0;
 
+	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), l);
 	struct context new = {
 		.now = {.key = h->id, .span = st->trace.span, .stream = number},
 		.first = st->trace.span,
 		.pid = pid,
+		.since = l->newest,
 	};
+
 	contexts.update(&execution, &new);
 	return 1;
 }
@@ -67,29 +62,19 @@ static __always_inline struct go_layout *layout_of_target(__u32 pid)
 	return go_layouts.lookup(&pid);
 }
 
-/* func (sc *serverConn) runHandler(rw *responseWriter, req *http.Request, handler func(...)), in net/http or x/net/http2 */
-static __always_inline int run_handler(struct pt_regs *ctx, const struct go_layout *all, const struct go_http2 *l)
-{
-	__u32 pid = current_pid();
-	__u64 state = user_u64(GO_ARGUMENT_2(ctx) + l->state), stream = user_u64(state + l->stream);
-
-	if (l->conn)
-		serve_stream(ctx, pid, GO_ARGUMENT_1(ctx) + l->conn, user_u64(stream + l->id));
-	return 0;
-}
-
+/* net/http: func (sc *http2serverConn) runHandler(rw *http2responseWriter, req *Request, handler func(...)) */
 int go_run_handler(struct pt_regs *ctx)
 {
-	struct go_layout *l = layout_of_target(current_pid());
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
 
-	return l ? run_handler(ctx, l, &l->http2) : 0;
-}
+	if (!l || !l->server)
+		return 0;
 
-int go_run_handler_x(struct pt_regs *ctx)
-{
-	struct go_layout *l = layout_of_target(current_pid());
+	__u64 state = user_u64(GO_ARGUMENT_2(ctx) + l->state), stream = user_u64(state + l->stream);
 
-	return l ? run_handler(ctx, l, &l->x_http2) : 0;
+	serve_stream(ctx, pid, l, GO_ARGUMENT_1(ctx) + l->server, user_u64(stream + l->id));
+	return 0;
 }
 
 /* grpc-go: func (s *Server) handleStream(t transport.ServerTransport, stream *transport.ServerStream, ...) */
@@ -102,7 +87,7 @@ int go_handle_stream(struct pt_regs *ctx)
 
 	if (!l || !l->rpc_server)
 		return 0;
-	if (serve_stream(ctx, pid, GO_ARGUMENT_3(ctx) + l->rpc_server, user_u64(stream + l->rpc_id)) &&
+	if (serve_stream(ctx, pid, l, GO_ARGUMENT_3(ctx) + l->rpc_server, user_u64(stream + l->rpc_id)) &&
 	    !bpf_probe_read_user(&method, sizeof(method), (void *)(stream + l->rpc_method)))
 		call_it(ctx, NAME_RPC, method.at, method.size);
 	return 0;
@@ -116,15 +101,31 @@ int go_round_trip(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
-	struct served found = {};
+	struct context *context = l && l->client ? serving_goroutine(ctx, pid) : NULL;
 
-	if (!l || !l->client || !served_by_goroutine(pid, GOROUTINE(ctx), &found))
+	if (!context || context->mixed)
 		return 0;
 
+	struct served now = context->now;
 	__u64 key = key_of_interface(pid, GO_ARGUMENT_1(ctx) + l->client);
 	struct connection *c = key ? connections.lookup(&key) : NULL;
-	if (c)
-		c->caller = found;
+	if (c) {
+		c->origin = now;
+		c->asked = 1;
+	}
+	return 0;
+}
+
+/*
+ * net/http: func (cc *http2ClientConn) roundTrip(...): a goroutine of its own, begun by this one, will write the request, and
+ * has to find here what this one has from whom has begun it.
+ */
+int go_look_up(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+
+	if (layout_of_target(pid))
+		serving_goroutine(ctx, pid);
 	return 0;
 }
 

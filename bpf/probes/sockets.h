@@ -4,6 +4,7 @@
 #define AUTOINSTR_SOCKETS_H
 
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT1 4
 #define TCP_CLOSE 7
 #define TCP_LAST_ACK 9
@@ -118,6 +119,9 @@ static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *c
 	__u64 sk = ctx->args[0], key = sk;
 	struct connection *c = connections.lookup(&sk);
 
+#ifdef PROPAGATE
+	announce_end(sk);
+#endif
 	if (!c)
 		return 0;
 	if (c->other) {
@@ -150,6 +154,15 @@ static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args
 		listening(sk);
 		return 0;
 	}
+#ifdef PROPAGATE
+	if (state == TCP_SYN_SENT) {
+		__u8 *target = target_of(current_pid());
+
+		if (target && *target & TARGET_WATCHED && !(*target & TARGET_SELF))
+			announce_on(sk);
+		return 0;
+	}
+#endif
 	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
 		return 0;
 

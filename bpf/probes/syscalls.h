@@ -144,12 +144,13 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->incoming = incoming;
 	w->side = (c->role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
 	w->entering = 0;
+	w->arrived = 0;
 	w->steps = 0;
 	w->skipped = 0;
 	w->cut = 0;
 	w->last = 0;
 	w->settled = 0;
-	w->begun = 0;
+	w->begun = w->several = 0;
 	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();
 }
@@ -377,6 +378,8 @@ PROGRAM(place_streams, void *ctx)
 	if (!h)
 		return 0;
 	know_pair(c, w->sock);
+	if (w->begun > 1)
+		w->several = 1;
 	if (w->begun > BEGUN)
 		w->begun = BEGUN; /* of more the last ones */
 	for (int i = 0; i < PLACES_A_RUN; i++) {
@@ -526,6 +529,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		return 0;
 	if (!incoming && c->entered && !pass_entered(c, w))
 		return 0;
+	if (incoming && transfer != TRANSFER_MESSAGES)
+		w->arrived = ret;
 	steps.call(ctx, first_step(c));
 	return 0;
 }
@@ -599,5 +604,16 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	return 0;
 }
 PROBE(sys_enter)
+
+/* raw tracepoint sys_exit, attached for a second when somebody asks: the system calls of each target. */
+int count_calls(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 pid = current_pid();
+	struct hits *found = hits.lookup(&pid);
+
+	if (found)
+		__sync_fetch_and_add(&found->calls, 1);
+	return 0;
+}
 
 #endif

@@ -16,6 +16,7 @@ static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 		return 0;
 	if (!(*target & flag))
 		*target |= flag;
+	count_hits(pid, 1);
 	return 1;
 }
 
@@ -128,6 +129,7 @@ static __always_inline int leave_tls(struct pt_regs *ctx)
 	struct tls_call *call = leave_session(tls_threads.lookup(&tid), STACK_ON_RETURN(ctx));
 	__s64 n = (__s32)RETURNED(ctx);
 
+	count_hits(current_pid(), 1);
 	if (!call)
 		return lose_call();
 

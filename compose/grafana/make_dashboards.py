@@ -131,6 +131,8 @@ def dashboard(
 CHOSEN = 'job=~"$job"'
 ONE = 'job="$job"'
 LAST = "5m"
+GRAPH, EDGE = "traces_service_graph_request", "client, server, connection_type"
+BETWEEN = rate(f"{GRAPH}_total", EDGE, over=LAST)
 REQUEST_LOGS = '{service_name="$service"} | span_id != ""'
 
 overview = dashboard(
@@ -229,7 +231,7 @@ service_map = dashboard(
     "Service map",
     [
         {
-            "title": "Who calls whom, by traces",
+            "title": "Who calls whom",
             "type": "nodeGraph",
             "datasource": TRACES,
             "targets": [{"refId": "A", "datasource": TRACES, "queryType": "serviceMap"}],
@@ -238,7 +240,26 @@ service_map = dashboard(
             "size": (24, 14),
         },
         panel(
-            "Who calls whom, by metrics, last 5 minutes",
+            "Between services, last 5 minutes",
+            {
+                "rate": BETWEEN,
+                "failed": f"({rate(f'{GRAPH}_failed_total', EDGE, over=LAST)} or 0 * {BETWEEN}) / {BETWEEN}",
+                "p95": quantile(0.95, f"{GRAPH}_server_seconds", EDGE, 'connection_type=""', LAST),
+            },
+            kind="table",
+            width=24,
+            height=10,
+            columns={
+                "client": "who",
+                "server": "whom",
+                "connection_type": "who is not watched",
+                "Value #A": "requests/s",
+                "Value #B": "failed",
+                "Value #C": "95 % s",
+            },
+        ),
+        panel(
+            "Calls, by the address that was called, last 5 minutes",
             {
                 "rate": rate(f"{CLIENT}_count", "job, server_address, server_port", "", LAST),
                 "failed": failed(CLIENT, "job, server_address, server_port", "", LAST),

@@ -63,7 +63,7 @@ def options() -> argparse.Namespace:
         help="one round of loads of one second, without in-process agents: checks counts",
     )
     parser.add_argument("--only", action="append", choices=names, help="only this part; repeatable")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each load")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     found = parser.parse_args()

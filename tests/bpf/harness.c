@@ -32,6 +32,8 @@ typedef __u64 u64;
 #define MAX_TLS_WORKS 64
 #define MAX_CONTEXTS 64
 #define MAX_OFFERS 64
+#define MAX_NAMES 16
+#define PROCESSORS 2
 #define PROBE_COPIES 1
 
 #define DURATION_BOUNDS(X) X(0ULL)X(5000000ULL)X(10000000ULL)X(25000000ULL)X(50000000ULL)X(75000000ULL)X(100000000ULL)X(250000000ULL)X(500000000ULL)X(750000000ULL)X(1000000000ULL)X(2500000000ULL)X(5000000000ULL)X(7500000000ULL)X(10000000000ULL)
@@ -229,7 +231,7 @@ static struct work *new_work(int incoming, u64 size)
 	w->skipped = 0;
 	w->cut = 0;
 	w->settled = 0;
-	w->begun = 0;
+	w->begun = w->several = 0;
 	w->goroutine = 0;
 	return w;
 }

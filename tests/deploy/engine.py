@@ -73,6 +73,14 @@ class Engine:
         }
 
     def __enter__(self) -> Engine:
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _begin(self) -> None:
         plugins = self._run / "config/cli-plugins"
         plugins.mkdir(parents=True)
         for plugin in (self.programs / "usr/libexec/docker/cli-plugins").iterdir():
@@ -90,7 +98,6 @@ class Engine:
             *("--init-path", self.programs / "usr/bin/tini-static"),
         )
         wait_for(lambda: attempt("docker", "info", env=self.environment), f"an engine: see {self._run}/dockerd.log")
-        return self
 
     def _start(self, *command: str | Path) -> None:
         with (self._run / f"{command[0]}.log").open("wb") as log:
@@ -122,6 +129,9 @@ class Engine:
         for container in self.docker("ps", "-aq").split():
             self.docker("rm", "-f", "-v", container)
         self.docker("network", "prune", "-f")
+        self._end()
+
+    def _end(self) -> None:
         for process in reversed(self._processes):
             process.terminate()
             process.wait(30)

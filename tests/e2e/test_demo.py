@@ -47,6 +47,8 @@ def test_every_service_is_seen(demo: subprocess.Popen[str]) -> None:
     for service in ("nginx", "shop", "pricing"):
         assert re.search(rf"^ *{service} ", output, re.MULTILINE), output
     assert re.search(r"all \d services seen", output), output
+    through = re.search(r"one request, through (\d) services", output)
+    assert through and int(through[1]) >= 3, output
     assert not running_examples()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from agent import Agent
+from servers import free_ports
 
 StartAgent = Callable[..., Agent]
 SOURCES = Path(__file__).with_name("go_routes")
@@ -33,7 +33,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def servers(program: Path) -> Iterator[tuple[int, dict[str, int]]]:
+def running(program: Path) -> Iterator[tuple[int, dict[str, int]]]:
     """Pid, and the port of each router."""
     ports = dict(zip(ROUTERS, free_ports(len(ROUTERS)), strict=True))
     process = subprocess.Popen([program, *map(str, ports.values())], stdout=subprocess.PIPE, text=True)
@@ -42,14 +42,6 @@ def servers(program: Path) -> Iterator[tuple[int, dict[str, int]]]:
     yield process.pid, ports
     process.kill()
     process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def wishes(router: str, number: int) -> list[tuple[str, str]]:
@@ -83,9 +75,9 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str) -> str:
 
 
 def test_every_request_has_the_route_that_its_router_has(
-    agent: StartAgent, servers: tuple[int, dict[str, int]]
+    agent: StartAgent, running: tuple[int, dict[str, int]]
 ) -> None:
-    pid, ports = servers
+    pid, ports = running
     older = {router: http.client.HTTPConnection("127.0.0.1", port) for router, port in ports.items()}
     for router, connection in older.items():
         ask(connection, *wishes(router, 0)[0])
@@ -110,8 +102,8 @@ def key_of(span: dict[str, Any]) -> tuple[int, str, str]:
     return found["server.port"], found["http.request.method"], found["url.path"]
 
 
-def test_routes_can_be_switched_off(agent: StartAgent, servers: tuple[int, dict[str, int]]) -> None:
-    pid, ports = servers
+def test_routes_can_be_switched_off(agent: StartAgent, running: tuple[int, dict[str, int]]) -> None:
+    pid, ports = running
     started = agent("--pid", pid, "--probes", "tls")
     ask(http.client.HTTPConnection("127.0.0.1", ports["net/http"]), "GET", "/users/17")
     assert [span["attributes"]["http.route"] for span in started.stop()] == ["/users/*"]

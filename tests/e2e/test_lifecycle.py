@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 import load
 import pytest
 import servers
-from agent import Agent
+from agent import SLOWNESS, Agent
 from load import Plan
 from otlp_receiver import OtlpReceiver
 from servers import HERE, Running, Server
@@ -28,6 +29,7 @@ from truth import CLIENT, SERVER, Expected, compare, kind_of, path_of, seconds_o
 PLAIN = Server("plain", ("{python}", "{here}/threading_http.py", "{port}"))
 COUNT = 23
 CURLS = 200
+MEMORY = 60_000_000
 TOLD_WITHIN = 3.0  # promised is about a second; the machine under test is busy
 
 StartAgent = Callable[..., Agent]
@@ -301,3 +303,27 @@ def test_times_are_wall_clock(agent: StartAgent, serve: StartServer) -> None:
     for span in started.stop():
         assert before - 0.01 <= int(span["startTimeUnixNano"]) / 1e9 <= after + 0.01
         assert 0 < seconds_of(span) < after - before
+
+
+def test_what_it_keeps_of_memory(agent: StartAgent) -> None:
+    """At most 60 MB with OTLP over gRPC, and maps of 32 MiB; from Linux 7 on there is one more (bpf/lib/probe.h)."""
+    nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
+    pid = agent("--pid", os.getpid(), exports=("otlp",), environment=nobody).pid
+    maps = {}
+    for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+        fields = dict(re.findall(r"^(\w+):\s+(\d+)$", entry.read_text(), re.MULTILINE))
+        if "map_type" in fields:
+            maps[fields["map_id"]] = int(fields["memlock"])
+    assert sum(maps.values()) <= (32 if int(os.uname().release.partition(".")[0]) < 7 else 38) << 20
+    # once it has given back what the start took
+    until = time.monotonic() + 15.0 * SLOWNESS
+    while memory_of(pid) > MEMORY and time.monotonic() < until:
+        time.sleep(0.2)
+    assert memory_of(pid) <= MEMORY
+
+
+def memory_of(pid: int) -> int:
+    """Bytes, what is shared by its share."""
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) << 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from agent import Agent
+from servers import free_ports
 from truth import path_of
 
 from autoinstr.correlate.instrumented import MIN_CALLS
@@ -41,14 +41,6 @@ class Told:
         (span,) = self.spans.get((kind, path), [None])
         assert span is not None, f"missing: {kind} {path}"
         return span
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,13 @@ import pytest
 import servers
 from agent import PROGRAM, Agent
 from browser import DESK, PHONE, Window
+from many import Many
 from playwright.sync_api import Browser, expect
 from servers import FRONT, Running
 from terminal import Terminal
 
 COUNT = 197
+REQUESTS = 5  # to the first of many services
 BY_NGINX = "/s/200/d/0/b/3/c/0/"  # what it answers itself
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -230,6 +232,8 @@ class TestPage:
         for outer, inner in pairwise(bars):
             assert inner["x"] >= outer["x"] - 2
             assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 4
+        assert page.locator(".span.chosen").count() == 1, "where one came from"
+        spans.first.click()
         shown = page.locator(".attributes:visible").first.inner_text()
         assert "/traced" in shown and PARENT in shown
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -256,11 +260,26 @@ class TestPage:
 
     def test_agent(self, window: Window, site: Site) -> None:
         page = window.go("agent", "Agent")
+
+        def figures_of(name: str) -> dict[str, str]:
+            """Of the process that has most to do."""
+            return next(row for row in window.rows("Processes") if row["Service"] == name)
+
         tiles = window.tiles()
         assert number(tiles["Requests"]) >= sum(site.sent.values()) + 2 * sum(site.passed.values())
         assert tiles["Lost"] == "0"
         assert {row["Service"] for row in window.rows("Processes")} == {"nginx", site.name}
-        assert "sys_enter" in {row["Probe"] for row in window.rows("Probes")}
+        busy = page.locator("tr", has_text="sys_exit")
+        busy.wait_for()
+
+        def is_counted() -> bool:
+            send_two(site)
+            return figures_of("nginx")["System calls/s"][:1] in tuple("123456789")
+
+        wait_for(is_counted)
+        nginx = figures_of("nginx")
+        assert 0 <= percent(nginx["Probes take"]) < 0.5 and nginx["Hits on functions/s"] == "0"
+        assert busy.locator("td", has_text=" ns").count() == 1, "the kernel tells what a run takes"
         assert page.get_by_text(f"--port {site.front.port}").count()
         page.get_by_role("button", name="Check this host").click()
         page.locator(".findings li").first.wait_for(timeout=60_000)
@@ -311,6 +330,52 @@ class TestPage:
             page = window.go("traces", "Traces")
             other.stop()
             page.get_by_text("The agent does not answer").wait_for()
+
+
+@pytest.fixture(scope="module")
+def many() -> Iterator[Many]:
+    many = Many()
+    yield many
+    many.end()
+
+
+@pytest.fixture(scope="module")
+def running(many: Many, tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]) -> Agent:
+    """The agent that watches all of them, after some requests."""
+    file = tmp_path_factory.mktemp("many") / "config.yaml"
+    file.write_text(many.configuration())
+    agent = module_agent("--config", file, "--ui", "127.0.0.1:0", exports=("ui",))
+    for _ in range(REQUESTS):
+        many.request()
+    return agent
+
+
+class TestMany:
+    """Sixty services, which pass nothing on: who calls whom, and what belongs together, is for the agent to see."""
+
+    def test_a_trace(self, browser: Browser, many: Many, running: Agent) -> None:
+        """Of one request: each call below the request that it was made for, and its server below the call."""
+        with browsers.window(browser, address_of(running)) as window:
+            page = window.go("traces?service=gateway&kind=server", "Traces")
+            page.locator("#spans tbody a").first.click()
+            spans = page.locator(".waterfall .span")
+            expect(spans).to_have_count(1 + 2 * sum(many.calls(1).values()))
+            found: Counter[tuple[str, str]] = Counter()
+            above: list[str] = []  # of the span at hand
+            for depth, service, name in page.evaluate(
+                """[...document.querySelectorAll(".waterfall .span")].map(one =>
+                [+one.dataset.depth, one.querySelector("b").textContent, one.querySelector(".name").textContent])"""
+            ):
+                del above[depth:]
+                assert len(above) == depth
+                if depth % 2:
+                    assert service == above[-1] and "→ " in name
+                    found[service, name.partition("→ ")[2]] += 1
+                elif depth:
+                    assert service != above[-1]
+                above.append(service)
+            assert found == many.calls(1)
+            assert window.complaints == []
 
 
 def send_two(site: Site) -> None:

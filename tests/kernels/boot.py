@@ -21,7 +21,7 @@ from userland import Userland
 HERE = Path(__file__).resolve().parent
 # in the order in which their dependencies allow; what a kernel has built in is not found, and not missed
 MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_cryptoapi", "ext4", "overlay", "9p")
-MODULES += ("9pnet_virtio",)
+MODULES += ("9pnet_virtio", "veth")
 MEMORY = "3G"
 COMPILED = "compiled"  # below a run's folder: the agent's cache, kept between runs as on any machine
 DIRECTORIES = ("bin", "dev", "hot", "lower", "modules", "new", "proc", "sys", "upper")

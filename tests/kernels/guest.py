@@ -21,10 +21,11 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score")]
+sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score"), str(TESTS / "torture")]
 
 import servers  # noqa: E402 - found by the line above
 import shapes  # noqa: E402
+import torture  # noqa: E402
 from agent import PROGRAM, Agent  # noqa: E402
 from cells import Cell  # noqa: E402
 from certificates import SHARED  # noqa: E402
@@ -34,6 +35,7 @@ from servers import FRONT, SERVERS, Running  # noqa: E402
 from watch import LOST, Counts, counted  # noqa: E402
 
 SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
+WAYS = ("tcp", "headers")
 RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
 SETTLE_WITHIN = 60.0
 
@@ -168,6 +170,23 @@ def score(folder: Path) -> dict[str, object]:
     }
 
 
+def torment(folder: Path, requests: int) -> dict[str, object]:
+    """Odd requests by every way to propagate that this kernel does not refuse."""
+    found, complaints = check(), []
+    ways: dict[str, object] = {}
+    for way in WAYS:
+        if reason := torture.refusal(way):
+            ways[way] = f"refused: {reason}"
+        else:
+            try:
+                ways[way] = counts = torture.torment(folder / "odd", way, requests)
+                complaints += torture.complaints(counts, way)
+            except (torture.Wrong, AssertionError) as error:
+                complaints.append(f"{way}: {error}")
+        say(f"{way}: {ways.get(way, 'WRONG')}")
+    return {"release": platform.release(), "check": found, "torture": ways, "complaints": complaints}
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    (place / "result.json").write_text(json.dumps(score(place), indent=1))
+    place, count = Path(sys.argv[1]), int(sys.argv[2])
+    (place / "result.json").write_text(json.dumps(torment(place, count) if count else score(place), indent=1))

@@ -1,9 +1,10 @@
 """Other kernels, under emulation: fetches them, boots them, runs the short score in each. Root.
 
-Usage: try_kernels.py [--kernels 5.10,7] [--at-once N]
+Usage: try_kernels.py [--kernels 5.10,7] [--at-once N] [--torture REQUESTS]
 
 A kernel is named as in `KERNELS`, or by the start of its name. Prints what each does, then a table. Exit status 1 if
-the agent told anything but the truth on one of them. What was fetched stays in .cache/kernels.
+the agent told anything but the truth on one of them. What was fetched stays in .cache/kernels. With `--torture`, so
+many odd requests are sent by every way of `--propagate` that the kernel allows, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "torture")]
 
 import boot  # noqa: E402 - found by the line above
+import torture  # noqa: E402
 from certificates import certificates  # noqa: E402
 from debian import CACHE, PATH, Missing, install, run  # noqa: E402
 from kernels import ARCHITECTURES, KERNELS, Kernel  # noqa: E402
@@ -80,7 +82,7 @@ def build_go(kernel: Kernel, target: Path) -> None:
     run("go", "build", "-o", target, GO, cwd=HERE, env={**os.environ, **variables})
 
 
-def play(fetched: boot.Fetched, place: Userland) -> Outcome:
+def play(fetched: boot.Fetched, place: Userland, requests: int = 0) -> Outcome:
     """One kernel, from power-on to the result."""
     outcome = Outcome(fetched.kernel)
     folder = CACHE / "runs" / fetched.kernel.name
@@ -88,11 +90,14 @@ def play(fetched: boot.Fetched, place: Userland) -> Outcome:
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
-    build_go(fetched.kernel, folder / "go-server")
+    if requests:
+        torture.build(folder)
+    else:
+        build_go(fetched.kernel, folder / "go-server")
     for file in certificates():
         shutil.copy(file, folder)
     begun = time.monotonic()
-    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder}")
+    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {requests}")
     try:
         follow(guest, begun + LIMIT)
     finally:
@@ -140,7 +145,7 @@ def judge(kernel: Kernel, check: dict[str, Any]) -> list[str]:
     return complaints
 
 
-def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE) -> list[Outcome]:
+def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 0) -> list[Outcome]:
     """Missing if this machine or its network can't provide what is needed."""
     if os.geteuid() != 0:
         raise Missing("needs root: the guest sees this machine's files as it does")
@@ -149,7 +154,7 @@ def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE) -> list[Outcome]
         fcntl.flock(lock, fcntl.LOCK_EX)  # a guest reads the images that another run would make anew
         fetched, places = prepare(kernels)
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(lambda kernel: play(fetched[kernel.name], places[kernel.machine]), kernels))
+            return list(pool.map(lambda one: play(fetched[one.name], places[one.machine], requests), kernels))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -180,9 +185,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernels", default="", help=f"of {', '.join(KERNELS)}; default: all")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="guests at the same time; each takes one CPU")
+    parser.add_argument("--torture", type=int, default=0, metavar="REQUESTS", help="odd ones, through --propagate")
     arguments = parser.parse_args()
     try:
-        outcomes = play_all(chosen(arguments.kernels), arguments.at_once)
+        outcomes = play_all(chosen(arguments.kernels), arguments.at_once, arguments.torture)
     except Missing as error:
         print(f"try_kernels.py: {error}", file=sys.stderr)
         return 2

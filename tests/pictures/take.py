@@ -45,14 +45,16 @@ def demo() -> Iterator[str]:
 
 def take(window: Window, page: Page, name: str) -> None:
     page.wait_for_timeout(1500)
+    if name == "agent":
+        page.locator("tr", has_text="sys_exit").wait_for()  # hits of probes were counted
     page.screenshot(path=DOCS / f"ui-{name}.png")
     assert not window.complaints, window.complaints
 
 
 def whole_trace(window: Window) -> Page:
-    """One that went through several services, if the load propagates; else any."""
-    page = window.go("traces?service=shop&kind=server&sort=slowest", "Traces")
-    page.locator("#spans tbody a").first.click()
+    """One that went through several services."""
+    page = window.go("traces?service=nginx&kind=server&failed=0&text=%2Fproducts", "Traces")
+    page.locator("#spans tbody a").nth(3).click()
     page.locator(".waterfall .span").first.wait_for()
     return page
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from watch import LOOKS_EVERY, Watch
 STEADY = Path(__file__).resolve().parents[1] / "bench/steady.c"
 CONNECTIONS = 32
 LONGEST = 16.0  # seconds of load: no more than 8,192 methods of gRPC are told apart
+ENDS_JOINED = 0.9  # of servers' spans; over TLS a connection's first one may be told before it is known to belong to it
 END = hops.named("go")  # answers, and calls nobody
 
 
@@ -113,9 +115,14 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
             scheme = hop.server.transport
         assert behind
         watched(place, trial, behind, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+    called = {name: after[0].server.transport for (_, name), after in pairwise(parts)}
     for join in trial.joins:
         hop = next((hop for hop, name in parts if name == join.hop), None)
-        join.least = hop.joins if hop and join.way == "plain" else 1.0
+        by_http1 = called.get(join.hop) in ("http", "https")
+        if join.way == "plain" and hop:
+            join.least = hop.joins if by_http1 else 0.0
+        else:
+            join.least = ENDS_JOINED
     return trial
 
 

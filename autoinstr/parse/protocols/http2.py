@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import HTTP2_MESSAGES, Error, Family
+from autoinstr.capture.abi import HTTP2_MESSAGES, Error, Family, NameKind
 from autoinstr.health import Loss
 from autoinstr.model import Kind, Renamed
 from autoinstr.parse import http2_requests as h2
@@ -44,6 +44,7 @@ class Http2:
         self._streams = Streams(self._requests, context.health)
         self._http = HttpGroups(context, methods, self._hosts, "{}")
         self._grpc = RpcGroups(context.groups, self._hosts)
+        self._names = context.names
         self._redactor = Redactor()
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
@@ -64,6 +65,8 @@ class Http2:
         rows = self._requests.rows
         marks, method = rows["marks"][ended.request], rows["method"][ended.request]
         is_grpc = _is_grpc(ended, marks, method)
+        own = self._named_calls(batch["name"])
+        is_grpc |= own.size > 0
         batch["error"][_is_complete(batch, ended, method)] = 0
         host = rows["host"][ended.request]
         host[(batch["role"] != Kind.CLIENT) | (batch["family"] == Family.UNIX)] = 0
@@ -72,7 +75,7 @@ class Http2:
         group = np.empty(len(ended.rows), np.int32)
         calls = tx.marked(is_grpc)
         if len(calls):
-            group[calls], named = self._calls(batch, service, ended, server, rows=calls, size=size)
+            group[calls], named = self._calls(batch, service, ended, server, rows=calls, size=size, own=own)
             size[calls[named]] = 0  # its group says it all
         raw = self._requests.texts(ended.request, size)
         path = tx.escape(tx.gather(raw.data, raw.at, raw.size))
@@ -90,10 +93,16 @@ class Http2:
         *,
         rows: NDArray[np.intp],
         size: NDArray[np.int64],
+        own: Texts,
     ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Groups of calls of gRPC, and whether their methods have names."""
+        """Groups of calls of gRPC, and whether their methods have names. `own`: what the program itself calls them."""
         kind, code = batch["role"][rows], ended.grpc[rows] - 1
         method = self._grpc.methods(kind, code, self._requests.texts(ended.request[rows], size[rows]))
+        nameless = tx.marked((size[rows] == 0) & (own.size[rows] > 0))
+        if len(nameless):
+            some = rows[nameless]
+            paths = Texts(own.data, own.at[some], own.size[some])
+            method[nameless] = self._grpc.methods(kind[nameless], code[nameless], paths)
         group = self._grpc.find(
             RpcCalls(
                 service=service[rows],
@@ -106,6 +115,17 @@ class Http2:
             )
         )
         return group, method > OTHER
+
+    def _named_calls(self, name: NDArray[np.uint64]) -> Texts:
+        """The path of the method of each call that the program itself has named; empty for others."""
+        if not name.any():
+            return Texts(np.zeros(8, np.uint8), np.zeros(len(name), np.int64), np.zeros(len(name), np.int64))
+        keys, which = np.unique(name, return_inverse=True)
+        found = [self._names.get(key) for key in keys.tolist()]
+        texts = [one.text if one and one.kind == NameKind.RPC else b"" for one in found]
+        size = np.array([len(text) for text in texts], np.int64)
+        data = np.frombuffer(b"".join(texts) + bytes(8), np.uint8)
+        return Texts(data, (np.cumsum(size) - size)[which], size[which])
 
     def _others(
         self,

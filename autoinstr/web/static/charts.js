@@ -43,7 +43,7 @@ export function chart(label, lines, format, height = 180) {
     width, height,
     padding: [10, 30, 0, 0],
     cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-    legend: { live: true },
+    legend: { show: lines.length > 1 },
     scales: { x: { time: false }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: axes(format),
     series: [

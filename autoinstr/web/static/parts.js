@@ -5,6 +5,9 @@ import { clock, ms } from "./format.js";
 
 export const chip = (text, tone = "") => h("span", { class: `chip ${tone}` }, text);
 
+/** What can't be captured; the reason where one points at it. */
+export const unseen = (reason) => h("span", { class: "chip warn", title: reason }, `not seen: ${reason.split(":")[0]}`);
+
 export function statusChip(status, failed) {
   const tone = failed ? "bad" : /^[45]\d\d$/.test(status) ? "warn" : "good";
   return chip(status, tone);
@@ -17,10 +20,12 @@ export const toService = (name) => `#/service/${encodeURIComponent(name)}`;
 export const toTraces = (filter) => `#/traces?${new URLSearchParams(filter)}`;
 export const toTrace = (span) => `#/trace/${span.traceId}?span=${span.spanId}`;
 
+/** A call's name with whom it called: the service, if it is known, else the address. */
+export const named = (row) => (row.peer || row.to ? `${row.name} → ${row.peer || row.to}` : row.name);
+
 /** What of a request says most: its own text, if its name is not the whole of it. */
 export function what(span) {
-  const named = span.name.includes(" ") ? span.name : `${span.name} ${span.to}`.trim();
-  return [h("span", { class: "name" }, named), span.text && h("span", { class: "text quiet" }, span.text)];
+  return [h("span", { class: "name" }, named(span)), span.text && h("span", { class: "text quiet" }, span.text)];
 }
 
 export const SPAN_COLUMNS = [

@@ -33,7 +33,9 @@ ARGUMENTS = ("{name}", "{port}", "{log}", "{next}")
 
 @dataclass(frozen=True)
 class Hop:
-    """`joins`: the least share of its plain requests that must get their parent."""
+    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent. Clients of HTTP/2 write
+    for whomever has waited: of what is made by these no parent may be wrong.
+    """
 
     server: Server
     ways: Sequence[str] = ("plain",)
@@ -65,13 +67,14 @@ NGINX = Server(
     here=HERE,
 )
 HOPS = (
-    Hop(go("go", "http"), ("plain", "pause", "fan", "late", "handed", "name"), ("http", "https", "grpc")),
-    Hop(go("grpc-go", "grpc"), calls=("http", "https", "grpc")),
+    Hop(go("go", "http"), ("plain", "pause", "fan", "late", "handed", "name"), ("http", "https", "grpc"), joins=0.95),
+    Hop(go("grpc-go", "grpc"), calls=("http", "https", "grpc"), joins=0.0),
     Hop(NGINX),
     Hop(hop("threads", "{python}", "{here}/threads.py"), PYTHON, ("http", "https")),
     Hop(hop("aiohttp", "{python}", "{here}/with_aiohttp.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(hop("uvicorn", "{python}", "{here}/with_uvicorn.py", "asyncio"), PYTHON, ("http", "https"), joins=0.95),
-    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.95),
+    # what uvloop writes is not written in the context of who asked for it
+    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.0),
     Hop(
         hop("node", "node", "{here}/hop.js", needs=("node", GRPC_JS)),
         ("plain", "pause", "immediate", "fan", "late", "handed", "name", "fetch"),

@@ -89,6 +89,15 @@ class Running:
             self.process.wait()
 
 
+def free_ports(count: int) -> list[int]:
+    """Of this machine, for whoever has to be told which."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
     """Lines that end with `METHOD TARGET STATUS`."""
     lines = (line.split()[-3:] for line in (folder / "access.log").read_text().splitlines())

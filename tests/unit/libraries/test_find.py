@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import LIBRARIES, Unread, find, mapped_files
+from autoinstr.libraries import LIBRARIES, PROBES, Unread, find, mapped_files
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -54,7 +54,7 @@ def a_libssl() -> bytes:
 def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
     path, told = tmp_path / "libssl.so.9", []
-    probes = functions.Functions(lambda _: 0, lambda pid, _: told.append(pid))
+    probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), PROBES)
     unread = Unread(LIBRARIES)
     content = a_libssl()
     path.write_bytes(b"nothing")
@@ -75,3 +75,12 @@ def test_every_program_of_a_library_is_known_to_the_loader() -> None:
     for library in LIBRARIES:
         for function in library.functions:
             assert {function.program, function.on_return} - {""} <= set(FUNCTION_PROBES)
+
+
+def test_go_is_never_probed_on_return() -> None:
+    """That changes the return address, and Go crashes on it; so do programs that run on entry and return."""
+    from autoinstr.attach.loader import TLS_PROBES  # noqa: PLC0415 - as above
+
+    of_go = [library for library in LIBRARIES if library.name not in ("openssl", "gnutls")]
+    assert of_go
+    assert not {function.program for library in of_go for function in library.functions} & set(TLS_PROBES)

@@ -40,7 +40,7 @@ def texts(store: Store, wanted: Wanted, most: int = 1000) -> list[str]:
     rows = store.search(wanted, most, never).rows
     if not rows:
         return []
-    requests = store.traced(rows).requests
+    requests = store.traced(rows)[0].requests
     return [
         requests.text[at : at + size].tobytes().decode()
         for at, size in zip(requests.text_at, requests.text_size, strict=True)
@@ -167,7 +167,7 @@ class TestSpans:
                 store.add(traced, GROUPS, SERVICES)
                 expected += list(span_records(traced, GROUPS, SERVICES))
         found = store.search(Wanted(), 1000, never).rows
-        told = list(span_records(store.traced(found), GROUPS, SERVICES)) if found else []
+        told = list(span_records(*store.traced(found))) if found else []
         assert told[::-1] == expected
 
     def test_more_than_a_chunk_and_not_all_sampled(self) -> None:
@@ -223,7 +223,7 @@ class TestSpans:
         for hours in (0, 5, -7, 1000):
             store.add(make_traced([Row(start=START + hours * 3600 * SECOND, duration=2000)]), GROUPS, SERVICES)
         rows = store.search(Wanted(), 10, never).rows
-        starts = store.traced(rows).requests.start
+        starts = store.traced(rows)[0].requests.start
         assert ((starts - START) // SECOND // 3600).tolist()[0] == 1000
 
 
@@ -239,7 +239,7 @@ class TestLimits:
             assert store.size()[0] <= limit * 1.05 + 900_000
         assert store.size()[1] > limit / 200
         rows = store.search(Wanted(), 1, never).rows
-        assert store.traced(rows).requests.end[0] == end[-1] // 1000 * 1000
+        assert store.traced(rows)[0].requests.end[0] == end[-1] // 1000 * 1000
 
     def test_time(self) -> None:
         store = Store(64 * MB)
@@ -254,7 +254,7 @@ class TestLimits:
         found = store.search(Wanted(), 100, never).rows
         for _ in range(5):
             store.add(make_traced([Row(text="/later" * 9)] * ROWS), GROUPS, SERVICES)
-        requests = store.traced(found).requests
+        requests = store.traced(found)[0].requests
         assert requests.text.tobytes() == b"".join(f"/{i}".encode() for i in range(9, -1, -1))
 
     def test_it_costs_little(self) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from autoinstr.top.keys import split
 from autoinstr.top.state import State, View
-from autoinstr.top.tables import SERVICES, chosen, milliseconds, plain, rate
+from autoinstr.top.tables import SERVICES, chosen, milliseconds, nested, plain, rate
 
 ROWS: list[dict[str, Any]] = [
     {"name": name, "rate": rate, "errorRate": 0.0, "errors": 0, "p50": p50, "p95": p50, "p99": p50, "language": "go"}
-    | {"captured": [], "unseen": []}
+    | {"captured": [], "unseen": [], "kind": "server", "to": "", "peer": ""}
     for name, rate, p50 in (("a", 1.0, 5.0), ("b", 3.0, None), ("c", 2.0, 1.0))
 ]
 
@@ -27,7 +27,10 @@ def test_into_a_service_and_its_requests_and_back() -> None:
     state = pressed(State(rows=ROWS), "down", "enter")
     assert (state.view, state.service, state.marked) == (View.SERVICE, "b", 0)
     assert pressed(state, "enter").view is View.REQUESTS
-    assert state.service == "b"
+    assert (state.service, state.route) == ("b", {"kind": "server", "name": "a", "to": ""})
+    state.show([{"sequence": 7, "traceId": "4711"}])
+    assert (pressed(state, "enter").view, state.trace) == (View.TRACE, "4711")
+    assert (pressed(state, "escape").view, state.route["name"]) == (View.REQUESTS, "a")
     assert pressed(state, "escape").view is View.SERVICE
     assert pressed(state, "backspace").view is View.SERVICES
     assert (state.service, state.sort) == ("", "rate")
@@ -37,6 +40,29 @@ def test_the_mark_stays_within_the_rows() -> None:
     assert pressed(State(rows=ROWS), *("j" * 9)).marked == 2
     assert pressed(State(rows=ROWS), "down", *("k" * 9)).marked == 0
     assert pressed(State(rows=[]), "down", "enter").view is View.SERVICES
+
+
+def test_the_mark_stays_with_its_row_when_the_order_changes() -> None:
+    state = pressed(State(rows=ROWS), "down")
+    state.show(ROWS[::-1])
+    assert state.rows[state.marked]["name"] == "b"
+    state.show([ROWS[1], *ROWS])
+    assert state.rows[state.marked]["name"] == "b"
+    pressed(state, "home").show(ROWS[::-1])
+    assert state.marked == 0, "the first one is whatever comes first"
+
+
+def test_a_trace_that_came_in_any_order() -> None:
+    """Each span below its parent; whose parent is not there stands at the top; nothing twice, and no end of it."""
+    spans = [
+        {"spanId": "c", "parentSpanId": "b", "start": 3.0},
+        {"spanId": "b", "parentSpanId": "a", "start": 2.0},
+        {"spanId": "a", "parentSpanId": "elsewhere", "start": 1.0},
+        {"spanId": "d", "parentSpanId": "a", "start": 4.0},
+        {"spanId": "e", "parentSpanId": "e", "start": 5.0},
+    ]
+    told = [(one["spanId"], one["depth"], one["after"]) for one in nested(spans)]
+    assert told == [("a", 0, 0.0), ("b", 1, 1.0), ("c", 2, 2.0), ("d", 1, 3.0), ("e", 0, 4.0)]
 
 
 def test_the_order() -> None:

@@ -4,7 +4,7 @@ import { ask } from "../api.js";
 import { chart, heatmap } from "../charts.js";
 import { h, panel, swap, table } from "../dom.js";
 import { count, ms, rate, share } from "../format.js";
-import { SPAN_COLUMNS, chip, statusChip, tile, toService, toTrace, toTraces } from "../parts.js";
+import { SPAN_COLUMNS, chip, named, statusChip, tile, toService, toTrace, toTraces } from "../parts.js";
 import { language, processes, tls } from "./services.js";
 
 const FIGURES = [
@@ -14,7 +14,7 @@ const FIGURES = [
   ...["p50", "p95", "p99"].map((name) => ({ name, title: name, number: true, cell: (row) => ms(row[name]) })),
 ];
 const ROUTES = [
-  { title: "Request", cell: (row) => row.name.includes(" ") || !row.to ? row.name : `${row.name} → ${row.to}` },
+  { title: "Request", cell: (row) => h("span", { title: row.to || null }, named(row)) },
   { title: "Side", cell: (row) => (row.kind === "client" ? "calls" : "serves") },
   { title: "Status", cell: (row) => row.statuses.map((status) => statusChip(status, /^(5\d\d|[^\d].*)$/.test(status) && status !== "ok")) },
   ...FIGURES,

@@ -4,7 +4,7 @@ import { ask } from "../api.js";
 import { spark } from "../charts.js";
 import { h, swap, table } from "../dom.js";
 import { count, ms, rate, share } from "../format.js";
-import { chip, tile, toService } from "../parts.js";
+import { chip, tile, toService, unseen } from "../parts.js";
 
 const LANGUAGES = { nodejs: "Node.js", cpp: "C/C++", go: "Go", php: "PHP", dotnet: ".NET" };
 export const language = (name) => LANGUAGES[name] ?? (name ? name[0].toUpperCase() + name.slice(1) : "");
@@ -21,7 +21,7 @@ const COLUMNS = [
   { name: "rate", title: "Requests/s", number: true, value: (row) => row.rate, cell: (row) => figure(rate(row.rate), row.trend?.rate, "accent") },
   {
     name: "errors", title: "Errors", number: true, value: (row) => row.errorRate,
-    cell: (row) => h("div", { class: row.errors ? "bad-text" : "" }, figure(share(row.errorRate), row.trend?.errors, "bad")),
+    cell: (row) => h("div", { class: row.errors ? "bad-text" : "" }, figure(row.count ? share(row.errorRate) : "–", row.errors ? row.trend?.errors : null, "bad")),
   },
   ...["p50", "p95", "p99"].map((name) => ({
     name, title: name, number: true, value: (row) => row[name] ?? -1, cell: (row) => figure(ms(row[name]), row.trend?.[name], "calm"),
@@ -33,7 +33,7 @@ const COLUMNS = [
       row.captured.map((one) => chip(one, "good")),
       tls(row.libraries).map((one) => chip(one)),
       !row.captured.length && chip("no request yet"),
-      row.unseen.map((reason) => h("span", { class: "chip warn", title: reason }, `not seen: ${reason.split(":")[0]}`)),
+      row.unseen.map(unseen),
     ],
   },
 ];

@@ -5,6 +5,9 @@ import { h, panel, swap } from "../dom.js";
 import { clock, ms, plural } from "../format.js";
 import { statusChip, toService, what } from "../parts.js";
 
+const SCALE = [0, 0.25, 0.5, 0.75];
+const HUES = 6;
+
 /** Spans in the order of a tree, each with its depth. A parent that is not here leaves its children at the top. */
 function tree(spans) {
   const ids = new Set(spans.map((span) => span.spanId));
@@ -34,10 +37,12 @@ function details(span) {
 export function trace({ argument: id, query }) {
   const chosen = query.get("span");
   const about = h("p", { class: "quiet" });
+  const scale = h("div", { class: "scale", "aria-hidden": "true" });
   const list = h("ol", { class: "waterfall" });
   const raw = h("textarea", { class: "raw", "aria-label": "The trace as JSON", hidden: true, readonly: true, rows: 12 });
   const copied = h("span", { class: "quiet", role: "status" });
-  let told = null, open = new Set(chosen ? [chosen] : []);
+  let told = null;
+  const open = new Set();
 
   async function copy() {
     const text = JSON.stringify(told, null, 2);
@@ -57,21 +62,24 @@ export function trace({ argument: id, query }) {
     const end = Math.max(...told.spans.map((span) => span.start + span.duration));
     const whole = Math.max(end - begin, 0.001);
     const services = new Set(told.spans.map((span) => span.service));
+    if (told.spans.length === 1) open.add(told.spans[0].spanId); // nothing else to look at
     about.textContent = `${clock(begin, true)} · ${ms(whole)} · ${plural(told.spans.length, "span")} · ${plural(services.size, "service")}`;
+    const colours = new Map([...services].map((name, index) => [name, `hue-${index % HUES}`]));
+    swap(scale, SCALE.map((part) => h("span", { style: { left: `${100 * part}%` } }, ms(part * whole))));
     swap(list, tree(told.spans).map(({ span, depth }) => {
       const body = h("div", { hidden: !open.has(span.spanId) }, details(span), h("a", { href: toService(span.service) }, `All of ${span.service}`));
       const button = h("button", {
-        type: "button", class: "span", "aria-expanded": String(open.has(span.spanId)), dataset: { key: `span-${span.sequence}`, depth },
+        type: "button", class: `span ${span.spanId === chosen ? "chosen" : ""}`, "aria-expanded": String(open.has(span.spanId)), dataset: { key: `span-${span.sequence}`, depth },
         onclick: () => {
           body.hidden = !body.hidden;
           button.setAttribute("aria-expanded", String(!body.hidden));
           if (body.hidden) open.delete(span.spanId); else open.add(span.spanId);
         },
       },
-      h("span", { class: "who", style: { paddingLeft: `${depth * 16}px` } }, h("b", null, span.service), span.kind === "client" ? " calls " : " ", what(span)),
+      h("span", { class: "who", style: { paddingLeft: `calc(${depth} * var(--indent))` } }, h("b", null, span.service), span.kind === "client" ? " calls " : " ", what(span)),
       statusChip(span.status, span.failed),
       h("span", { class: "track" }, h("span", {
-        class: `bar ${span.failed ? "bad" : span.kind}`,
+        class: `bar ${span.kind} ${span.failed ? "bad" : services.size > 1 ? colours.get(span.service) : ""}`,
         style: { marginLeft: `${(100 * (span.start - begin)) / whole}%`, width: `max(3px, ${(100 * span.duration) / whole}%)` },
       })),
       h("span", { class: "number" }, ms(span.duration)));
@@ -83,7 +91,7 @@ export function trace({ argument: id, query }) {
     title: "Trace",
     every: 3000,
     node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Trace"), h("code", null, id), copied, h("button", { type: "button", onclick: copy }, "Copy as JSON")),
-      about, raw, panel("Spans", list)),
+      about, raw, panel("Spans", scale, list)),
     async refresh(signal) {
       const fresh = await ask("trace", { id }, signal);
       const same = told && fresh.spans.length === told.spans.length;

@@ -72,6 +72,7 @@ export function traces({ query, again }) {
       const told = await ask("spans", asked(first ? {} : { after: last }), signal);
       if (closed) return;
       fillServices(told.services);
+      if (told.last < last) { spans = []; last = -1; return again(); } // another agent answers
       last = told.last;
       if (first) { spans = told.spans; searched = told.searched; draw(!slowest && told.spans.length >= AT_ONCE); }
       else if (told.spans.length) { spans = [...told.spans, ...spans].slice(0, MOST); draw(!more.hidden || spans.length >= AT_ONCE); }

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Programs that carry trace contexts to other hosts. They run where TCP makes segments and takes them, for sockets of the
+ * control group that they are attached to; once detached, the sockets go on without.
+ */
+#ifndef AUTOINSTR_PROBES_PROPAGATE_H
+#define AUTOINSTR_PROBES_PROPAGATE_H
+
+#ifdef PROPAGATE
+
+/* The address behind a pointer that the verifier knows as a socket, as a plain number. */
+static __always_inline __u64 address_of(void *sk)
+{
+	void *volatile slot = sk;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)&slot);
+	return address;
+}
+
+#ifdef PROPAGATE_TCP
+
+/*
+ * The option: 28 bytes, which is what timestamps leave room for. Of those set aside for experiments (RFC 4727), with an
+ * identifier (RFC 6994) whose last bits are flags.
+ */
+#define OPTION_KIND 253
+#define OPTION_ID 0xa7
+#define OPTION_VERSION 0x10
+#define OPTION_FLAGS 7 /* TRACE_SAMPLED, TRACE_DECIDED, and: */
+#define OPTION_KEPT 4  /* TRACE_KEPT */
+struct trace_option {
+	__u8 kind;
+	__u8 size;
+	__u8 id;
+	__u8 version;
+	__u8 trace_id[16];
+	__u8 span_id[8];
+};
+_Static_assert(sizeof(struct trace_option) == 28, "");
+
+#define TCP_HEADER 20
+#define TIMESTAMPS 12 /* with what pads them: the one option that stands before ours */
+
+/* TCP's number of the first byte of the segment at hand; returns whether it is known. */
+static __always_inline int segment_number(struct bpf_sock_ops *ops, __u32 *number)
+{
+	__u8 *header = (__u8 *)(long)ops->skb_data, *end = (__u8 *)(long)ops->skb_data_end;
+
+	if (header + TCP_HEADER > end)
+		return 0;
+	*number = __builtin_bswap32(*(__u32 *)(header + 4));
+	return 1;
+}
+
+/* Reads the option, if it is at this offset of the segment's header; returns whether it is. */
+static __always_inline int read_option(struct bpf_sock_ops *ops, __u32 at, struct trace *t)
+{
+	__u8 *header = (__u8 *)(long)ops->skb_data, *end = (__u8 *)(long)ops->skb_data_end;
+	struct trace_option *option = (struct trace_option *)(header + at);
+
+	if (header + at + sizeof(*option) > end)
+		return 0;
+	if (option->kind != OPTION_KIND || option->size != sizeof(*option) || option->id != OPTION_ID ||
+	    (option->version & ~OPTION_FLAGS) != OPTION_VERSION)
+		return 0;
+	__builtin_memcpy(t->id, option->trace_id, sizeof(t->id));
+	__builtin_memcpy(&t->span, option->span_id, sizeof(t->span));
+	t->flags = option->version & (TRACE_SAMPLED | TRACE_DECIDED);
+	if (option->version & OPTION_KEPT)
+		t->flags |= TRACE_KEPT;
+	return t->span && (t->id[0] | t->id[1]);
+}
+
+static __always_inline void note_arrival(struct bpf_sock_ops *ops, __u64 sk)
+{
+	struct arrival a = {}, *last;
+
+	if (!read_option(ops, TCP_HEADER + TIMESTAMPS, &a.trace) && !read_option(ops, TCP_HEADER, &a.trace))
+		return;
+	if (!segment_number(ops, &a.number))
+		return;
+	/* one write of many segments carries it on each of them: the first is it */
+	last = arrivals.lookup(&sk);
+	if (last && last->trace.span == a.trace.span)
+		return;
+	arrivals.update(&sk, &a);
+}
+
+/* Is there room for the option, in the segment at hand, or in the size that segments are to have? */
+static __always_inline void make_room(struct bpf_sock_ops *ops, struct announcement *a)
+{
+	__u32 ahead = a->number - ops->snd_nxt;
+
+	if (ops->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS) {
+		/* as long as the first byte has not gone; what is sent again goes without */
+		a->room = (__s32)ahead >= 0 && !bpf_reserve_hdr_opt(ops, sizeof(struct trace_option), 0);
+	} else if (!ahead && a->room && ops->skb_len) {
+		/* only behind a size that allows for it: a segment must not become larger than its way allows */
+		bpf_reserve_hdr_opt(ops, sizeof(struct trace_option), 0);
+	}
+}
+
+static __always_inline void write_option(struct bpf_sock_ops *ops, struct announcement *a)
+{
+	struct trace_option option = {.kind = OPTION_KIND, .size = sizeof(option), .id = OPTION_ID};
+	__u32 number;
+
+	if (!segment_number(ops, &number) || number != a->number)
+		return;
+	option.version = OPTION_VERSION | (a->trace.flags & (TRACE_SAMPLED | TRACE_DECIDED));
+	if (a->trace.flags & TRACE_KEPT)
+		option.version |= OPTION_KEPT;
+	__builtin_memcpy(option.trace_id, a->trace.id, sizeof(option.trace_id));
+	__builtin_memcpy(option.span_id, &a->trace.span, sizeof(option.span_id));
+	if (!bpf_store_hdr_opt(ops, &option, sizeof(option), 0)) {
+		a->pending = 0;
+		a->sent = 1;
+	}
+}
+
+/* The segment with the option had to be sent again, or was acknowledged: that is what is asked of the other end's address. */
+static __always_inline void note_outcome(__u64 sk, struct announcement *a, int refused)
+{
+	struct host to = {};
+	__u32 one = 1, *times;
+
+	a->sent = 0;
+	read_remote(to.address, sk, sock_family(sk));
+	times = refusals.lookup(&to);
+	if (!refused) {
+		if (times)
+			refusals.delete(&to);
+	} else if (times) {
+		if (++*times >= MAX_REFUSALS)
+			announcements.delete(&sk);
+	} else {
+		refusals.update(&to, &one);
+	}
+}
+
+/* sockops: TCP is at work on a socket. */
+int propagate_tcp(struct bpf_sock_ops *ops)
+{
+	__u64 sk = address_of(ops->sk);
+	struct announcement *a;
+
+	switch (ops->op) {
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		/* only segments with an option that the kernel does not know are shown */
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_PARSE_UNKNOWN_HDR_OPT_CB_FLAG);
+		/* a first request may come with the acknowledgement that establishes the connection */
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		note_arrival(ops, sk);
+		return 1;
+	}
+
+	a = announcements.lookup(&sk);
+	if (!a)
+		return 1;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG |
+						       BPF_SOCK_OPS_RETRANS_CB_FLAG);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		if (a->pending)
+			make_room(ops, a);
+		else if (a->sent && (__s32)(ops->snd_una - a->number) > 0)
+			note_outcome(sk, a, 0);
+		break;
+	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+		if (a->pending)
+			write_option(ops, a);
+		break;
+	case BPF_SOCK_OPS_RETRANS_CB:
+		if (a->sent && ops->args[0] == a->number)
+			note_outcome(sk, a, 1);
+		break;
+	}
+	return 1;
+}
+
+#endif
+
+#ifdef PROPAGATE_HEADERS
+
+#define STARTS_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
+#define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
+#define MAX_HEAD 8192 /* a longer one is left alone */
+#define BLANK_LINE 0x0a0d0a0d
+
+/* Sockets whose messages `propagate_message` is shown, by address; the kernel deletes them when they close. */
+BPF_SOCKHASH(propagating, u64, MAX_CONNECTIONS);
+
+/* sockops: connections of those who are watched. */
+int propagate_headers(struct bpf_sock_ops *ops)
+{
+	__u64 sk;
+
+	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		return 1;
+	sk = address_of(ops->sk);
+	if (announcements.lookup(&sk))
+		propagating.sock_hash_update(ops, &sk, BPF_ANY);
+	return 1;
+}
+
+static __always_inline __u8 hex_digit(__u8 value)
+{
+	return value + (value > 9 ? 'a' - 10 : '0');
+}
+
+/* Ids are kept as their bytes are written. */
+static __always_inline void write_hex(__u8 *to, __u64 bytes)
+{
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		to[2 * i] = hex_digit(bytes >> (8 * i + 4) & 15);
+		to[2 * i + 1] = hex_digit(bytes >> 8 * i & 15);
+	}
+}
+
+/* Writes the field into FIELD_SIZE bytes. Where nobody has decided yet whether the trace is kept, it may be. */
+static __always_inline void write_field(__u8 *to, const struct trace *t)
+{
+	const char name[] = "traceparent: 00-";
+
+	__builtin_memcpy(to, name, 16);
+	write_hex(to + 16, t->id[0]);
+	write_hex(to + 32, t->id[1]);
+	to[48] = '-';
+	write_hex(to + 49, t->span);
+	to[65] = '-';
+	to[66] = '0';
+	to[67] = t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
+	to[68] = '\r';
+	to[69] = '\n';
+}
+
+/*
+ * sk_msg: bytes that a process has written, before TCP has them. Where they are the head of the request that the call was
+ * announced with, its last field becomes ours. All else passes as it is.
+ */
+int propagate_message(struct sk_msg_md *message)
+{
+	__u64 sk = address_of(message->sk);
+	struct announcement *a = announcements.lookup(&sk);
+
+	if (!a || !a->pending || !a->head || a->field || a->starts == STARTS_CONNECT)
+		return SK_PASS;
+	if (kernel_u32(sk + OFFSET_tcp_sock_write_seq) != a->number)
+		return SK_PASS;
+	a->pending = 0;
+
+	__u64 head = a->head;
+	if (head < 16 || head > MAX_HEAD || message->size < head)
+		return SK_PASS;
+	head = at_most(head, MAX_HEAD);
+
+	__u8 *data = (__u8 *)(long)message->data, *end = (__u8 *)(long)message->data_end;
+	if (data + head > end) {
+		/* not in one piece */
+		if (bpf_msg_pull_data(message, 0, head, 0))
+			return SK_PASS;
+		data = (__u8 *)(long)message->data;
+		end = (__u8 *)(long)message->data_end;
+		if (data + head > end)
+			return SK_PASS;
+	}
+	/* the process may have changed the bytes since they were looked at */
+	if (data + 8 > end || *(__u64 *)data != a->starts)
+		return SK_PASS;
+
+	__u8 *tail = data + at_most(head - 4, MAX_HEAD);
+	if (tail + 4 > end || *(__u32 *)tail != BLANK_LINE)
+		return SK_PASS;
+
+	head -= 2;
+	if (bpf_msg_push_data(message, head, FIELD_SIZE, 0))
+		return SK_PASS;
+	if (!bpf_msg_pull_data(message, head, head + FIELD_SIZE, 0)) {
+		data = (__u8 *)(long)message->data;
+		end = (__u8 *)(long)message->data_end;
+		if (data + FIELD_SIZE <= end) {
+			write_field(data, &a->trace);
+			return SK_PASS;
+		}
+	}
+	/* does not happen, since what was pushed is in one piece; but then it has to go again */
+	return bpf_msg_pop_data(message, head, FIELD_SIZE, 0) ? SK_DROP : SK_PASS;
+}
+
+#endif
+#endif
+#endif

@@ -1,0 +1,3 @@
+module go_parents
+
+go 1.24

@@ -1,0 +1,82 @@
+"""What puppets do on two hosts: one serves in another network namespace, one calls it. All runs in the puppets."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+NEW_NETWORK = 0x40000000  # CLONE_NEWNET
+SO_ATTACH_FILTER = 26
+FIELD = "traceparent"
+
+_seen: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        _seen.append(self.headers[FIELD])
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def enter(namespace: str) -> None:
+    """This thread, and those that it starts, are on the other host."""
+    fd = os.open(namespace, os.O_RDONLY)
+    try:
+        assert ctypes.CDLL(None, use_errno=True).setns(fd, NEW_NETWORK) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(fd)
+
+
+def serve(namespace: str, address: str, drops: bool = False) -> int:
+    """The port. `drops`: whatever comes with a TCP header of full length is dropped, as if on its way."""
+    enter(namespace)
+    server = ThreadingHTTPServer((address, 0), Handler)
+    server.daemon_threads = True
+    if drops:
+        drop_full_headers(server.socket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return int(server.server_address[1])
+
+
+def drop_full_headers(listener: socket.socket) -> None:
+    """A classic filter; connections inherit it: load byte 12, and 0xf0, equal to 0xf0: drop, else keep."""
+    code = ((0x30, 0, 0, 12), (0x54, 0, 0, 0xF0), (0x15, 0, 1, 0xF0), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF))
+    program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *one) for one in code))
+    listener.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(program))
+    )
+
+
+def seen() -> list[str | None]:
+    """The traceparents that came as header fields."""
+    return list(_seen)
+
+
+def call(address: str, port: int, count: int, *, anew: bool, fields: dict[str, str] | None = None) -> list[float]:
+    """Seconds of each request. `anew`: on a connection of its own."""
+    took = []
+    connection = HTTPConnection(address, port, timeout=20)
+    for number in range(count):
+        begun = time.monotonic()
+        connection.request("GET", f"/{'anew' if anew else 'kept'}/{number}", headers=fields or {})
+        assert connection.getresponse().read() == b"ok"
+        took.append(time.monotonic() - begun)
+        if anew:
+            connection.close()
+    connection.close()
+    return took

@@ -1,0 +1,134 @@
+"""Trace contexts cross to other hosts, and nothing else changes: two network namespaces, an agent on each side."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hosts
+import pytest
+from agent import PROGRAM, Agent
+from puppet import Puppet
+from truth import path_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torture"))
+
+import torture
+from link import Link
+
+SHORT = 3_001  # requests of the torture test in its short form
+COUNT = 7
+OWN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+ways = pytest.mark.parametrize("way", ["tcp", "headers"])
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Link]:
+    with Link() as made:
+        yield made
+
+
+@functools.cache
+def refusal(way: str) -> str:
+    return torture.refusal(way)
+
+
+def allowed(way: str) -> None:
+    if reason := refusal(way):
+        pytest.skip(f"{way} is refused here, which test_refused asks for: {reason}")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("gcc"):
+        pytest.skip("needs gcc")
+    return torture.build(tmp_path_factory.mktemp("odd"))
+
+
+def by_path(spans: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {path_of(span): span for span in spans}
+
+
+@ways
+def test_crosses(way: str, link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
+    allowed(way)
+    server, client = puppets(), puppets()
+    there = agent("--pid", server.pid, "--propagate", way)
+    here = agent("--pid", client.pid, "--propagate", way)
+    port = server.call(hosts.serve, str(link.file), link.there).result(10)
+    for anew in (False, True):
+        client.call(functools.partial(hosts.call, anew=anew), link.there, port, COUNT).result(20)
+    for one in (here, there):
+        assert one.wait_for(lambda spans: len(spans) == 2 * COUNT)
+    calls, served = by_path(here.stop()), by_path(there.stop())
+    assert len(calls) == 2 * COUNT
+    for path, call in calls.items():
+        assert (served[path]["traceId"], served[path]["parentSpanId"]) == (call["traceId"], call["spanId"]), path
+    fields = server.call(hosts.seen).result(5)
+    if way == "tcp":
+        assert fields == [None] * 2 * COUNT
+    else:
+        assert {field.split("-")[2] for field in fields if field} == {call["spanId"] for call in calls.values()}
+
+
+@ways
+def test_own_context_stays(way: str, link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
+    allowed(way)
+    server, client = puppets(), puppets()
+    there = agent("--pid", server.pid, "--propagate", way)
+    agent("--pid", client.pid, "--propagate", way)
+    port = server.call(hosts.serve, str(link.file), link.there).result(10)
+    call = functools.partial(hosts.call, anew=False, fields={"TraceParent": OWN})
+    client.call(call, link.there, port, COUNT).result(20)
+    assert there.wait_for(lambda spans: len(spans) == COUNT)
+    assert server.call(hosts.seen).result(5) == [OWN] * COUNT
+    assert {span["parentSpanId"] for span in there.stop()} == {OWN.split("-")[2]}
+
+
+@ways
+def test_refused(way: str) -> None:
+    """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""
+    reason = refusal(way)
+    checked = subprocess.run([PROGRAM, "check"], capture_output=True, text=True, timeout=120, check=False)
+    lines = [line for line in checked.stdout.splitlines() if f"--propagate {way}" in line]
+    assert lines
+    assert lines[0].startswith("miss" if reason else "ok"), checked.stdout
+    if not reason:
+        return
+    command = [PROGRAM, "run", "--pid", str(os.getpid()), "--export", "none", "--propagate", way]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+@ways
+def test_torture(way: str, odd: Path) -> None:
+    allowed(way)
+    found = torture.torment(odd, way, SHORT)
+    assert found["requests"] >= SHORT
+    assert torture.complaints(found, way) == []
+
+
+@ways
+def test_agent_killed(way: str, odd: Path) -> None:
+    """Connections go on as if nothing had been."""
+    allowed(way)
+    torture.torment(odd, way, 10 * SHORT, kill=True)
+
+
+def test_options_that_are_dropped(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
+    """Whoever drops segments for their options delays three requests, and no more."""
+    allowed("tcp")
+    server, client = puppets(), puppets()
+    agent("--pid", client.pid, "--propagate", "tcp")
+    port = server.call(functools.partial(hosts.serve, drops=True), str(link.file), link.there).result(10)
+    took = client.call(functools.partial(hosts.call, anew=True), link.there, port, 12).result(60)
+    slow = [seconds > 0.15 for seconds in took]
+    assert slow[:3] == [True] * 3, took
+    assert sum(slow[3:]) <= 1, took  # the machine may be slow once

@@ -1,0 +1,120 @@
+"""Requests of odd shapes through `--propagate`, every byte held against what arrives. Root.
+
+Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill]
+
+`odd.c` writes and reads them; the agent watches it. `--kill`: the agent is killed in the middle, and all goes on.
+Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
+the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+
+from agent import Agent  # noqa: E402 - found by the line above
+from link import Link  # noqa: E402
+
+REFUSED = 3
+REQUESTS = 1_000_000
+
+
+class Wrong(Exception):  # noqa: N818 - it is what it is
+    """A byte was not right, or something hung."""
+
+
+def build(folder: Path) -> Path:
+    """The program; static, so that it runs in any guest."""
+    program = folder / "odd"
+    subprocess.run(["gcc", "-O2", "-pthread", "-static", "-o", program, HERE / "odd.c"], check=True)
+    return program
+
+
+def torment(program: Path, way: str, requests: int, *, seed: int = 1, kill: bool = False) -> dict[str, int]:
+    """What `odd` counted, with the agent on its requests. `way`: "" for no propagation. Wrong, or AssertionError."""
+    with ExitStack() as stack:
+        place = ["127.0.0.1"]
+        if way == "tcp":
+            link = stack.enter_context(Link())
+            place = [link.there, str(link.file)]
+        command = [str(program), str(requests), str(seed), *place]
+        odd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(odd.kill)
+        assert odd.stdin
+        assert odd.stdout
+        assert odd.stdout.readline() == "listening\n"
+        flags = ["--propagate", way] if way else []
+        agent = Agent("--pid", odd.pid, *flags, "--sampler", "always_off", exports=["none"])
+        stack.callback(agent.kill)
+        agent.wait_ready()
+        odd.stdin.write("go\n")
+        odd.stdin.flush()
+        if kill:
+            time.sleep(0.3)  # in the middle of it
+            assert odd.poll() is None, "it was over before the agent was killed"
+            os.kill(agent.pid, signal.SIGKILL)
+        words = odd.stdout.readline()
+        if odd.wait(30) or not words:
+            raise Wrong(f"exit status {odd.returncode}: {words}")
+        if not kill:
+            agent.stop()
+        return dict(json.loads(words))
+
+
+def complaints(found: dict[str, int], way: str, *, kill: bool = False) -> list[str]:
+    """What `odd` can't know to be wrong by itself."""
+    wrong = []
+    if way != "headers" and found["inserted"]:
+        wrong.append(f"{found['inserted']} fields were inserted")
+    if way == "headers" and not kill and found["plain_inserted"] < 0.9 * found["plain"]:
+        wrong.append(f"of {found['plain']} plain requests {found['plain_inserted']} got the field")
+    return wrong
+
+
+def refusal(way: str) -> str:
+    """Why this host refuses it, as the command says it; empty: it does not."""
+    from autoinstr.attach.propagation import why_not  # noqa: PLC0415 - the agent's own answer
+
+    return why_not(way)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    parser.add_argument("--way", choices=("tcp", "headers", ""), default="tcp", help="empty: only watch")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kill", action="store_true", help="kill the agent in the middle")
+    parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".cache", help="for the program")
+    arguments = parser.parse_args(words)
+    if arguments.way and (reason := refusal(arguments.way)):
+        print(f"torture.py: {arguments.way} is refused here: {reason}", file=sys.stderr)
+        return REFUSED
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        found = torment(
+            build(arguments.folder), arguments.way, arguments.requests, seed=arguments.seed, kill=arguments.kill
+        )
+    except Wrong as error:
+        print(f"torture.py: {error}", file=sys.stderr)
+        return 1
+    wrong = complaints(found, arguments.way, kill=arguments.kill)
+    print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}))
+    for complaint in wrong:
+        print(f"torture.py: {complaint}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
