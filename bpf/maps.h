@@ -267,7 +267,7 @@ struct lender {
 	__u32 several;        /* it was seen to serve several at a time */
 	__u32 unused;
 };
-BPF_TABLE("lru_hash", u32, struct lender, lenders, 1024);
+BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 
 /*
  * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
@@ -284,7 +284,7 @@ struct go_layout {
 	__u16 rpc_client;           /* ... conn of http2Client */
 	__u16 unused;
 };
-BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 4096);
+BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
 /*
  * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has
