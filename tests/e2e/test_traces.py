@@ -46,13 +46,9 @@ class Told:
 @pytest.fixture(scope="module")
 def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
     front, back = free_ports(2)
-    servers = [
-        subprocess.Popen([sys.executable, str(RELAY), *map(str, ports)], stdout=subprocess.PIPE, text=True)
-        for ports in ((back, 0), (front, back))
-    ]
+    # one after the other: from its start on, who relays asks who is behind it
+    servers = [listening([sys.executable, str(RELAY), *map(str, ports)]) for ports in ((back, 0), (front, back))]
     try:
-        for server in servers:
-            assert server.stdout and server.stdout.readline()
         agent = module_agent("--port", f"{front},{back}")
 
         def ask(path: str) -> None:
