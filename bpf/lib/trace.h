@@ -339,6 +339,12 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 		ctx = NULL;
 	if (runtime & RUNTIME_PYTHON && execution != w->tid)
 		return served_trace(found); /* a context's own, or none: there is no better word */
+	/*
+	 * Who reads from a connection that many requests share hands them to others, and who writes to one writes whatever
+	 * waits (gRPC's C core, with any of its threads), unless all is done in order.
+	 */
+	if (found->span && !(runtime & (RUNTIME_GO | RUNTIME_IN_ORDER)) && (found->stream || (ctx && ctx->loop && c->http2)))
+		return unsure_parent(t, found);
 	if (ctx && ctx->loop) {
 		/* what is asked over a new connection is asked as soon as that is there, whatever was read meanwhile */
 		if (c->fresh && c->requests == 1 && !c->http2) {
