@@ -242,7 +242,8 @@ struct context {
 	__u32 pid;   /* whose thread it is */
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
-	__u16 unused;
+	__u8 lent;   /* the thread has it from who created it, while that one served it */
+	__u8 unused;
 	__u64 since; /* of a goroutine: those with lower ids were there before the request that it serves */
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
@@ -254,7 +255,19 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_PYTHON 4
 #define RUNTIME_STATE(runtime) (((runtime) >> 8 & 1023) * 8)
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
+#define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
 BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
+
+/*
+ * Processes that create threads while they serve, by pid. A new thread may be one of a pool, which does what others ask
+ * for next; so it counts for its creator only where requests are served one after another.
+ */
+struct lender {
+	struct served newest; /* request that it has read */
+	__u32 several;        /* it was seen to serve several at a time */
+	__u32 unused;
+};
+BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 
 /*
  * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
@@ -271,7 +284,7 @@ struct go_layout {
 	__u16 rpc_client;           /* ... conn of http2Client */
 	__u16 unused;
 };
-BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 4096);
+BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
 /*
  * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has

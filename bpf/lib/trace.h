@@ -157,6 +157,18 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 	ctx->now = *served;
 }
 
+/* A process that lends what it serves to new threads has read a request. */
+static __always_inline void note_served(__u32 pid, const struct served *served)
+{
+	struct lender *lender = lenders.lookup(&pid);
+
+	if (!lender)
+		return;
+	if (lender->newest.span != served->span && served_trace(&lender->newest))
+		lender->several = 1;
+	lender->newest = *served;
+}
+
 /* An execution has read a request. */
 static __always_inline void serve(const struct work *w, const struct served *served)
 {
@@ -164,8 +176,11 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 	__u64 execution = execution_of(pid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
-	struct go_layout *l = go_layouts.lookup(&pid);
+	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	__u64 since = l ? l->newest : 0;
+
+	if (runtime & RUNTIME_LENDS)
+		note_served(pid, served);
 
 	if (!ctx || ctx->pid != pid) {
 		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
@@ -178,6 +193,7 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
 		ctx->first = 0;
+	ctx->lent = 0;
 	go_on_with(ctx, served);
 	ctx->mixed |= at_once;
 }
@@ -259,18 +275,43 @@ static __always_inline void note_accept(__u64 key, __u32 pid)
 	}
 }
 
-/* The new thread or process goes on with what its creator serves. */
+/* Whether a new thread may go on with what its creator serves. Of the first one it is not known who else is served. */
+static __always_inline int may_lend(__u32 pid, const struct served *now)
+{
+	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
+
+	if (!lender) {
+		__u32 runtime = runtime_of(pid) | RUNTIME_LENDS;
+
+		lenders.update(&pid, &new);
+		runtimes.update(&pid, &runtime);
+		return 0;
+	}
+	return !lender->several && lender->newest.span == now->span;
+}
+
+/* The new process, or thread (`pid` is that of `parent`), goes on with what its creator serves. */
 static __always_inline void note_fork(__u32 parent, __u64 thread, __u32 pid)
 {
 	__u64 execution = (__u32)bpf_get_current_pid_tgid();
 	struct context *ctx = contexts.lookup(&execution);
 
-	if (!ctx || ctx->loop || !ctx->now.span || ctx->pid != parent)
+	if (!ctx || ctx->loop || ctx->lent || ctx->pid != parent || !served_trace(&ctx->now))
+		return;
+	if (pid == parent && !may_lend(pid, &ctx->now))
 		return;
 
-	struct context new = {.now = ctx->now, .first = ctx->first, .pid = pid};
+	struct context new = {.now = ctx->now, .first = ctx->first, .pid = pid, .lent = pid == parent};
 
 	contexts.update(&thread, &new);
+}
+
+/* What was lent is still all that the process serves. */
+static __always_inline int is_still_lent(__u32 pid, const struct served *now)
+{
+	struct lender *lender = lenders.lookup(&pid);
+
+	return lender && !lender->several && lender->newest.span == now->span;
 }
 
 /* Several requests may have asked for this call. */
@@ -316,7 +357,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 		return served_trace(found);
 	}
 
-	if (ctx && found->span && ctx->mixed)
+	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(w->pid, found))))
 		return unsure_parent(t, found);
 
 	struct trace *parent = served_trace(found);

@@ -22,8 +22,10 @@ from truth import path_of
 from autoinstr.correlate.instrumented import MIN_CALLS
 
 RELAY = Path(__file__).parent / "servers" / "relay.py"
-WAYS = ("thread", "new-thread", "process", "passed-on")
+CERTAIN = ("thread", "process", "passed-on")
+WAYS = (*CERTAIN, "new-thread")
 REQUESTS, AT_A_TIME = 24, 8
+ALONE = 5  # one after another, before those
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 Span = dict[str, Any]
@@ -44,13 +46,9 @@ class Told:
 @pytest.fixture(scope="module")
 def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
     front, back = free_ports(2)
-    servers = [
-        subprocess.Popen([sys.executable, str(RELAY), *map(str, ports)], stdout=subprocess.PIPE, text=True)
-        for ports in ((back, 0), (front, back))
-    ]
+    # one after the other: from its start on, who relays asks who is behind it
+    servers = [listening([sys.executable, str(RELAY), *map(str, ports)]) for ports in ((back, 0), (front, back))]
     try:
-        for server in servers:
-            assert server.stdout and server.stdout.readline()
         agent = module_agent("--port", f"{front},{back}")
 
         def ask(path: str) -> None:
@@ -60,6 +58,8 @@ def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
             assert connection.getresponse().read() == b"yes"
             connection.close()
 
+        for number in range(ALONE):
+            ask(f"/new-thread/alone-{number}")
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(ask, [f"/{way}/{number}" for number in range(REQUESTS) for way in WAYS]))
         found: dict[tuple[str, str], list[Span]] = {}
@@ -72,12 +72,24 @@ def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
             server.wait()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", CERTAIN)
 def test_a_call_is_a_child_of_the_request_that_it_is_made_for(told: Told, way: str) -> None:
     for number in range(REQUESTS):
         served = told.one("server", f"/{way}/{number}")
         call = told.one("client", f"/asked/{way}/{number}")
         assert (call["traceId"], call["parentSpanId"]) == (served["traceId"], served["spanId"])
+
+
+def test_a_new_thread_counts_for_its_creator_where_nobody_else_is_served(told: Told) -> None:
+    """It may be one of a pool. The first one of a process never counts: who else is served is not known then."""
+    alone = [f"alone-{number}" for number in range(ALONE)]
+    joined = 0
+    for path in [f"/new-thread/{number}" for number in [*range(REQUESTS), *alone]]:
+        served, call = told.one("server", path), told.one("client", f"/asked{path}")
+        if call["parentSpanId"]:
+            joined += 1
+            assert (call["traceId"], call["parentSpanId"]) == (served["traceId"], served["spanId"])
+    assert joined >= ALONE - 1
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -96,7 +108,11 @@ def test_a_trace_that_came_from_elsewhere_goes_on(told: Told) -> None:
 
 
 def test_each_request_of_its_own_has_a_trace_of_its_own(told: Told) -> None:
-    roots = [told.one("server", f"/{way}/{number}") for way in WAYS[:-1] for number in range(REQUESTS)]
+    roots = [
+        told.one("server", f"/{way}/{number}")
+        for way in ("thread", "process", "new-thread")
+        for number in range(REQUESTS)
+    ]
     assert {root["parentSpanId"] for root in roots} == {""}
     assert len({root["traceId"] for root in roots}) == len(roots)
 

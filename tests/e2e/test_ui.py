@@ -13,9 +13,10 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import browser as browsers
@@ -25,7 +26,7 @@ import servers
 from agent import PROGRAM, Agent
 from browser import DESK, PHONE, Window
 from many import Many
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from servers import FRONT, Running
 from terminal import Terminal
 
@@ -353,6 +354,30 @@ def running(many: Many, tmp_path_factory: pytest.TempPathFactory, module_agent: 
 class TestMany:
     """Sixty services, which pass nothing on: who calls whom, and what belongs together, is for the agent to see."""
 
+    def test_the_map(self, browser: Browser, many: Many, running: Agent) -> None:
+        """All of it is on the screen, nothing lies upon anything else, and each edge is a call that was made."""
+        with browsers.window(browser, address_of(running), {"width": 1440, "height": 1000}) as window:
+            page = window.go("map", "Map")
+            wanted = many.calls(REQUESTS) | {("outside", many.services[0].name): REQUESTS}
+            edges = page.locator("svg.map path.edge")
+            expect(edges).to_have_count(len(wanted), timeout=1000 * SETTLED)
+            wait_for(
+                lambda: {(row["From"], row["To"]): number(row["Requests"]) for row in window.rows("Calls")} == wanted
+            )
+            page.keyboard.press("p")
+            boxes, (frame,), names = (
+                boxes_of(page, what) for what in ("svg.map .node rect", ".frame", "svg.map .label")
+            )
+            assert len(boxes) == len(many.services) + 1
+            for place, box in enumerate(boxes):
+                assert box["y"] >= frame["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
+                assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+                assert not any(overlap(box, other) for other in boxes[:place])
+            assert min(one["height"] for one in names) >= 9, "large enough to be read"
+            page.locator("svg.map a", has_text=re.compile("^gateway")).hover()
+            expect(page.locator("svg.map .edge.near")).to_have_count(len(many.services[0].calls) + 1)
+            assert window.complaints == []
+
     def test_a_trace(self, browser: Browser, many: Many, running: Agent) -> None:
         """Of one request: each call below the request that it was made for, and its server below the call."""
         with browsers.window(browser, address_of(running)) as window:
@@ -376,6 +401,41 @@ class TestMany:
                 above.append(service)
             assert found == many.calls(1)
             assert window.complaints == []
+
+
+def boxes_of(page: Page, what: str) -> list[dict[str, float]]:
+    """Where they are on the screen, all at one time."""
+    script = "what => [...document.querySelectorAll(what)].map(one => one.getBoundingClientRect().toJSON())"
+    found: list[dict[str, float]] = page.evaluate(script, what)
+    return found
+
+
+def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
+    return (
+        a["x"] < b["x"] + b["width"] and b["x"] < a["x"] + a["width"]
+        and a["y"] < b["y"] + b["height"] and b["y"] < a["y"] + a["height"]
+    )  # fmt: skip
+
+
+def test_a_restart_goes_on(site: Site, agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """With what was kept on disk, also after a kill."""
+    told = []
+    for ending in ("kill", "stop"):
+        one = agent("--port", site.front.port, "--ui", "127.0.0.1:0", "--ui-store", tmp_path, exports=("ui",))
+        here = replace(site, agent=one, address=address_of(one))
+        if told:
+            kept = here.ask("spans?service=nginx&kind=server&text=kept")["spans"]
+            assert [span["spanId"] for span in kept] == told
+            counts = [row["count"] for row in here.ask("service?name=nginx")["routes"] if row["kind"] == "server"]
+            assert sum(counts) == len(told)
+        else:
+            for count in range(7):
+                site.request(f"{BY_NGINX}kept-{count}")
+                site.sent[200] += 1
+            wait_for(lambda: len(here.ask("spans?service=nginx&kind=server")["spans"]) == 7)  # noqa: B023
+            told = [span["spanId"] for span in here.ask("spans?service=nginx&kind=server")["spans"]]
+            wait_for(lambda: all([*tmp_path.glob(f"{kind}-*")] for kind in ("spans", "fine")))
+        getattr(one, ending)()
 
 
 def send_two(site: Site) -> None:
