@@ -62,7 +62,7 @@ struct served {
 	__u64 key;    /* in `connections`; of a stream the id of its connection */
 	__u64 span;   /* 0: none; SPAN_NEXT: whatever the connection is to answer next */
 	__u32 stream; /* 0: of HTTP/1 */
-	__u32 unused;
+	__u32 several; /* in `brought`: it is one of several */
 };
 
 /* A connection: a socket, or the plaintext of a TLS session. The `slot` is the oldest request that has no complete response yet. */

@@ -279,10 +279,10 @@ static __always_inline void note_accept(__u64 key, __u32 pid)
 static __always_inline int may_lend(__u32 pid, const struct served *now)
 {
 	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
+	__u32 runtime = runtime_of(pid);
 
-	if (!lender) {
-		__u32 runtime = runtime_of(pid) | RUNTIME_LENDS;
-
+	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
+		runtime |= RUNTIME_LENDS;
 		lenders.update(&pid, &new);
 		runtimes.update(&pid, &runtime);
 		return 0;
@@ -577,6 +577,11 @@ static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 
 		c->origin = ctx->now;
 }
 
+static __always_inline int is_same_trace(const struct trace *one, const struct trace *other)
+{
+	return one->id[0] == other->id[0] && one->id[1] == other->id[1];
+}
+
 /* A server's request: its parent is who asked, on this machine, or by trace context. */
 static __always_inline void place_served(const struct connection *c, const struct work *w, struct exchange *x)
 {
@@ -598,17 +603,41 @@ static __always_inline void place_served(const struct connection *c, const struc
 		struct brought key = {.parent = said.span, .pid = w->pid};
 
 		/* passed on by a client that is watched: that one's call lies between */
-		if (asked && asked->flags & TRACE_KEPT && asked->id[0] == said.id[0] && asked->id[1] == said.id[1]) {
+		if (asked && asked->flags & TRACE_KEPT && is_same_trace(asked, &said)) {
 			x->trace.flags |= TRACE_KEPT;
 		} else {
 			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED);
 			continue_trace(&x->trace, &said, 0);
 		}
-		brought.update(&key, &served);
+		struct served *before = brought.lookup(&key);
+		struct served new = served;
+
+		new.several = before && before->span != served.span && (before->several || served_trace(before));
+		brought.update(&key, &new);
 	}
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
 	serve(w, &served);
+}
+
+/*
+ * A call brings trace context that a request of this process has brought: it is passed on. By whom is known if the caller
+ * serves a request of that trace, or if one only has brought it.
+ */
+static __always_inline struct trace *find_bringer(const struct served *bringer, struct trace *parent, const struct trace *said,
+						  struct trace *t, struct served *found)
+{
+	t->flags |= TRACE_KEPT;
+	if (parent && is_same_trace(parent, said))
+		return parent;
+	*found = *bringer;
+	parent = served_trace(found);
+	if (parent && is_same_trace(parent, said) && !found->several)
+		return parent;
+	t->id[0] = said->id[0];
+	t->id[1] = said->id[1];
+	t->flags |= said->flags;
+	return unsure_parent(t, found);
 }
 
 /* A client's request: its parent is what it is made for. */
@@ -619,15 +648,10 @@ static __always_inline void place_call(struct connection *c, const struct work *
 
 	if (x->traceparent && read_traceparent(x, &said)) {
 		struct brought key = {.parent = said.span, .pid = w->pid};
-		struct served *passed_on = brought.lookup(&key);
+		struct served *bringer = brought.lookup(&key);
 
-		parent = NULL;
-		if (passed_on) {
-			found = *passed_on;
-			parent = served_trace(&found);
-		}
-		if (parent && parent->id[0] == said.id[0] && parent->id[1] == said.id[1]) {
-			x->trace.flags |= TRACE_KEPT;
+		if (bringer) {
+			parent = find_bringer(bringer, parent, &said, &x->trace, &found);
 		} else {
 			parent = NULL;
 			x->trace.flags |= TRACE_OWN;
