@@ -257,7 +257,8 @@ class TestEvents:
         assert index(discovery, child, process.pid, 5) == [0, 0, -1], "late records of an ended process have a service"
 
     def test_forked_process_is_the_same_in_the_next_scan(self, spawn: Spawner) -> None:
-        text = LISTEN.replace("time.sleep", "sys.stdin.readline()\nimport os\nprint(f\"{os.fork()}\\n\", end=\"\", flush=True)\ntime.sleep")
+        fork = "sys.stdin.readline()\nimport os\nos.write(1, b'%d\\n' % os.fork())\ntime.sleep"
+        text = LISTEN.replace("time.sleep", fork)
         process, (port,) = spawn.script("shop.py", text, stdin=subprocess.PIPE)
         discovery = make(by_port(port))
         discovery.scan()
