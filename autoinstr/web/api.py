@@ -257,10 +257,11 @@ class Api:
         if not 0 < minutes <= MAX_MINUTES:
             raise WrongQuestion(f"minutes: from 1 to {MAX_MINUTES}")
         now = time.time() - SETTLED
-        seconds = min(minutes * 60, now - min(self.started, self._store.since))
-        width = FINE if seconds <= FINE_KEPT else COARSE
+        since = min(self.started, self._store.since)
+        width = FINE if min(minutes * 60, now - since) <= FINE_KEPT else COARSE
         end = int(now // width * width)
-        begin = int((end - seconds) // width * width)
+        # not before anything could be told, so that the first interval is there from the beginning, and stays
+        begin = int(max(end - minutes * 60, since) // width * width)
         counted = self._store.counted(begin, max(end, begin + width))
         facts = self._learned()
         return facts, counted, make_window(counted.begin, counted.end, counted.width)

@@ -489,7 +489,7 @@ class TestTop:
             terminal.wait("filter: ngin")
             assert site.name not in terminal.text
             terminal.press("\r")
-            terminal.wait("GET -> node:")
+            terminal.wait(f"GET -> {site.name}")
             terminal.press("t")
             terminal.wait("TOOK")
             site.request(f"{BY_NGINX}seen-in-top")
