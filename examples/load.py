@@ -45,7 +45,8 @@ class Load:
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=5)
+            if thread.ident:  # else it was interrupted before it began
+                thread.join(timeout=5)
 
     def _work(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)

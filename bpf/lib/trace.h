@@ -502,23 +502,28 @@ static __always_inline void make_call(const struct connection *c, struct trace *
 		leave_offer(offer, t, request, number, pid, OFFER_CALL);
 }
 
-/* One end of a connection has met a stream; what the other one has left, or is to find. */
+/*
+ * One end of a connection has met a stream. What it leaves for the other one goes in only if there is nothing yet: both may
+ * be here at the same time, on two CPUs, and then one of them finds what the other has left.
+ */
 static __always_inline void meet_stream(const struct connection *c, struct trace *t, const struct served *request, __u32 pid)
 {
 	struct stream_pair key = {.pair = c->pair, .stream = request->stream};
 	int is_server = c->role == ROLE_SERVER;
-	struct offer *offer = c->pair ? stream_offers.lookup(&key) : NULL, new = {};
+	struct offer new = {};
 
-	if (offer && offer->state == (is_server ? OFFER_CALL : OFFER_WAITS)) {
-		if (is_server)
-			take_offer(t, offer, pid);
-		else
-			answer_offer(t, offer, pid);
-		stream_offers.delete(&key);
-	} else if (c->pair) {
-		leave_offer(&new, t, request, 0, pid, is_server ? OFFER_WAITS : OFFER_CALL);
-		stream_offers.update(&key, &new);
-	}
+	leave_offer(&new, t, request, 0, pid, is_server ? OFFER_WAITS : OFFER_CALL);
+	if (!c->pair || !stream_offers.insert(&key, &new))
+		return;
+
+	struct offer *offer = stream_offers.lookup(&key);
+	if (!offer || offer->state != (is_server ? OFFER_CALL : OFFER_WAITS))
+		return;
+	if (is_server)
+		take_offer(t, offer, pid);
+	else
+		answer_offer(t, offer, pid);
+	stream_offers.delete(&key);
 }
 
 #define ONES 0x0101010101010101ULL
