@@ -275,6 +275,12 @@ static __always_inline void note_accept(__u64 key, __u32 pid)
 	}
 }
 
+/* It serves this request, and was never seen to serve several at a time. */
+static __always_inline int serves_only(const struct lender *lender, const struct served *now)
+{
+	return !lender->several && lender->newest.span == now->span;
+}
+
 /* Whether a new thread may go on with what its creator serves. Of the first one it is not known who else is served. */
 static __always_inline int may_lend(__u32 pid, const struct served *now)
 {
@@ -287,7 +293,7 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 		runtimes.update(&pid, &runtime);
 		return 0;
 	}
-	return !lender->several && lender->newest.span == now->span;
+	return serves_only(lender, now);
 }
 
 /* The new process, or thread (`pid` is that of `parent`), goes on with what its creator serves. */
@@ -311,7 +317,7 @@ static __always_inline int is_still_lent(__u32 pid, const struct served *now)
 {
 	struct lender *lender = lenders.lookup(&pid);
 
-	return lender && !lender->several && lender->newest.span == now->span;
+	return lender && serves_only(lender, now);
 }
 
 /* Several requests may have asked for this call. */

@@ -43,6 +43,16 @@ class Told:
         return span
 
 
+def place(span: Span) -> tuple[str, str]:
+    """Its trace, and its parent."""
+    return span["traceId"], span["parentSpanId"]
+
+
+def below(span: Span) -> tuple[str, str]:
+    """The place of its children."""
+    return span["traceId"], span["spanId"]
+
+
 @pytest.fixture(scope="module")
 def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
     front, back = free_ports(2)
@@ -77,7 +87,7 @@ def test_a_call_is_a_child_of_the_request_that_it_is_made_for(told: Told, way: s
     for number in range(REQUESTS):
         served = told.one("server", f"/{way}/{number}")
         call = told.one("client", f"/asked/{way}/{number}")
-        assert (call["traceId"], call["parentSpanId"]) == (served["traceId"], served["spanId"])
+        assert place(call) == below(served)
 
 
 def test_a_new_thread_counts_for_its_creator_where_nobody_else_is_served(told: Told) -> None:
@@ -88,7 +98,7 @@ def test_a_new_thread_counts_for_its_creator_where_nobody_else_is_served(told: T
         served, call = told.one("server", path), told.one("client", f"/asked{path}")
         if call["parentSpanId"]:
             joined += 1
-            assert (call["traceId"], call["parentSpanId"]) == (served["traceId"], served["spanId"])
+            assert place(call) == below(served)
     assert joined >= ALONE - 1
 
 
@@ -97,7 +107,7 @@ def test_who_is_asked_is_a_child_of_who_asks(told: Told, way: str) -> None:
     for number in range(REQUESTS):
         call = told.one("client", f"/asked/{way}/{number}")
         asked = told.one("server", f"/asked/{way}/{number}")
-        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+        assert place(asked) == below(call)
 
 
 def test_a_trace_that_came_from_elsewhere_goes_on(told: Told) -> None:
@@ -125,7 +135,7 @@ def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
     assert {call["parentSpanId"] for call in calls} == {""}
     for call in calls:
         asked = told.one("server", path_of(call))
-        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+        assert place(asked) == below(call)
 
 
 def listening(command: list[str]) -> subprocess.Popen[str]:
@@ -164,8 +174,8 @@ def test_trace_context_in_headers_that_the_kernel_side_cannot_read(agent: Callab
         span, call, asked = served[f"/{number}"], called[f"/asked/{number}"], served[f"/asked/{number}"]
         if number % 2:
             assert (span["traceId"], span["parentSpanId"]) == (f"{number + 1:032x}", f"{number + 1:016x}")
-        assert (call["traceId"], call["parentSpanId"]) == (span["traceId"], span["spanId"])
-        assert (asked["traceId"], asked["parentSpanId"]) == (call["traceId"], call["spanId"])
+        assert place(call) == below(span)
+        assert place(asked) == below(call)
 
 
 def test_a_program_with_an_sdk_has_no_second_set_of_spans(agent: Callable[..., Agent]) -> None:
