@@ -24,7 +24,7 @@ demo: .venv/.installed ## watch real services under load (Ctrl-C ends it; DEMO_S
 
 # what fails is run once more, and both are told: a machine may be busy for a moment
 test: .venv/.installed-dev ## run every test, kernel and end-to-end ones included
-	@$(ROOT) $(PYTHON) -m pytest --numprocesses 2 --dist loadgroup --reruns 1 $(ARGS)
+	@$(ROOT) $(PYTHON) -m pytest --numprocesses 2 --reruns 1 $(ARGS)
 
 score: .venv/.installed-score ## hold what is told against the truth, in score/ (a part: ROWS=nginx,go SHAPES=keep-alive)
 	@$(ROOT) $(PYTHON) tests/score/run.py --rows "$(ROWS)" --shapes "$(SHAPES)" --traces "$(TRACES)" $(ARGS)

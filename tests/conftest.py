@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-HERE = Path(__file__).resolve().parent
-ONLY_COMPUTE = (HERE / "unit", HERE / "bpf")
+ONLY_COMPUTE = ("tests/unit/", "tests/bpf/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if not any(folder in item.path.parents for folder in ONLY_COMPUTE):
-            item.add_marker(pytest.mark.xdist_group("machine"))
+class TakingTurns(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(ONLY_COMPUTE) else "those that need the machine"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TakingTurns:
+    return TakingTurns(config, log)
