@@ -44,9 +44,14 @@ class Collector:
         folder: Path,
         address: str = "127.0.0.1",
         tls: dict[str, str] | None = None,
-        format: str = "json",
+        *,
+        forward: str = "",
+        raw: bool = False,
     ) -> None:
-        """`format` of what is written down: "proto" costs it less, and can't be asked for spans and the like."""
+        """`forward`: where it sends all of it, in batches, as a gateway does; nothing is written down then.
+
+        `raw`: it writes protobuf, a file a signal (`file_of`), which costs it less, and can't be asked for spans.
+        """
         self.grpc, self.http = free_port(address), free_port(address)
         self.address = address
         self.file = folder / "told.jsonl"
@@ -55,13 +60,23 @@ class Collector:
             "grpc": {"endpoint": f"{address}:{self.grpc}", **({"tls": tls} if tls else {})},
             "http": {"endpoint": f"{address}:{self.http}", **({"tls": tls} if tls else {})},
         }
-        pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
+        self._folder = folder
+        processors: dict[str, Any] = {"batch": {"timeout": "1s"}} if forward else {}
+        exporters: dict[str, Any] = {}
+        pipelines = {}
+        for signal in ("traces", "metrics", "logs"):
+            name = "otlp_http" if forward else f"file/{signal}" if raw else "file"
+            path, form = (self.file_of(signal), "proto") if raw else (self.file, "json")
+            written = {"path": str(path), "flush_interval": "100ms", "format": form}
+            exporters[name] = {"endpoint": forward} if forward else written
+            pipelines[signal] = {"receivers": ["otlp"], "processors": [*processors], "exporters": [name]}
         config = {
             "receivers": {"otlp": {"protocols": protocols}},
-            "exporters": {"file": {"path": str(self.file), "flush_interval": "100ms", "format": format}},
+            "processors": processors,
+            "exporters": exporters,
             "service": {
                 "telemetry": {"metrics": {"level": "none"}},
-                "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
+                "pipelines": pipelines,
             },
         }
         self._config = folder / "collector.yaml"
@@ -87,6 +102,9 @@ class Collector:
             self._process.terminate()
             self._process.wait(15)
             self._process = None
+
+    def file_of(self, signal: str) -> Path:
+        return self._folder / f"told.{signal}"
 
     @property
     def pid(self) -> int:

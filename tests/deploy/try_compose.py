@@ -92,7 +92,7 @@ def local(content: dict[str, Any], name: str, service: dict[str, Any]) -> None:
         return
     service["image"] = EVERYTHING
     if name == "stock":
-        service["command"] = ["stock"]
+        service["command"] = ["/usr/local/bin/stock"]
     elif name == "ratings":
         service["command"] = ["python3", "/app/ratings.py"]
         service["volumes"] = ["../examples/python-ratings:/app:ro"]
@@ -105,7 +105,7 @@ def local(content: dict[str, Any], name: str, service: dict[str, Any]) -> None:
         service["profiles"] = ["on demand"]
         del service["read_only"]
     elif name == "alloy":
-        del service["depends_on"], service["read_only"]
+        del service["depends_on"], service["read_only"], service["healthcheck"]
         service |= {"user": "0", "command": ["otelcol", "--config", "/collector.yaml"], "cap_add": ["DAC_OVERRIDE"]}
         service["volumes"] = ["./collector.yaml:/collector.yaml:ro", "../out:/out"]
 
@@ -170,6 +170,15 @@ def test_every_service_is_told_with_its_containers_names(demo: Project) -> None:
             assert one.resource["container.image.name"] == "localhost/everything"
             assert one.resource["container.image.tags"] == ["1"]
             assert one.resource["deployment.environment.name"] == "demo"
+
+
+def test_every_service_is_healthy(demo: Project) -> None:
+    """Its own check says so, of each that has one."""
+    asked = [name for name in (*SERVICES, "ratings", "agent") if name != "k6"]
+    for name in asked:
+        state = demo.container(name)["State"]
+        assert state["Health"]["Status"] == "healthy", (name, state["Health"])
+        assert state["Health"]["FailingStreak"] == 0
 
 
 def edges(spans: list[Told]) -> set[tuple[str, str]]:
