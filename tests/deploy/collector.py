@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +140,16 @@ def told_in(file: Path, signal: str) -> list[Told]:
         for scope in resource[scopes]
         for one in scope[items]
     ]
+
+
+def edges(spans: list[Told]) -> Counter[tuple[str, str]]:
+    """Who calls whom, as a backend tells it: a client's span, and the server's of the same trace that is its child."""
+    clients = {(one.content["traceId"], one.content["spanId"]): one for one in spans if one.content["kind"] == 3}
+    found = Counter[tuple[str, str]]()
+    for one in (span for span in spans if span.content["kind"] == 2):
+        if caller := clients.get((one.content["traceId"], one.content.get("parentSpanId", ""))):
+            found[str(caller.resource["service.name"]), str(one.resource["service.name"])] += 1
+    return found
 
 
 def free_port(address: str = "127.0.0.1") -> int:
