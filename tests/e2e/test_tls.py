@@ -119,7 +119,7 @@ def plain(path: str, running: Running, **fields: Any) -> Expected:
 def test_programs_that_are_soon_over(
     agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path, program: str
 ) -> None:
-    """One after the other (TEST_SOON_OVER: how many); a copy under a name of its own, so that nobody else's are counted."""
+    """One after the other, TEST_SOON_OVER of them; a copy has a name of its own, so that others are not counted."""
     if not (original := shutil.which(program)):
         pytest.skip(f"needs {program}")
     copy = tmp_path / f"{program}-{os.getpid()}"
