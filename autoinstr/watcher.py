@@ -22,10 +22,10 @@ from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
-from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
+from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER, RUNTIME_UVLOOP
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.libraries import HAS_NODE, HAS_PYTHON, Layout, find_layout
+from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets
 from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
@@ -48,7 +48,6 @@ LOSSES: dict[Counter, Loss] = {
     Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
     Counter.TLS_CALL_LOST: Loss.TLS_CALL_LOST,
     Counter.STREAM_LOST: Loss.STREAM_LOST,
-    Counter.PARENT_UNSURE: Loss.PARENT_UNSURE,
 }
 
 
@@ -97,11 +96,20 @@ class Watcher:
         self._control.mark(pid, flags & 0xFF, go_layout)
         if flags & HAS_NODE:
             self._control.add_runtime(pid, RUNTIME_IN_ORDER)
-        if flags & HAS_PYTHON and pid not in self._layouts:
+        if flags & HAS_UVLOOP:
+            self._control.add_runtime(pid, RUNTIME_UVLOOP)
+        if flags & HAS_PYTHON:
             with contextlib.suppress(OSError):  # it has ended
-                if layout := find_layout(pid, Process(pid).maps):
-                    self._layouts[pid] = layout
-                    self._control.python(pid, layout.state, layout.context)
+                self._know_python(pid)
+
+    def _know_python(self, pid: int) -> None:
+        """Where it keeps contexts, or greenlets; these may have come since it was looked at."""
+        known = self._layouts.get(pid)
+        if known and (known.stack or not has_greenlets(Process(pid).maps)):
+            return
+        if layout := find_layout(pid, Process(pid).maps):
+            self._layouts[pid] = layout
+            self._control.python(pid, layout.state, layout.context, layout.stack)
 
     def start(self) -> None:
         """Begin to watch: rules for newcomers first, then everyone that is there, so that nobody slips through."""

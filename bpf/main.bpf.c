@@ -9,6 +9,7 @@
 #include "lib/python.h"
 #include "lib/propagate.h"
 #include "lib/trace.h"
+#include "lib/submitted.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"
@@ -24,4 +25,5 @@
 #include "probes/goroutines.h"
 #include "probes/python.h"
 #include "probes/node.h"
+#include "probes/nghttp2.h"
 #include "probes/propagate.h"

@@ -174,6 +174,7 @@ struct http2 {
 	__u8 old;      /* older than the agent: what the tables hold is not known */
 	__u8 unused;
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
+	__u64 library; /* a client's session of nghttp2, as in `submitted`; 0: none is known */
 	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
 };
 /* HTTP/2 connections, by the key of `connections`; least recently used ones go first, and are found again as old ones. */
@@ -243,20 +244,28 @@ struct context {
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
 	__u8 lent;   /* the thread has it from who created it, while that one served it */
-	__u8 unused;
-	__u64 since; /* of a goroutine: those with lower ids were there before the request that it serves */
+	__u8 waits;  /* for several connections at a time, modulo */
+	union {
+		__u64 since;   /* of a goroutine: those with lower ids were there before the request that it serves */
+		/* of a thread of Python, what is done in which is its own: with uvloop the context that it has entered with what it
+		   has read, or READ_NOW; the greenlet that waits for several connections */
+		__u64 entered;
+	};
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
+#define READ_NOW 1
 
 /* RUNTIME_* of targets, by pid; user space writes it, fork copies it. */
 #define RUNTIME_GO 1       /* what is executed are goroutines */
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
-/* Python, with the two distances of autoinstr/libraries/python_layout.py, in words */
+/* Python, with the distances of autoinstr/libraries/python_layout.py, in words */
 #define RUNTIME_PYTHON 4
+#define RUNTIME_UVLOOP 8 /* Python that may read outside of its contexts, and enters one with what it has read */
 #define RUNTIME_STATE(runtime) (((runtime) >> 8 & 1023) * 8)
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
+#define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
-BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
+BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 
 /*
  * Processes that create threads while they serve, by pid. A new thread may be one of a pool, which does what others ask
@@ -305,7 +314,8 @@ struct offers {
 	__u32 last;  /* number of the last one */
 	__u8 fresh;  /* the numbers are right: the client was seen from its first byte on */
 	__u8 single; /* the last one is the only one that waits for its response */
-	__u16 unused;
+	__u8 called; /* the client is a target */
+	__u8 unused;
 };
 BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
 BPF_ARRAY(blank_offers, struct offers, 1);
@@ -315,6 +325,27 @@ struct stream_pair {
 	__u64 stream;
 };
 BPF_TABLE("lru_hash", struct stream_pair, struct offer, stream_offers, MAX_OFFERS);
+
+/*
+ * Calls that a program has handed to nghttp2, which writes them later: for whom, by session and stream; and by thread and
+ * stream, of which session (request.key) the last one is.
+ */
+struct submitted_key {
+	__u64 session; /* session_key(), or the thread's id */
+	__u64 stream;
+};
+struct submitted {
+	struct served request; /* several: threads have handed in this stream of several sessions, none of which is written */
+	__u32 why;             /* enum orphan, if it is none */
+	__u32 written;
+};
+BPF_TABLE("lru_hash", struct submitted_key, struct submitted, submitted, MAX_OFFERS);
+/* By thread: what it is handing in, until it is known as which stream. */
+struct submitting {
+	__u64 session;
+	struct submitted call;
+};
+BPF_TABLE("lru_hash", u32, struct submitting, submitting, MAX_TLS_WORKS);
 
 /* Requests that brought trace context, by process and parent: whoever passes the same one on does it for them. */
 struct brought {
@@ -326,6 +357,8 @@ BPF_TABLE("lru_hash", struct brought, struct served, brought, MAX_OFFERS);
 /* All zeros, to insert from: too large for the stack. */
 BPF_ARRAY(blank_connection, struct connection, 1);
 BPF_ARRAY(blank_overflow, struct overflow, 1);
+
+#define SEVERAL_STREAMS 0xffffffff
 
 /* Streams that one run may begin. */
 #define BEGUN 64
@@ -361,6 +394,7 @@ struct work {
 	__u32 part_stream;
 	__u32 turn;     /* enum turn, in memory */
 	__u32 settled;  /* HTTP/2: a stream that was answered before its request was told */
+	__u32 answered; /* a stream of whose response something came; SEVERAL_STREAMS */
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */

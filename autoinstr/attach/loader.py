@@ -49,7 +49,7 @@ RETURN = "tls_return"
 GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
 ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
-    *("python_copied", "event_loop_turns"),
+    *("python_copied", "python_enters", "event_loop_turns", "nghttp2_submits", "nghttp2_submitted"),
     *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)

@@ -13,6 +13,7 @@ TARGET_GO = 64
 # and what the kernel side is told in another way
 HAS_PYTHON = 256
 HAS_NODE = 512
+HAS_UVLOOP = 1024
 
 
 # What probes on functions are for: groups that can be switched off
@@ -20,7 +21,7 @@ PROBES = {
     "tls": "plaintext of TLS",
     "goroutines": "which goroutine serves what, for parents",
     "routes": "names that a program's own router gives to requests",
-    "tasks": "which task of Python's asyncio makes a call, and what Node's event loop does",
+    "tasks": "which task of Python's asyncio makes a call, what Node's event loop does, and what is handed to nghttp2",
 }
 
 

@@ -245,6 +245,13 @@ static __always_inline void settle_request(struct http2 *h, struct http2_side *s
 		w->settled = s->block;
 }
 
+/* Something of a response has come. */
+static __always_inline void note_answer(const struct connection *c, struct work *w, __u32 stream)
+{
+	if (c->role == ROLE_CLIENT)
+		w->answered = w->answered && w->answered != stream ? SEVERAL_STREAMS : stream;
+}
+
 /* Nothing more comes of a response. */
 static __always_inline void end_response_of(struct http2 *h, struct stream *st, __u32 stream, struct work *w)
 {
@@ -258,9 +265,11 @@ static __always_inline void end_response_of(struct http2 *h, struct stream *st, 
 }
 
 /* The server has sent all of its response. */
-static __always_inline void settle_response(struct http2 *h, __u32 stream, struct work *w)
+static __always_inline void settle_response(struct connection *c, struct http2 *h, __u32 stream, struct work *w)
 {
 	struct stream *st = stream_of(h, stream);
+
+	note_answer(c, w, stream);
 
 	if (st)
 		end_response_of(h, st, stream, w);
@@ -291,6 +300,7 @@ static __always_inline void begin_block(struct connection *c, struct http2 *h, s
 	} else {
 		if (!st && c->role == ROLE_CLIENT && stream > h->last && !(h->old && !h->last))
 			st = new_stream(h, stream); /* the write of its request has not returned yet */
+		note_answer(c, w, stream);
 		if (st && !st->response_start)
 			st->response_start = s->began;
 		if (st && st->status < 200)
@@ -344,7 +354,7 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
 	http1_barrier();
 	if (last && s->ends && s->part && !is_request(c, w))
-		settle_response(h, s->stream, w);
+		settle_response(c, h, s->stream, w);
 }
 
 /* A frame's payload, or the part of it that matters here, is complete. */
@@ -354,7 +364,7 @@ static __always_inline void end_frame(struct connection *c, struct http2 *h, str
 	if (s->type != HTTP2_DATA || !(s->flags & HTTP2_END_STREAM) || c->role == ROLE_UNKNOWN)
 		return;
 	if (!is_request(c, w)) {
-		settle_response(h, s->stream, w);
+		settle_response(c, h, s->stream, w);
 		return;
 	}
 
@@ -703,7 +713,7 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 		next = take_turn(c, h, s, w);
 		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) {
 			w->next = STEPS;
-			steps.call(ctx, w->begun ? STEP_PLACE_STREAMS : STEPS);
+			steps.call(ctx, w->begun || w->answered ? STEP_PLACE_STREAMS : STEPS);
 			return;
 		}
 	} while (--turns && next == GO_ON);

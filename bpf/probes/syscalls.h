@@ -150,7 +150,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->cut = 0;
 	w->last = 0;
 	w->settled = 0;
-	w->begun = w->several = 0;
+	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();
 }
@@ -365,7 +365,7 @@ PROGRAM(place, void *ctx)
 	return 0;
 }
 
-/* Tail call: so do streams of HTTP/2 that have begun; then goes on with what is left. */
+/* Tail call: so do streams of HTTP/2 that have begun, or were answered; then goes on with what is left. */
 PROGRAM(place_streams, void *ctx)
 {
 	struct work *w;
@@ -387,8 +387,11 @@ PROGRAM(place_streams, void *ctx)
 		if (!w->begun)
 			break;
 		w->begun--;
-		place_stream(c, w, h->id, w->streams[w->begun & (BEGUN - 1)]);
+		place_stream(c, h, w, w->streams[w->begun & (BEGUN - 1)]);
 	}
+	http1_barrier();
+	if (w->answered && w->next == STEPS)
+		place_answer(h, w);
 	steps.call(ctx, w->begun && ++w->steps < MAX_STEPS ? STEP_PLACE_STREAMS : w->next);
 	return 0;
 }

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ LONGEST = 16.0  # seconds of load: no more than 8,192 methods of gRPC are told a
 ENDS_JOINED = (
     0.75  # of servers' spans: over TLS the first request of a connection may be told before its socket is known
 )
-END = hops.named("go")  # answers, and calls nobody
+# who answers, and calls nobody, by transport; and ways that are of HTTP/1 alone
+ENDS = {"http": hops.named("go"), "h2": hops.named("go", "h2"), "grpc": hops.named("grpc-go", "grpc")}
+BY_HTTP1 = ("name", "fetch", "client")
 
 
 @dataclass
@@ -44,14 +46,22 @@ class Trial:
     broken: bool = False
     rate: float = 0.0  # requests/s
     lost: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = field(
+        default_factory=dict
+    )  # requests without a parent, by the reason that the agent says
+
+    @property
+    def uncounted(self) -> int:
+        """Requests without a parent, beyond those for which the agent says why."""
+        return max(0, sum(join.none for join in self.joins) - sum(self.orphans.values()))
 
     @property
     def good(self) -> bool:
-        return not self.broken and all(join.good for join in self.joins)
+        return not self.broken and not self.uncounted and all(join.good for join in self.joins)
 
     def as_json(self) -> dict[str, Any]:
         about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "lost": self.lost}
-        return {**about, "joins": [join.as_json() for join in self.joins]}
+        return {**about, "orphans": self.orphans, "joins": [join.as_json() for join in self.joins]}
 
 
 class Place:
@@ -92,6 +102,7 @@ def watched(place: Place, trial: Trial, running: Running, parts: Sequence[tuple[
         trial.rate = place.load(running.port, **load)
         time.sleep(LOOKS_EVERY)
         trial.lost = dict(watch.settle([])[1])
+        trial.orphans = watch.orphans
         watch.stop()
     finally:
         watch.kill()
@@ -122,29 +133,39 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
         hop = next((hop for hop, name in parts if name == join.hop), None)
         by_http1 = called.get(join.hop) in ("http", "https")
         if join.way == "plain" and hop:
-            join.least = hop.joins if by_http1 else 0.0
+            join.least = hop.joins if by_http1 else hop.streams
         else:
             join.least = ENDS_JOINED
     return trial
 
 
-def ways(place: Place, hop: Hop, rate: float, seconds: float) -> Trial:
-    trial = Trial(hop.name)
-    if lacking := servers.missing(hop.server) + servers.missing(END.server):
+def ways(place: Place, name: str, rate: float, seconds: float) -> Trial:
+    hop, by = ALONE[name]
+    trial, end = Trial(name), ENDS[by]
+    if lacking := servers.missing(hop.server) + servers.missing(end.server):
         trial.reason = f"needs {', '.join(lacking)}"
         return trial
+    hop = replace(hop, ways=[way for way in hop.ways if by == "http" or way not in BY_HTTP1])
     with ExitStack() as stack:
-        end = place.start(END, "end", None, "", background=False)
-        stack.callback(end.stop)
-        running = place.start(hop, hop.name, end, "http", background=True)
+        behind = place.start(end, "end", None, "", background=False)
+        stack.callback(behind.stop)
+        running = place.start(hop, hop.name, behind, by, background=True)
         stack.callback(running.stop)
         watched(place, trial, running, [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
+    share = hop.joins if by == "http" else hop.streams
     for join in trial.joins:
-        join.least = hop.joins if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
+        join.least = share if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
     return trial
 
 
-NAMES = ("chain", *(hop.name for hop in hops.HOPS if len(hop.ways) > 1))
+ALONE = {hop.name: (hop, "http") for hop in hops.HOPS if len(hop.ways) > 1}
+ALONE |= {
+    f"{name}-{by}": (hop, by)
+    for name, (hop, _) in list(ALONE.items())
+    for by in ENDS
+    if by != "http" and by in hop.calls and hop.streams
+}
+NAMES = ("chain", *ALONE)
 SHORT = ("chain", *hops.SHORT)
 
 
@@ -161,7 +182,7 @@ def play(folder: Path, names: Collection[str], short: bool) -> list[Trial]:
                 wanted, rate, seconds = (hops.SHORT_CHAIN, 100, 3.0) if short else (hops.CHAIN, 500, 10.0)
                 trial = chain(place, wanted, rate, seconds)
             else:
-                trial = ways(place, hops.named(name), 60 if short else 150, 2.0 if short else 4.0)
+                trial = ways(place, name, 60 if short else 150, 2.0 if short else 4.0)
         except (AssertionError, subprocess.SubprocessError) as error:
             print(error, file=sys.stderr)
             trial = Trial(name, reason=str(error).strip().splitlines()[-1], broken=True)

@@ -127,6 +127,7 @@ def traces(score: Score) -> list[str]:
     about = [
         f"<p><b>{escape(trial.name)}</b>: {trial.rate:.0f} requests/s. {escape(trial.reason)} "
         f"{escape(', '.join(f'{count} {name}' for name, count in trial.lost.items() if count))}</p>"
+        + f"<p>Without a parent, by the reason that was told: {escape(str(trial.orphans))}</p>"
         + "".join(f"<pre>{escape(text)}</pre>" for join in trial.joins for text in join.complaints)
         for trial in score.trials
     ]

@@ -33,14 +33,13 @@ ARGUMENTS = ("{name}", "{port}", "{log}", "{next}")
 
 @dataclass(frozen=True)
 class Hop:
-    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent. Clients of HTTP/2 write
-    for whomever has waited: of what is made by these no parent may be wrong.
-    """
+    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent; `streams`: by HTTP/2."""
 
     server: Server
     ways: Sequence[str] = ("plain",)
     calls: Sequence[str] = ("http",)  # transports
     joins: float = 1.0
+    streams: float = 0.0
 
     @property
     def name(self) -> str:
@@ -73,13 +72,14 @@ HOPS = (
     Hop(hop("threads", "{python}", "{here}/threads.py"), PYTHON, ("http", "https")),
     Hop(hop("aiohttp", "{python}", "{here}/with_aiohttp.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(hop("uvicorn", "{python}", "{here}/with_uvicorn.py", "asyncio"), PYTHON, ("http", "https"), joins=0.95),
-    # what uvloop writes is not written in the context of who asked for it
-    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.0),
+    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.95),
+    Hop(hop("gevent", "{python}", "{here}/with_gevent.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(
         hop("node", "node", "{here}/hop.js", needs=("node", GRPC_JS)),
         ("plain", "pause", "immediate", "fan", "late", "handed", "name", "fetch"),
         ("http", "https", "h2", "h2c", "grpc"),
         joins=0.9,
+        streams=0.9,
     ),
     Hop(
         hop("java", "java", "{here}/Hop.java", needs=("java", "javac")),
