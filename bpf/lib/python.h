@@ -30,7 +30,7 @@ static __always_inline __u64 python_context(__u64 runtime)
 	__u64 state = python_state(runtime), context = 0;
 	__u32 entered = 0;
 
-	if (!state || !RUNTIME_CONTEXT(runtime) ||
+	if (!state || RUNTIME_CONTEXT(runtime) == 0 ||
 	    bpf_probe_read_user(&context, sizeof(context), (void *)(state + RUNTIME_CONTEXT(runtime))) || !context)
 		return 0;
 	/* one that a thread has without entering it is made where no probe sees it, maybe at the place of an older one */
@@ -41,7 +41,7 @@ static __always_inline __u64 python_context(__u64 runtime)
 
 static __always_inline int has_greenlets(__u64 runtime)
 {
-	return RUNTIME_STACK(runtime) && !(runtime & RUNTIME_UVLOOP);
+	return RUNTIME_STACK(runtime) > 0 && !(runtime & RUNTIME_UVLOOP);
 }
 
 /* struct _stack_chunk of Python 3.11 and newer begins with the one before it. As many as a deep stack has, of 16 KB each. */

@@ -74,6 +74,9 @@ static __always_inline void place_stream(const struct connection *c, struct http
 		parent = served_trace(&found);
 	} else {
 		parent = find_parent(c, w, &st->trace, &found);
+		/* whoever writes writes what others have left there, too, unless there are none */
+		if (parent && h->opened - h->ended > 1 && !(runtime_of(w->pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))
+			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
 	}
 	become_child(&st->trace, parent, &found);
 	meet_stream(c, &st->trace, &this, w->pid);

@@ -225,7 +225,7 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 	ctx->mixed |= at_once;
 }
 
-#define WAITS_LOOKED_AT 63 /* 1 of 64, or a power of two */
+#define WAITS_LOOKED_AT 3 /* one of four */
 
 /* Which greenlet of a thread waits does not change, but may come to be known late. */
 static __always_inline void know_waiter(__u32 pid, struct context *ctx)

@@ -175,6 +175,7 @@ static u64 kernel_u64(u64 address)
 
 #include "lib/python.h"
 #include "lib/trace.h"
+#include "lib/submitted.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"
@@ -231,7 +232,7 @@ static struct work *new_work(int incoming, u64 size)
 	w->skipped = 0;
 	w->cut = 0;
 	w->settled = 0;
-	w->begun = w->several = 0;
+	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	return w;
 }
@@ -275,7 +276,7 @@ static void look_until_done(struct work *w)
 		call_step(NULL, STEP_FRAMES);
 	case STEP_PLACE_STREAMS:
 		for (; w->begun; w->begun--)
-			place_stream(&connection, w, http2_of(&connection, w->sock)->id, w->streams[w->begun - 1]);
+			place_stream(&connection, http2_of(&connection, w->sock), w, w->streams[w->begun - 1]);
 		call_step(NULL, w->next);
 	case STEP_PLACE: {
 		struct exchange *x = request_numbered(&connection, w->sock, w->streams[0]);

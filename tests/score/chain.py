@@ -32,7 +32,7 @@ ENDS_JOINED = (
     0.75  # of servers' spans: over TLS the first request of a connection may be told before its socket is known
 )
 # who answers, and calls nobody, by transport; and ways that are of HTTP/1 alone
-ENDS = {"http": hops.named("go"), "h2": hops.named("go", "h2"), "grpc": hops.named("grpc-go", "grpc")}
+ENDS = {"http": hops.named("go"), "h2c": hops.named("go", "h2c"), "grpc": hops.named("grpc-go", "grpc")}
 BY_HTTP1 = ("name", "fetch", "client")
 
 

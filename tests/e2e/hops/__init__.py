@@ -21,13 +21,14 @@ WAYS = {
     "pause": "the same, after a sleep",
     "immediate": "the same, after setImmediate",
     "fan": "three at a time",
+    "twice": "two, one after the other",
     "late": "one that begins after the response was sent",
     "handed": "by a thread of a pool, or after work of such a thread",
     "name": "over a connection of its own, to a name instead of an address",
     "fetch": "by Node's fetch instead of its http",
     "client": "by java.net.http's client instead of HttpURLConnection",
 }
-PYTHON = ("plain", "pause", "fan", "late", "handed", "name")
+PYTHON = ("plain", "pause", "fan", "twice", "late", "handed", "name")
 ARGUMENTS = ("{name}", "{port}", "{log}", "{next}")
 
 
@@ -76,7 +77,7 @@ HOPS = (
     Hop(hop("gevent", "{python}", "{here}/with_gevent.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(
         hop("node", "node", "{here}/hop.js", needs=("node", GRPC_JS)),
-        ("plain", "pause", "immediate", "fan", "late", "handed", "name", "fetch"),
+        ("plain", "pause", "immediate", "fan", "twice", "late", "handed", "name", "fetch"),
         ("http", "https", "h2", "h2c", "grpc"),
         joins=0.9,
         streams=0.9,

@@ -29,6 +29,9 @@ async def serve(path: str, call: Call, anew: Call, handed: Call) -> None:
     match hop.way(path):
         case "fan":
             await asyncio.gather(*(call(path) for _ in range(3)))
+        case "twice":
+            await call(path)
+            await call(path)
         case "late":
             keep(later(call, path))
         case "pause":
