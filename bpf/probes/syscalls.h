@@ -409,17 +409,20 @@ PROGRAM(finish, void *ctx)
 }
 
 /* All that a call of a TLS library is to write has gone over its socket. */
-static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u32 copy)
+static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u64 goroutine, __u32 copy)
 {
 	struct connection *s = connections.lookup(&written->key);
 	struct work *w;
 
-	if (!s || s->ignored || s->role != ROLE_SERVER)
+	if (!s || s->ignored || s->entered || s->role == ROLE_UNKNOWN || (s->role == ROLE_CLIENT && (!written->known || s->http2)))
 		return;
 	w = take_work(WORK_EXIT, copy);
 	if (!w)
 		return;
 	use_connection(w, s, written->key, pid, 0, 0);
+	w->goroutine = goroutine;
+	if (s->role == ROLE_CLIENT)
+		w->time = written->entered; /* a request begins before it is sent */
 	use_plaintext(w, written->buffer, written->size);
 	written->size = 0;
 	written->looked = 1;
@@ -506,7 +509,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	if (*target & TARGET_GO && !written)
 		written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
 	if (written) {
-		look_at_written(ctx, written, pid, copy);
+		look_at_written(ctx, written, pid, call.goroutine, copy);
 		return 0;
 	}
 	if (c->ignored)
