@@ -29,15 +29,20 @@ static __always_inline void know_asker(__u32 pid, struct submitted *call)
 		call->request.span = 0;
 }
 
-/* What was handed in as this stream of a client; NULL: nothing was. The thread that writes it is the one that handed it in. */
-static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 tid, __u32 stream)
+/*
+ * What was handed in as this stream of a client; NULL: it is not known. The thread that writes it is the one that handed it
+ * in. `handed`: whether such things are handed in on this connection.
+ */
+static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 tid, __u32 stream, int *handed)
 {
 	struct submitted_key key = {.session = h->library, .stream = stream}, last = {.session = tid, .stream = stream};
 	struct submitted *found;
 
+	*handed = h->library != 0;
 	if (h->library)
 		return submitted.lookup(&key);
 	found = submitted.lookup(&last);
+	*handed = found != NULL;
 	if (!found || found->request.several)
 		return NULL;
 	key.session = found->request.key;
@@ -66,12 +71,15 @@ static __always_inline void place_stream(const struct connection *c, struct http
 		return;
 	}
 
-	struct submitted *call = find_submitted(h, w->tid, stream);
+	int handed;
+	struct submitted *call = find_submitted(h, w->tid, stream, &handed);
 	if (call) {
 		call->written = 1;
 		found = call->request;
 		say_why(&st->trace, call->why);
 		parent = served_trace(&found);
+	} else if (handed) {
+		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
 	} else {
 		parent = find_parent(c, w, &st->trace, &found);
 		/* whoever writes writes what others have left there, too, unless there are none */
