@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hops
+import meter
 import servers
 from certificates import trusting
 from hops import Hop
@@ -45,6 +46,7 @@ class Trial:
     reason: str = ""
     broken: bool = False
     rate: float = 0.0  # requests/s
+    cpu: float = 0.0  # seconds of CPU a request, of all services
     lost: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, int] = field(
         default_factory=dict
@@ -61,7 +63,7 @@ class Trial:
 
     def as_json(self) -> dict[str, Any]:
         about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "lost": self.lost}
-        return {**about, "orphans": self.orphans, "joins": [join.as_json() for join in self.joins]}
+        return {**about, "cpu": self.cpu, "orphans": self.orphans, "joins": [join.as_json() for join in self.joins]}
 
 
 class Place:
@@ -94,12 +96,17 @@ class Place:
         return Log(name, [(words[0], words[1]) for words in map(str.split, lines)], hop.ways)
 
 
-def watched(place: Place, trial: Trial, running: Running, parts: Sequence[tuple[Hop, str]], **load: Any) -> None:
-    """Load on the first one while the agent watches all; fills in the trial."""
+def watched(
+    place: Place, trial: Trial, services: Sequence[Running], parts: Sequence[tuple[Hop, str]], **load: Any
+) -> None:
+    """Load on the last one that was started while the agent watches all; fills in the trial."""
+    pids = [pid for service in services for pid in meter.family(service.pid)]
     watch = Watch(["--cmd", f"*{place.folder}/*"])
     try:
         watch.start()
-        trial.rate = place.load(running.port, **load)
+        before = sum(meter.cpu_seconds(pids))
+        trial.rate = place.load(services[-1].port, **load)
+        trial.cpu = (sum(meter.cpu_seconds(pids)) - before) / (load["rate"] * load["seconds"])
         time.sleep(LOOKS_EVERY)
         trial.lost = dict(watch.settle([])[1])
         trial.orphans = watch.orphans
@@ -121,13 +128,13 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
             parts.append((hop, f"{len(parts) + 1}-{hop.name}"))
     trial.reason = "; ".join(reasons)
     with ExitStack() as stack:
-        behind, scheme = None, ""
+        services: list[Running] = []
+        scheme = ""
         for hop, name in reversed(parts):
-            behind = place.start(hop, name, behind, scheme, background=False)
-            stack.callback(behind.stop)
+            services.append(place.start(hop, name, services[-1] if services else None, scheme, background=False))
+            stack.callback(services[-1].stop)
             scheme = hop.server.transport
-        assert behind
-        watched(place, trial, behind, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+        watched(place, trial, services, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
     called = {name: after[0].server.transport for (_, name), after in pairwise(parts)}
     for join in trial.joins:
         hop = next((hop for hop, name in parts if name == join.hop), None)
@@ -151,7 +158,7 @@ def ways(place: Place, name: str, rate: float, seconds: float) -> Trial:
         stack.callback(behind.stop)
         running = place.start(hop, hop.name, behind, by, background=True)
         stack.callback(running.stop)
-        watched(place, trial, running, [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
+        watched(place, trial, [behind, running], [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
     share = hop.joins if by == "http" else hop.streams
     for join in trial.joins:
         join.least = share if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
