@@ -29,6 +29,40 @@ static __always_inline void know_asker(__u32 pid, struct submitted *call)
 		call->request.span = 0;
 }
 
+/* The current thread begins to hand in a call. */
+static __always_inline void hand_in(__u32 pid, __u64 session)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct submitting new = {.session = session};
+
+	know_asker(pid, &new.call);
+	submitting.update(&tid, &new);
+}
+
+/* It has done so, as this stream. */
+static __always_inline void note_handed_in(__s32 stream)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct submitting *new = submitting.lookup(&tid);
+
+	if (!new)
+		return;
+	if (stream > 0) {
+		struct submitted_key key = {.session = new->session, .stream = stream};
+		struct submitted_key last = {.session = tid, .stream = stream}, other = {.stream = stream};
+		struct submitted mark = {.request.key = new->session}, *before = submitted.lookup(&last);
+
+		if (before && before->request.key != new->session) {
+			other.session = before->request.key;
+			before = submitted.lookup(&other);
+			mark.request.several = before && !before->written;
+		}
+		submitted.update(&key, &new->call);
+		submitted.update(&last, &mark);
+	}
+	submitting.delete(&tid);
+}
+
 /*
  * What was handed in as this stream of a client; NULL: it is not known. The thread that writes it is the one that handed it
  * in. `handed`: whether such things are handed in on this connection.
