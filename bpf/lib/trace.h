@@ -405,7 +405,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 			*found = c->origin;
 			return served_trace(found);
 		}
-		/* outside of its contexts Python writes for any of them (uvloop), or has other tasks than these (gevent) */
+		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
 			return unsure_parent(t, found, ORPHAN_SEVERAL);
 		if (!found->span)
