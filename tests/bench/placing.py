@@ -57,7 +57,7 @@ def without_places(agent: Watching) -> Iterator[None]:
                 bpf(BpfCommand.MAP_LOOKUP_ELEM, element)
                 program = held(PROG_GET_FD_BY_ID, struct.unpack("<I", value.raw)[0])
                 stack.callback(os.close, program)
-                bpf(BpfCommand.MAP_DELETE_ELEM, element)
+                bpf(BpfCommand.MAP_DELETE_ELEM, element[:-8])
                 stack.callback(update, steps, key, struct.pack("<I", program))
         yield
 
