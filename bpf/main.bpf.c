@@ -26,4 +26,5 @@
 #include "probes/python.h"
 #include "probes/node.h"
 #include "probes/nghttp2.h"
+#include "probes/submitted.h"
 #include "probes/propagate.h"

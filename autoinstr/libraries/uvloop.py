@@ -10,4 +10,6 @@ UVLOOP = Library(
     functions=(Function("Context_Enter", "python_enters"),),
     flag=HAS_UVLOOP,
     group="tasks",
+    hits=1,
+    per="task or callback that is run",
 )

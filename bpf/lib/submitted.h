@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * A stream's place in a trace; and calls that are handed to a library, nghttp2, which writes them later, among others': whom
- * they are made for is known when they are handed in (probes/nghttp2.h), and of which stream.
+ * they are made for is known when they are handed in (probes/submitted.h), and of which stream.
  */
 #ifndef AUTOINSTR_SUBMITTED_H
 #define AUTOINSTR_SUBMITTED_H
@@ -106,6 +106,9 @@ static __always_inline void place_stream(const struct connection *c, struct http
 	}
 
 	int handed;
+	if (meet_caller(c, w, st, &this))
+		return;
+
 	struct submitted *call = find_submitted(h, w->tid, stream, &handed);
 	if (call) {
 		call->written = 1;
