@@ -139,7 +139,7 @@ def test_what_has_no_parent_has_a_reason(told: Told) -> None:
     asked = ALONE + REQUESTS * len(WAYS) - REQUESTS  # one way brings trace context
     unsure = sum(told.orphans[reason] for reason in ("several", "answered"))
     none = [span for spans in told.spans.values() for span in spans if not span["parentSpanId"]]
-    assert told.orphans["elsewhere"] == asked
+    assert asked <= told.orphans["elsewhere"] <= asked + 2  # who was about to ask when the agent came
     assert told.orphans["nobody"] > 10
     assert unsure <= REQUESTS + 1
     assert told.orphans["unplaced"] == told.orphans["caller_unsure"] == 0
