@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -26,7 +27,6 @@ class Loss(Enum):
     TLS_CALL_LOST = ("tls_call_lost", "calls of a TLS library that ended and whose beginning was not seen")
     STREAM_LOST = ("stream_lost", "HTTP/2 streams that found no room in the kernel, or lost it")
     NAME_LOST = ("name_lost", "requests whose route is a guess, since what the program calls it was lost or too long")
-    PARENT_UNSURE = ("parent_unsure", "calls that several requests may have asked for: told without a parent")
     PROBE_MISSED = ("probe_missed", "runs of a probe that the kernel skipped")
     HEAD_CUT = ("head_cut", "requests whose path was longer than what is kept")
     PARSE_ERROR = ("parse_error", "exchanges that are not what they looked like")
@@ -54,12 +54,39 @@ class Loss(Enum):
         self.meaning = meaning
 
 
+class Orphan(Enum):
+    """Why a request is told without a parent; nothing of it is lost. The kernel side's numbers, in their order."""
+
+    UNPLACED = (
+        "unplaced",
+        "requests that came with more than 64 others at once, or that the kernel side gave no place",
+    )
+    ELSEWHERE = ("elsewhere", "served: nobody who is watched here has asked, and no trace context came with it")
+    CALLER_UNSURE = ("caller_unsure", "served: somebody who is watched has asked, but which call it was is not certain")
+    NOBODY = ("nobody", "calls by a thread, goroutine or task that serves nothing that is known")
+    SEVERAL = ("several", "calls that several requests may have asked for")
+    ANSWERED = ("answered", "calls by one that has answered what it served last")
+    SHARED = ("shared", "calls over HTTP/2 by one that writes whatever others have left there")
+    TURN = (
+        "turn",
+        "calls of an event loop that was at something else than what it had read: a timer, other connections",
+    )
+
+    def __init__(self, label: str, meaning: str) -> None:
+        self.label = label
+        self.meaning = meaning
+
+
+ORPHANS = tuple(Orphan)
+
+
 class Health:
     """Counts of losses and of work; written by all stages, read at each collection."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # exporters count from threads of their own
         self.lost: Counter[Loss] = Counter()
+        self.orphans: Counter[Orphan] = Counter()
         self.work: Counter[str] = Counter()  # "requests", "spans_exported", "wakeups" ...
         self.gauges: dict[str, float] = {}  # "ring_fill_ratio", "queue_bytes" ...
         self.looked = 0.0  # when the ring was last looked at, by the monotonic clock; 0: not attached yet
@@ -69,6 +96,11 @@ class Health:
         if count:
             with self._lock:
                 self.lost[loss] += count
+
+    def found_orphans(self, counts: Iterable[int]) -> None:
+        """Count requests without a parent, by reason."""
+        with self._lock:
+            self.orphans.update(dict(zip(ORPHANS, counts, strict=True)))
 
     def measure(self) -> None:
         """What this process costs, into the self-metrics."""

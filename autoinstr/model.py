@@ -103,6 +103,7 @@ class Places:
     decided: NDArray[np.bool_]  # (n,) whoever began the trace has decided on sampling: as `sampled` says
     sampled: NDArray[np.bool_]  # (n,)
     own: NDArray[np.bool_]  # (n,) of a client: the program makes trace context by itself
+    orphan: NDArray[np.uint8]  # (n,) why it has no parent, if it has none: `health.Orphan`, by its place there
     peer_pid: NDArray[np.uint32]  # (n,) the target at the other end; 0: none is known
     renamed: Renamed | None = None
 

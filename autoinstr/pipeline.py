@@ -96,7 +96,7 @@ class Pipeline:
         self.parser = Parser(
             self.groups, routes, health, services=self.discovery.services, names=self.names, queries=config.queries
         )
-        self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg))
+        self.correlator = Correlator(make_sampler(config.sampler, config.sampler_arg), health)
         exponential = config.histogram == EXPONENTIAL
         self.red = Red(
             health,
@@ -206,6 +206,10 @@ class Pipeline:
                 {"loss": loss.label, "meaning": loss.meaning, "count": count}
                 for loss, count in list(self.health.lost.items())
             ],
+            "orphans": [
+                {"reason": why.label, "meaning": why.meaning, "count": count}
+                for why, count in list(self.health.orphans.items())
+            ],
             "probes": watcher.probes() if watcher else [],
             "files": watcher.files() if watcher else [],
             "settings": settings_record(self.config),
@@ -307,6 +311,7 @@ def run(config: Config) -> int:
     os.nice(STAND_BACK)
     health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
+    attached.load_rest()
     loop(pipeline, watcher, signals)
     finish(pipeline, watcher, attached)
     signals.ignore()

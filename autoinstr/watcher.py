@@ -22,10 +22,10 @@ from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
-from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER
+from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER, RUNTIME_UVLOOP
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.libraries import HAS_NODE, HAS_PYTHON, Layout, find_layout
+from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets
 from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
@@ -35,7 +35,7 @@ PROCESS_BATCH = 1024
 DECIDED_AFTER = 0.3
 # Seconds that hits of probes are counted when somebody asks.
 MEASURED_FOR = 1.0
-ENDS_AT_ONCE = "go_handshake"  # a program for functions: in a process that is no target
+ENDS_AT_ONCE = "event_loop_turns"  # a program for functions: in a process that is no target
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,
@@ -48,7 +48,6 @@ LOSSES: dict[Counter, Loss] = {
     Counter.STEPS_EXHAUSTED: Loss.STEPS_EXHAUSTED,
     Counter.TLS_CALL_LOST: Loss.TLS_CALL_LOST,
     Counter.STREAM_LOST: Loss.STREAM_LOST,
-    Counter.PARENT_UNSURE: Loss.PARENT_UNSURE,
 }
 
 
@@ -87,6 +86,7 @@ class Watcher:
         self._functions = Functions(attached.function_program, self._mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._began = time.time()
         self._way: tuple[float, float] | None = None  # see `measure`
         self._layouts: dict[int, Layout] = {}  # of Pythons
         self._names = Names(attached.maps["names"], health, names)
@@ -97,11 +97,20 @@ class Watcher:
         self._control.mark(pid, flags & 0xFF, go_layout)
         if flags & HAS_NODE:
             self._control.add_runtime(pid, RUNTIME_IN_ORDER)
-        if flags & HAS_PYTHON and pid not in self._layouts:
+        if flags & HAS_UVLOOP:
+            self._control.add_runtime(pid, RUNTIME_UVLOOP)
+        if flags & HAS_PYTHON:
             with contextlib.suppress(OSError):  # it has ended
-                if layout := find_layout(pid, Process(pid).maps):
-                    self._layouts[pid] = layout
-                    self._control.python(pid, layout.state, layout.context)
+                self._know_python(pid)
+
+    def _know_python(self, pid: int) -> None:
+        """Where it keeps contexts, or greenlets; these may have come since it was looked at."""
+        known = self._layouts.get(pid)
+        if known and (known.stack or not has_greenlets(Process(pid).maps)):
+            return
+        if layout := find_layout(pid, Process(pid).maps):
+            self._layouts[pid] = layout
+            self._control.python(pid, layout.state, layout.context, layout.stack)
 
     def start(self) -> None:
         """Begin to watch: rules for newcomers first, then everyone that is there, so that nobody slips through."""
@@ -124,7 +133,8 @@ class Watcher:
             self._control.ignore(pid)
             self._layouts.pop(pid, None)
         self._follow(changes)
-        self._functions.release(self._discovery.targets, lambda pid: Process(pid).maps)
+        older = {pid: self._is_older(target) for pid, target in self._discovery.targets.items()}
+        self._functions.release(older, lambda pid: Process(pid).maps)
 
     def wake_on(self, poll: select.epoll) -> None:
         """Register what tells that the ring fills, or that a target has a new library.
@@ -256,7 +266,12 @@ class Watcher:
         new = np.isin(events["kind"], (ProcessKind.EXEC, ProcessKind.LISTEN, ProcessKind.MAP))
         for pid in set(events["pid"][new].tolist()) & self._discovery.targets.keys():
             self._control.looked(pid)
-            self._functions.follow(pid, Process(pid).maps)
+            older = self._is_older(self._discovery.targets[pid])
+            self._functions.follow(pid, Process(pid).maps, older=older)
+
+    def _is_older(self, target: Target) -> bool:
+        """Than the agent."""
+        return target.start_time < self._began
 
     def _ignore_others(self) -> None:
         """Let go of processes that were only watched until they had been looked at.

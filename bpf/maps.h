@@ -100,7 +100,7 @@ struct connection {
 	__u8 slot_before, piped_before;
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
-	__u8 asked; /* that, or what its next request will be for */
+	__u8 asked; /* that, or what its next request will be for; of HTTP/2: who makes a call leaves that in `asked_streams` */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
@@ -172,9 +172,10 @@ struct http2 {
 	__u32 refused_above; /* GOAWAY: streams above it will not be answered */
 	__u16 refused;       /* its error code + ERROR_HTTP2; 0: none came */
 	__u8 old;      /* older than the agent: what the tables hold is not known */
-	__u8 unused;
+	__u8 noted;    /* reads that were kept in `last_reads` */
 	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
+	__u64 library; /* a client's session of nghttp2, as in `submitted`; 0: none is known */
 	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
 };
 /* HTTP/2 connections, by the key of `connections`; least recently used ones go first, and are found again as old ones. */
@@ -200,7 +201,8 @@ struct stream {
 	__u8 request; /* enum progress */
 	__u8 response;
 	__u8 messages; /* the request's body begins like a gRPC message */
-	__u8 unused[5];
+	__u8 waits; /* for who makes the call */
+	__u8 unused[4];
 };
 enum progress { SIDE_WAITS, SIDE_BEGUN, SIDE_ENDED };
 BPF_TABLE("lru_hash", struct stream_key, struct stream, streams, MAX_STREAMS);
@@ -244,20 +246,28 @@ struct context {
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
 	__u8 lent;   /* the thread has it from who created it, while that one served it */
-	__u8 unused;
-	__u64 since; /* of a goroutine: those with lower ids were there before the request that it serves */
+	__u8 waits;  /* for several connections at a time, modulo */
+	union {
+		__u64 since;   /* of a goroutine: those with lower ids were there before the request that it serves */
+		/* of a thread of Python, what is done in which is its own: with uvloop the context that it has entered with what it
+		   has read, or READ_NOW; the greenlet that waits for several connections */
+		__u64 entered;
+	};
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
+#define READ_NOW 1
 
 /* RUNTIME_* of targets, by pid; user space writes it, fork copies it. */
 #define RUNTIME_GO 1       /* what is executed are goroutines */
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
-/* Python, with the two distances of autoinstr/libraries/python_layout.py, in words */
+/* Python, with the distances of autoinstr/libraries/python_layout.py, in words */
 #define RUNTIME_PYTHON 4
+#define RUNTIME_UVLOOP 8 /* Python that may read outside of its contexts, and enters one with what it has read */
 #define RUNTIME_STATE(runtime) (((runtime) >> 8 & 1023) * 8)
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
+#define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
-BPF_TABLE("lru_hash", u32, u32, runtimes, 4096);
+BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 
 /*
  * Processes that create threads while they serve, by pid. A new thread may be one of a pool, which does what others ask
@@ -271,8 +281,8 @@ struct lender {
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 
 /*
- * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
- * space when it has looked at the program. 0: not known, but for stream and state.
+ * Where fields lie in structures of a program built by Go, or of nghttp2, in bytes from the structure's beginning, by pid;
+ * written by user space when it has looked at the program. 0: not known, but for stream and state.
  */
 struct go_layout {
 	__u64 newest; /* highest id of a goroutine that was met */
@@ -283,7 +293,11 @@ struct go_layout {
 	__u16 rpc_server;           /* of grpc-go: conn of http2Server ... */
 	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
 	__u16 rpc_client;           /* ... conn of http2Client */
-	__u16 unused;
+	__u16 rpc_of;               /* ... of a client's stream: its http2Client */
+	__u16 rpc_by_pointer;       /* a client's or server's stream does not contain a Stream, but begins with a pointer to it */
+	__u16 x_server, x_state, x_stream, x_id; /* as without x, of golang.org/x/net */
+	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
+	__u16 echo_path;            /* path of echo's context */
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
@@ -306,7 +320,8 @@ struct offers {
 	__u32 last;  /* number of the last one */
 	__u8 fresh;  /* the numbers are right: the client was seen from its first byte on */
 	__u8 single; /* the last one is the only one that waits for its response */
-	__u16 unused;
+	__u8 called; /* the client is a target */
+	__u8 unused;
 };
 BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
 BPF_ARRAY(blank_offers, struct offers, 1);
@@ -316,6 +331,57 @@ struct stream_pair {
 	__u64 stream;
 };
 BPF_TABLE("lru_hash", struct stream_pair, struct offer, stream_offers, MAX_OFFERS);
+
+/*
+ * Calls that a program has handed to nghttp2, which writes them later: for whom, by session and stream; and by thread and
+ * stream, of which session (request.key) the last one is.
+ */
+struct submitted_key {
+	__u64 session; /* session_key(), or the thread's id */
+	__u64 stream;
+};
+struct submitted {
+	struct served request; /* several: threads have handed in this stream of several sessions, none of which is written */
+	__u32 why;             /* enum orphan, if it is none */
+	__u32 written;
+};
+BPF_TABLE("lru_hash", struct submitted_key, struct submitted, submitted, MAX_OFFERS);
+/* By thread: what it is handing in, until it is known as which stream. */
+struct submitting {
+	__u64 session;
+	struct submitted call;
+};
+BPF_TABLE("lru_hash", u32, struct submitting, submitting, MAX_TLS_WORKS);
+
+/*
+ * Calls of grpc-go that have a number and are not written yet, by the connection's key and the stream; inserted by who makes
+ * the call, deleted by who writes it, or who makes it if that was late: whoever succeeds gives it its place in a trace.
+ */
+struct asked_key {
+	__u64 key;
+	__u64 stream;
+};
+struct asked {
+	struct served origin; /* what it is made for */
+	__u64 name;           /* key in `names` of its method; 0: the call itself will tell */
+	__u32 pid;
+	__u32 unused;
+};
+BPF_TABLE("lru_hash", struct asked_key, struct asked, asked_streams, 512);
+
+/*
+ * What a thread has read last from an HTTP/2 connection older than the agent, by its id; taken by who sees it hand that to
+ * the library (probes/nghttp2.h).
+ */
+#define READ_BEGINNING 16
+struct last_read {
+	__u64 key; /* of the connection; 0: of several */
+	__u64 buffer; /* where it was read to */
+	__u8 beginning[READ_BEGINNING]; /* its first bytes; what is missing is zero */
+	__u32 number; /* parts of header blocks told before it */
+	__u32 open;   /* it begins within one */
+};
+BPF_TABLE("lru_hash", u32, struct last_read, last_reads, 256);
 
 /* Requests that brought trace context, by process and parent: whoever passes the same one on does it for them. */
 struct brought {
@@ -327,6 +393,8 @@ BPF_TABLE("lru_hash", struct brought, struct served, brought, MAX_OFFERS);
 /* All zeros, to insert from: too large for the stack. */
 BPF_ARRAY(blank_connection, struct connection, 1);
 BPF_ARRAY(blank_overflow, struct overflow, 1);
+
+#define SEVERAL_STREAMS 0xffffffff
 
 /* Streams that one run may begin. */
 #define BEGUN 64
@@ -362,6 +430,7 @@ struct work {
 	__u32 part_stream;
 	__u32 turn;     /* enum turn, in memory */
 	__u32 settled;  /* HTTP/2: a stream that was answered before its request was told */
+	__u32 answered; /* a stream of whose response something came; SEVERAL_STREAMS */
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */

@@ -272,9 +272,8 @@ class Demo:
 
 
 def summary(reading: table.Reading) -> str:
-    """What was told, and what was lost; a call without a parent is neither."""
-    losses = {what: count for what, count in reading.lost.items() if what != "parent_unsure"}
-    lost = ", ".join(f"{count:,} {what}" for what, count in losses.items())
+    """What was told, and what was lost."""
+    lost = ", ".join(f"{count:,} {what}" for what, count in reading.lost.items())
     return f"{reading.requests:,} requests seen, {f'lost: {lost}' if lost else 'nothing lost'}"
 
 

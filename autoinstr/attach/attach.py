@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -13,7 +14,7 @@ from autoinstr.attach import btf, cache, source
 from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
-from autoinstr.attach.loader import COPIES, Attached, attach_probes, begin_function_programs, load, programs
+from autoinstr.attach.loader import COPIES, Attached, FunctionPrograms, attach_probes, load, programs
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
@@ -57,6 +58,7 @@ def rehearse(limits: Limits) -> int:
     What had to be compiled is kept, so that the next `attach` is quick.
     """
     loaded = bring_in(limits)
+    loaded.load_rest()
     loaded.wait()
     count = len(loaded.programs)
     loaded.close()
@@ -71,16 +73,18 @@ def bring_in(
 ) -> Attached:
     """Maps and programs in the kernel, the quickest that its verifier takes."""
     make = partial(make_image, limits, duration_bounds, size_bounds, propagate)
-    cast, image = True, make(cast=True)
+    modern, image = True, make(modern=True)
     try:
         attached = load(image, limits)
     except AutoinstrError as error:
-        cast, plain = False, make(cast=False)
+        modern, plain = False, make(modern=False)
         if plain == image:
             raise
-        log.debug("trying again without casts: %s", error)
+        log.debug("trying again as for older kernels: %s", error)
         image, attached = plain, load(plain, limits)
-    begin_function_programs(image, attached, partial(make, cast=cast, sessions=False))
+        make(modern=True, instead=plain)  # the next start need not try
+    attached.functions = FunctionPrograms(image, attached, partial(make, modern=modern, sessions=False))
+    attached.functions.begin("tls")  # most targets have a TLS library
     return attached
 
 
@@ -90,32 +94,47 @@ def make_image(
     size_bounds: Sequence[float],
     propagate: Sequence[str] = (),
     *,
-    cast: bool,
+    modern: bool,
     sessions: bool = True,
+    instead: Image | None = None,
 ) -> Image:
-    """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one;
-    `sessions`: functions have one program for entry and return, where that can be.
+    """The compiled kernel side for this kernel and these limits. `modern`: with what verifiers of later kernels take,
+    where this one does; `sessions`: functions have one program for entry and return, where that can be; `instead`: to
+    be kept in its place from now on.
     """
     try:
-        offsets = btf.running_kernel(cast=cast, sessions=sessions)
-    except (OSError, KeyError, ValueError) as error:
-        raise AutoinstrError(
-            f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
-            " built with CONFIG_DEBUG_INFO_BTF have; `autoinstr check` tells more"
-        ) from error
+        types = btf.VMLINUX.read_bytes()
+    except OSError as error:
+        raise undescribed(error) from error
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
-    flags = source.flags(
-        limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
+    flags = partial(
+        source.flags, limits, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
-    parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
-    path = cache.folder(os.environ) / cache.key(text, flags, [name for part in parts for name in part])
-    image = cache.read(path)
+    # offsets follow from the types and who reads them, and to read them takes longer than to read the image
+    digest = hashlib.sha256(types + Path(btf.__file__).read_bytes()).hexdigest()
+    how = [digest, f"modern={modern}", f"sessions={sessions}"]
+    how += [name for part in programs(copies, propagate, sessions=sessions) for name in part]
+    path = cache.folder(os.environ) / cache.key(text, flags({}), how)
+    image = instead or cache.read(path)
     if image is None:
-        image = compile_image(text, [*flags, f"-I{root}"], parts, root / "include" / "kernel")
-        cache.write(path, image)
+        try:
+            offsets = btf.of_kernel(types, modern=modern, sessions=sessions)
+        except (KeyError, ValueError) as error:
+            raise undescribed(error) from error
+        parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
+        instead = image = compile_image(text, [*flags(offsets), f"-I{root}"], parts, root / "include" / "kernel")
+    if instead:
+        cache.write(path, instead)
     return image
+
+
+def undescribed(error: Exception) -> AutoinstrError:
+    return AutoinstrError(
+        f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
+        " built with CONFIG_DEBUG_INFO_BTF have; `autoinstr check` tells more"
+    )
 
 
 def tell_namespace() -> None:

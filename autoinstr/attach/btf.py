@@ -170,13 +170,26 @@ def defines(btf: Btf) -> dict[str, int]:
 
 # Read by plain loads where the kernel has this function, which tells its verifier the type behind an address.
 CAST = "bpf_rdonly_cast"
-CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket")
+CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
 
 
 def cast_defines(btf: Btf) -> dict[str, int]:
     """The KFUNC_* and BTF_ID_* macros, ids of types in the kernel's BTF. KeyError: this kernel can't cast."""
     found = {f"KFUNC_{CAST}": btf.function_id(CAST)}
     return found | {f"BTF_ID_{name}": btf.struct_id(name) for name in CAST_TO}
+
+
+# A jump that lets the verifier follow a loop for a few turns only. Linux 6.9 has it, but goes wrong where that is
+# backwards; the function came with the first kernel that does not (CVE-2024-42072).
+MAY_GOTO, SINCE = "BPF_MAY_GOTO", "bpf_preempt_disable"
+
+
+def loop_defines(btf: Btf) -> dict[str, int]:
+    """The macro by which loops are written with it. KeyError: this kernel does not have it."""
+    if not btf.has_name(MAY_GOTO):
+        raise KeyError(MAY_GOTO)
+    btf.function_id(SINCE)
+    return {"MAY_GOTO": 1}
 
 
 # One program for entry and return of a function, which tells on entry whether it is to run on return.
@@ -191,11 +204,13 @@ def session_defines(btf: Btf) -> dict[str, int]:
     return {f"KFUNC_{SESSION}": btf.function_id(SESSION)}
 
 
-def running_kernel(*, cast: bool, sessions: bool) -> dict[str, int]:
-    """`defines` of the kernel that runs; `cast`, `sessions`: and `cast_defines`, `session_defines`, if it can."""
-    btf = Btf(VMLINUX.read_bytes())
+def of_kernel(blob: bytes, *, modern: bool, sessions: bool) -> dict[str, int]:
+    """`defines` of a kernel with these types; if it can, with `modern` also `cast_defines` and `loop_defines`, with
+    `sessions` also `session_defines`.
+    """
+    btf = Btf(blob)
     found = defines(btf)
-    for wanted, more in ((cast, cast_defines), (sessions, session_defines)):
+    for wanted, more in ((modern, cast_defines), (modern, loop_defines), (sessions, session_defines)):
         if wanted:
             with contextlib.suppress(KeyError):
                 found |= more(btf)

@@ -24,6 +24,8 @@ SELF = 128
 RUNTIME_GO = 1
 RUNTIME_IN_ORDER = 2
 RUNTIME_PYTHON = 4
+RUNTIME_UVLOOP = 8
+_DISTANCES = 0xFFFFF << 8 | 0x3FF << 32
 MAX_DISTANCE = 8 << 10  # bytes; each has ten bits, and counts words
 
 MAX_PIDS = 4 << 20  # PID_MAX_LIMIT of the kernel
@@ -58,17 +60,18 @@ class Control:
     def runtime(self, pid: int, flags: int) -> None:
         """How the process works, RUNTIME_*: whom its calls are made for depends on it."""
         if flags or pid in self._runtime_of:
-            update(self._runtimes, struct.pack("<I", pid), struct.pack("<I", flags))
+            update(self._runtimes, struct.pack("<I", pid), struct.pack("<Q", flags))
             self._runtime_of[pid] = flags
 
     def add_runtime(self, pid: int, flags: int) -> None:
         """The same, beside what is known already."""
         self.runtime(pid, self._runtime_of.get(pid, 0) | flags)
 
-    def python(self, pid: int, state: int, context: int) -> None:
-        """The process is a Python that keeps a thread's context there: two distances in bytes."""
-        if max(state, context) < MAX_DISTANCE:
-            self.add_runtime(pid, RUNTIME_PYTHON | state // 8 << 8 | context // 8 << 18)
+    def python(self, pid: int, state: int, context: int, stack: int) -> None:
+        """The process is a Python that keeps a thread's context there, and greenlet: distances in bytes."""
+        if max(state, context, stack) < MAX_DISTANCE:
+            before = self._runtime_of.get(pid, 0) & ~_DISTANCES
+            self.runtime(pid, before | RUNTIME_PYTHON | state // 8 << 8 | context // 8 << 18 | stack // 8 << 32)
 
     def looked(self, pid: int) -> None:
         """What the process has mapped is about to be looked at: what it maps from now on is to be told."""

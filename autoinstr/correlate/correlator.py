@@ -3,7 +3,7 @@
 In: `Requests` and the groups they refer to. Out: `Traced`, of the same rows in the same order.
 A request that came with a valid traceparent continues that trace; else it has the place that the kernel side has given
 it; where that has given none, it begins a new trace. Ids are never all zero. Must never drop a row: what is not sampled
-still counts in the metrics.
+still counts in the metrics. What has no parent is counted by the reason.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from autoinstr.correlate.instrumented import Instrumented
 from autoinstr.correlate.renames import Renames
 from autoinstr.correlate.samplers import Candidates, Sampler
+from autoinstr.health import ORPHANS, Health
 from autoinstr.model import Group, Places, Requests, Traced
 
 
 class Correlator:
     """Holds the sampler. `random` gives so many bytes; numpy's own sources would cost 2 MB of memory."""
 
-    def __init__(self, sampler: Sampler, *, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, sampler: Sampler, health: Health, *, random: Callable[[int], bytes] = os.urandom) -> None:
         self._sampler = sampler
+        self._health = health
         self._random = random
         self._failed = np.zeros(0, np.bool_)  # by group
         self._renames = Renames()
@@ -45,6 +47,9 @@ class Correlator:
             parent_id[child] = requests.parent_span[child]
             flags[child] = requests.parent_flags[child]
             decided = decided | child
+        orphans = places.orphan[parent_id.view(np.uint64)[:, 0] == 0]
+        if len(orphans):
+            self._health.found_orphans(np.bincount(orphans, minlength=len(ORPHANS))[: len(ORPHANS)].tolist())
         candidates = Candidates(
             trace_id, decided, flags, self._failed_groups(groups)[requests.group], requests.end - requests.start
         )
@@ -79,5 +84,6 @@ def _nowhere(count: int) -> Places:
         decided=np.zeros(count, np.bool_),
         sampled=np.zeros(count, np.bool_),
         own=np.zeros(count, np.bool_),
+        orphan=np.zeros(count, np.uint8),
         peer_pid=np.zeros(count, np.uint32),
     )

@@ -1,11 +1,13 @@
 """Where a running Python keeps the execution context (PEP 567) of a thread, learned from the process itself.
 
-In: its pid and mappings. Out: two distances. From a thread's own structure in the C library (`fs` on x86-64) to the
-slot where the interpreter keeps the address of its PyThreadState, as thread-specific data; and in that to the address
-of the current PyContext. They differ by version and build of both, and no table could have them all; but each of the
-structures can be told by what is in it: a thread's begins with its own address, twice; a PyThreadState holds that
-address, as thread_id; and a PyContext points to a type of that name. So whatever is found is right, and where it can't
-be found (another C library, no context yet) nothing is. The memory may hold anything: what is read is bounded.
+In: its pid and mappings. Out: distances. From a thread's own structure in the C library (`fs` on x86-64) to the slot
+where the interpreter keeps the address of its PyThreadState, as thread-specific data; in that to the address of the
+current PyContext; and where threads take turns at gevent's greenlets, to that of the data stack, of which each of them
+has its own. They differ by version and build of both, and no table could have them all; but each of the structures can
+be told by what is in it: a thread's begins with its own address, twice; a PyThreadState holds that address, as
+thread_id; a PyContext points to a type of that name; a chunk of a data stack begins with that before it, and its size.
+So whatever is found is right, and where it can't be found (another C library, no context yet) nothing is. The memory
+may hold anything: what is read is bounded.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ STATE = 0x400  # bytes of a PyThreadState in which its context is found
 ADDRESSES = range(0x10000, 1 << 47, 8)
 
 _ANONYMOUS = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) rw.p [0-9a-f]+ 00:00 0 *$", re.MULTILINE)
+_GEVENT = re.compile(rb"/gevent/lib[eu]v/[^/\n]*\.so")
 _TYPE, _NAME = 1, 3  # words of an object, and of a type
 _NAMES = (b"Context", b"_contextvars.Context", b"contextvars.Context")
 
@@ -36,7 +39,8 @@ class Layout:
     """Distances in bytes."""
 
     state: int  # from a thread's structure to the slot with its PyThreadState
-    context: int  # in a PyThreadState
+    context: int  # in a PyThreadState; 0: there is none yet
+    stack: int = 0  # and to the data stack (CPython 3.11 and newer); 0: it needs not be known
 
 
 class _Memory:
@@ -61,13 +65,22 @@ class _Memory:
         return np.frombuffer(data, np.uint64, len(data) // 8)
 
 
+def has_greenlets(maps: bytes) -> bool:
+    """May it run gevent? Its event loop is mapped."""
+    return _GEVENT.search(maps) is not None
+
+
 def find_layout(pid: int, maps: bytes) -> Layout | None:
     """None: not now. OSError: its memory can't be read."""
+    greenlets = has_greenlets(maps)
     with _Memory(pid) as memory:
         for thread, slots in islice(_threads(memory, maps), MAX_THREADS):
             for at, state in enumerate(slots.tolist()):
-                if state in ADDRESSES and (context := _context_of(memory, state, thread)):
-                    return Layout(8 * at, context)
+                if state not in ADDRESSES or not (words := _state(memory, state, thread)):
+                    continue
+                context, stack = _context_in(memory, words), _stack_in(memory, words) if greenlets else 0
+                if stack or (context and not greenlets):
+                    return Layout(8 * at, context, stack)
     return None
 
 
@@ -81,13 +94,24 @@ def _threads(memory: _Memory, maps: bytes) -> Iterator[tuple[int, NDArray[np.uin
             yield begin + 8 * at, words[at : at + SLOTS // 8]
 
 
-def _context_of(memory: _Memory, state: int, thread: int) -> int:
-    """Distance of the current context, if this is that thread's state and it has one; else 0."""
+def _state(memory: _Memory, state: int, thread: int) -> list[int]:
+    """The words of that thread's PyThreadState, if this is one; else none."""
     words = memory.words(state, STATE)
-    if not (words == thread).any():
-        return 0
-    for at, value in enumerate(words.tolist()):
+    return words.tolist() if (words == thread).any() else []
+
+
+def _context_in(memory: _Memory, words: list[int]) -> int:
+    """Distance of the current context; 0: there is none."""
+    for at, value in enumerate(words):
         if value in ADDRESSES and _is_context(memory, value):
+            return 8 * at
+    return 0
+
+
+def _stack_in(memory: _Memory, words: list[int]) -> int:
+    """Distance of the data stack: the address of its last chunk, of what is free there, and of its end. 0: none."""
+    for at, (chunk, free, end) in enumerate(zip(words, words[1:], words[2:], strict=False)):
+        if chunk in ADDRESSES and chunk < free <= end and memory.words(chunk, 16).tolist()[1:] == [end - chunk]:
             return 8 * at
     return 0
 

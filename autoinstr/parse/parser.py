@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.capture.abi import TRACE_DECIDED, TRACE_KEPT, TRACE_OWN, TRACE_SAMPLED, Role
+from autoinstr.capture.abi import (
+    TRACE_DECIDED,
+    TRACE_KEPT,
+    TRACE_ORPHAN_MASK,
+    TRACE_ORPHAN_SHIFT,
+    TRACE_OWN,
+    TRACE_SAMPLED,
+    Role,
+)
 from autoinstr.health import Health, Loss
 from autoinstr.model import Name, Places, Renamed, Requests, Service
 from autoinstr.parse import texts as tx
@@ -157,6 +165,7 @@ def _places(trace: Batch, renamed: Renamed | None) -> Places:
         decided=flags & TRACE_DECIDED != 0,
         sampled=flags & TRACE_SAMPLED != 0,
         own=flags & TRACE_OWN != 0,
+        orphan=((flags & TRACE_ORPHAN_MASK) >> TRACE_ORPHAN_SHIFT).astype(np.uint8),
         peer_pid=trace["peer"].copy(),
         renamed=renamed,
     )

@@ -41,8 +41,21 @@ struct trace {
 #define TRACE_INSIDE 8  /* the parent is a request that this process serves */
 #define TRACE_OWN 16    /* a client's head brings trace context that the program has made itself */
 #define TRACE_KEPT 32   /* trace context in the head says nothing more */
-#define TRACE_UNSURE 64 /* a client's call, made while several requests were served that may have asked for it */
-#define TRACE_USED 128  /* others have it as their parent */
+#define TRACE_USED 64   /* others have it as their parent */
+
+/* Why a request has no parent, if it has none: bits 8 to 11 of the flags. */
+#define TRACE_ORPHAN_SHIFT 8
+#define TRACE_ORPHAN_MASK (15 << TRACE_ORPHAN_SHIFT)
+enum orphan {
+	ORPHAN_UNPLACED,      /* it was not looked for */
+	ORPHAN_ELSEWHERE,     /* served: no target was seen to ask */
+	ORPHAN_CALLER_UNSURE, /* served: a target has asked, but with which of its calls is not certain */
+	ORPHAN_NOBODY,        /* a call of a thread, goroutine or task that serves nothing that is known */
+	ORPHAN_SEVERAL,       /* a call that several requests may have asked for */
+	ORPHAN_ANSWERED,      /* a call of one that has answered what it served last */
+	ORPHAN_SHARED,        /* a call over HTTP/2, by one that writes whatever others have left there */
+	ORPHAN_TURN,          /* a call of an event loop that was at something else than what it had read */
+};
 
 /* One request and its response. */
 struct exchange {
@@ -108,9 +121,24 @@ struct http2_part {
 #define HTTP2_MESSAGES 32   /* HTTP2_ENDED: the request's body begins like a gRPC message */
 #define HTTP2_TABLE_OLD 64  /* the connection is older than the agent: what its tables held then is not known */
 #define HTTP2_FIELDS 256    /* a part of a header block: the fragment is valid */
+#define HTTP2_TABLE 512     /* the fragment is a struct http2_entry, and `number` the part before which the table held it */
 #define HTTP2_UPGRADED 128  /* the stream's request came as HTTP/1, which asked for an upgrade to h2c */
 
 _Static_assert(sizeof(struct http2_part) == HEAD_SIZE, "it is the head of an exchange");
+
+/* One entry of a table of header fields, as a library has it; the oldest comes first. */
+#define HTTP2_NAME 56
+#define HTTP2_VALUE 160
+struct http2_entry {
+	__u16 left;       /* entries that are to come */
+	__u16 of;         /* all of them; 0: the table is empty */
+	__u16 name_size;  /* 0: the entry is too long to be told */
+	__u16 value_size;
+	__u8 name[HTTP2_NAME];
+	__u8 value[HTTP2_VALUE];
+};
+
+_Static_assert(sizeof(struct http2_entry) == HTTP2_FRAGMENT, "it takes the place of a fragment");
 
 /* A process was born, changed its program, ended, began to listen on a port that is asked for, or mapped code. */
 enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4, PROCESS_MAP = 5 };
@@ -164,7 +192,6 @@ enum counter {
 	COUNT_STEPS_EXHAUSTED,  /* one call carried more messages or chunks than a run may look at */
 	COUNT_TLS_CALL_LOST,    /* a call of a TLS library ended whose beginning was not seen */
 	COUNT_STREAM_LOST,      /* HTTP/2 streams that found no room, or lost it */
-	COUNT_PARENT_UNSURE,    /* calls of clients that several requests may have asked for: told without a parent */
 	COUNT_MAX = 16,
 };
 

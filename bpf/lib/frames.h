@@ -273,6 +273,13 @@ static __always_inline void undo_frames(const struct connection *c, __u64 key)
 		h->entered = 0;
 }
 
+/* Something of a response has come. */
+static __always_inline void note_answer(const struct connection *c, struct work *w, __u32 stream)
+{
+	if (c->role == ROLE_CLIENT)
+		w->answered = w->answered && w->answered != stream ? SEVERAL_STREAMS : stream;
+}
+
 /* Nothing more comes of a response. */
 static __always_inline void end_response_of(struct http2 *h, struct stream *st, __u32 stream, struct work *w)
 {
@@ -288,9 +295,11 @@ static __always_inline void end_response_of(struct http2 *h, struct stream *st, 
 }
 
 /* The server has sent all of its response. */
-static __always_inline void settle_response(struct http2 *h, __u32 stream, struct work *w)
+static __always_inline void settle_response(struct connection *c, struct http2 *h, __u32 stream, struct work *w)
 {
 	struct stream *st = stream_of(h, stream);
+
+	note_answer(c, w, stream);
 
 	if (st)
 		end_response_of(h, st, stream, w);
@@ -321,6 +330,7 @@ static __always_inline void begin_block(struct connection *c, struct http2 *h, s
 	} else {
 		if (!st && c->role == ROLE_CLIENT && stream > h->last && !(h->old && !h->last))
 			st = new_stream(h, stream); /* the write of its request has not returned yet */
+		note_answer(c, w, stream);
 		if (st && !st->response_start)
 			st->response_start = s->began;
 		if (st && st->status < 200)
@@ -374,7 +384,7 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
 	http1_barrier();
 	if (last && s->ends && s->part && !is_request(c, w))
-		settle_response(h, s->stream, w);
+		settle_response(c, h, s->stream, w);
 }
 
 /* A frame's payload, or the part of it that matters here, is complete. */
@@ -384,7 +394,7 @@ static __always_inline void end_frame(struct connection *c, struct http2 *h, str
 	if (s->type != HTTP2_DATA || !(s->flags & HTTP2_END_STREAM) || c->role == ROLE_UNKNOWN)
 		return;
 	if (!is_request(c, w)) {
-		settle_response(h, s->stream, w);
+		settle_response(c, h, s->stream, w);
 		return;
 	}
 
@@ -721,6 +731,28 @@ static __always_inline int take_turn(struct connection *c, struct http2 *h, stru
 	return w->turn ? ONLY_COUNT : GO_ON;
 }
 
+#define NOTED_READS 8 /* of a connection: what nobody asks for by then nobody will */
+
+/* Keeps what is read on an older connection, for who may be about to tell what its tables hold. */
+static __always_inline void note_frames(struct connection *c, struct http2 *h, struct work *w)
+{
+	const struct http2_side *s = &h->sides[1];
+	__u32 tid = w->tid;
+	struct last_read *before, new = {.key = w->sock, .number = s->number, .open = s->open || s->phase != HTTP2_HEADER};
+	__u64 n = w->size < READ_BEGINNING ? w->size : READ_BEGINNING;
+
+	if (!h->old || !w->incoming || h->noted >= NOTED_READS || w->opaque || !find_segment(w))
+		return;
+	h->noted++;
+	before = last_reads.lookup(&tid);
+	if (before && before->key != w->sock)
+		new.key = 0;
+	new.buffer = w->segment_begin;
+	if (bpf_probe_read_user(new.beginning, at_most(n, READ_BEGINNING), (void *)new.buffer))
+		return;
+	last_reads.update(&tid, &new);
+}
+
 /* Looks at all frames of the call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_frames(void *ctx, struct connection *c, struct http2 *h, struct work *w)
 {
@@ -734,12 +766,15 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 	if (h->entered && !w->incoming)
 		w->time = h->entered; /* a request begins before it is sent */
 	http1_barrier();
+	if (!w->steps)
+		note_frames(c, h, w);
+	http1_barrier();
 	do {
 		next = take_turn(c, h, s, w);
 		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) &&
 		    !settle_late(h, w)) {
 			w->next = STEPS;
-			steps.call(ctx, w->begun ? STEP_PLACE_STREAMS : STEPS);
+			steps.call(ctx, w->begun || w->answered ? STEP_PLACE_STREAMS : STEPS);
 			return;
 		}
 	} while (--turns && next == GO_ON);

@@ -122,9 +122,9 @@ static __always_inline int is_gone(const struct connection *s)
 }
 
 /*
- * What a server writes is looked at as soon as all of it is on its way, for the process may be killed before the call
- * returns, when the other end has its response already. One record holds so many bytes, and is larger than they are by at
- * least as much as this: its head and its tag.
+ * What is written is looked at as soon as all of it is on its way: a server may be killed before the call returns, when the
+ * other end has its response already, and who is asked may go on to ask others. One record holds so many bytes, and is
+ * larger than they are by at least as much as this: its head and its tag.
  */
 #define MAX_WHOLE (16 << 10)
 #define LEAST_OVERHEAD 21

@@ -36,9 +36,9 @@ static __always_inline void begin_trace(struct trace *t, __u64 time)
 	t->flags = 0;
 }
 
-static __always_inline __u32 runtime_of(__u32 pid)
+static __always_inline __u64 runtime_of(__u32 pid)
 {
-	__u32 *flags = runtimes.lookup(&pid);
+	__u64 *flags = runtimes.lookup(&pid);
 
 	return flags ? *flags : 0;
 }
@@ -67,13 +67,33 @@ static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout 
 	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
 }
 
+/*
+ * A context of Python, or a greenlet, that does something of its own; 0: it is the thread itself. uvloop reads outside of
+ * contexts, and then enters one that many connections may share: what is done in that is done for what the thread has
+ * read. And the greenlet that waits for events is the thread.
+ */
+static __always_inline __u64 own_context(__u32 pid, __u64 runtime)
+{
+	__u64 context = python_context(runtime), thread = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx;
+
+	if (!(runtime & RUNTIME_UVLOOP) && (context || !has_greenlets(runtime)))
+		return context;
+	ctx = contexts.lookup(&thread);
+	if (!ctx || ctx->pid != pid)
+		return context;
+	if (!context && has_greenlets(runtime) && ctx->entered)
+		context = python_greenlet(runtime);
+	return context == ctx->entered ? 0 : context;
+}
+
 /* Who is at work: a thread, or a goroutine, or a context of Python. */
-static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u32 runtime)
+static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u64 runtime)
 {
 	if (runtime & RUNTIME_GO && goroutine)
 		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
-	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
+	__u64 context = runtime & RUNTIME_PYTHON ? own_context(pid, runtime) : 0;
 
 	return context ? session_key(pid, context) : (__u32)bpf_get_current_pid_tgid();
 }
@@ -142,7 +162,7 @@ static __always_inline void know_next(struct served *served)
 #define AT_ONCE 2 /* by a single read: who acts on each in its order has them all before it does */
 
 /* Has an execution met several requests, so that nobody knows which it is at work on? */
-static __always_inline int is_mixed(const struct context *ctx, __u32 runtime)
+static __always_inline int is_mixed(const struct context *ctx, __u64 runtime)
 {
 	return runtime & RUNTIME_IN_ORDER ? ctx->mixed & AT_ONCE : ctx->mixed;
 }
@@ -172,12 +192,14 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 /* An execution has read a request. */
 static __always_inline void serve(const struct work *w, const struct served *served)
 {
-	__u32 pid = w->pid, runtime = runtime_of(pid);
+	__u32 pid = w->pid;
+	__u64 runtime = runtime_of(pid);
 	__u64 execution = execution_of(pid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	__u64 since = l ? l->newest : 0;
+	int reads_now = runtime & RUNTIME_UVLOOP && (__s64)w->sock < 0; /* from a socket; of a session it reads in a context */
 
 	if (runtime & RUNTIME_LENDS)
 		note_served(pid, served);
@@ -185,10 +207,15 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 	if (!ctx || ctx->pid != pid) {
 		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
 
+		if (reads_now)
+			new.entered = READ_NOW;
 		contexts.update(&execution, &new);
 		return;
 	}
-	ctx->since = since;
+	if (reads_now)
+		ctx->entered = READ_NOW;
+	else if (l)
+		ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
@@ -196,6 +223,20 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 	ctx->lent = 0;
 	go_on_with(ctx, served);
 	ctx->mixed |= at_once;
+}
+
+#define WAITS_LOOKED_AT 3 /* one of four */
+
+/* Which greenlet of a thread waits does not change, but may come to be known late. */
+static __always_inline void know_waiter(__u32 pid, struct context *ctx)
+{
+	if (ctx->waits++ & WAITS_LOOKED_AT)
+		return;
+
+	__u64 runtime = runtime_of(pid);
+
+	if (has_greenlets(runtime))
+		ctx->entered = python_greenlet(runtime);
 }
 
 /* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
@@ -211,6 +252,7 @@ static __always_inline void note_wait(__u32 pid, int always)
 		ctx->now.span = 0;
 		ctx->first = 0;
 		ctx->mixed = 0;
+		know_waiter(pid, ctx);
 	} else if (always) {
 		struct context new = {.pid = pid, .loop = 1};
 
@@ -231,10 +273,10 @@ static __always_inline void note_read(__u32 pid, struct connection *c)
 
 	/* one that was never asked is shaking hands: then goes whatever has waited for it, of HTTP/2 maybe of many */
 	int answers = c && c->role == ROLE_CLIENT && c->origin.span && c->requests && !c->http2;
-	__u32 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of(pid);
 
 	if (runtime & RUNTIME_PYTHON) {
-		__u64 context = python_context(runtime);
+		__u64 context = own_context(pid, runtime);
 
 		if (context) { /* of which a callback may have been made for something else */
 			execution = session_key(pid, context);
@@ -243,6 +285,8 @@ static __always_inline void note_read(__u32 pid, struct connection *c)
 				ctx->now = c->origin;
 			return;
 		}
+		if (runtime & RUNTIME_UVLOOP && !python_context(runtime))
+			ctx->entered = READ_NOW;
 	}
 	if (answers)
 		go_on_with(ctx, &c->origin);
@@ -263,7 +307,7 @@ static __always_inline void note_other(__u32 pid)
 /* A connection was accepted: the context goes on with it, and with nothing that was read before. */
 static __always_inline void note_accept(__u64 key, __u32 pid)
 {
-	__u32 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of(pid);
 	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
 
 	note_other(pid);
@@ -285,7 +329,7 @@ static __always_inline int serves_only(const struct lender *lender, const struct
 static __always_inline int may_lend(__u32 pid, const struct served *now)
 {
 	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
-	__u32 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of(pid);
 
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
 		runtime |= RUNTIME_LENDS;
@@ -320,12 +364,16 @@ static __always_inline int is_still_lent(__u32 pid, const struct served *now)
 	return lender && serves_only(lender, now);
 }
 
-/* Several requests may have asked for this call. */
-static __always_inline struct trace *unsure_parent(struct trace *t, struct served *found)
+static __always_inline void say_why(struct trace *t, enum orphan why)
+{
+	t->flags = (t->flags & ~TRACE_ORPHAN_MASK) | why << TRACE_ORPHAN_SHIFT;
+}
+
+/* It is not certain what this call is made for. */
+static __always_inline struct trace *unsure_parent(struct trace *t, struct served *found, enum orphan why)
 {
 	found->span = 0;
-	t->flags |= TRACE_UNSURE;
-	count(COUNT_PARENT_UNSURE);
+	say_why(t, why);
 	return NULL;
 }
 
@@ -333,10 +381,14 @@ static __always_inline struct trace *unsure_parent(struct trace *t, struct serve
 static __always_inline struct trace *find_parent(const struct connection *c, const struct work *w, struct trace *t,
 						 struct served *found)
 {
-	__u32 runtime = runtime_of(w->pid);
+	__u64 runtime = runtime_of(w->pid);
 	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (runtime & RUNTIME_GO && c->asked && !c->http2) {
+		*found = c->origin; /* whatever the one serves that writes: it does so for whoever asks */
+		return served_trace(found);
+	}
 	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
 		ctx = inherit(w->pid, w->goroutine, execution);
 	if (ctx && ctx->pid == w->pid)
@@ -350,21 +402,23 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 	 * waits (gRPC's C core, with any of its threads), unless all is done in order.
 	 */
 	if (found->span && !(runtime & (RUNTIME_GO | RUNTIME_IN_ORDER)) && (found->stream || (ctx && ctx->loop && c->http2)))
-		return unsure_parent(t, found);
+		return unsure_parent(t, found, ORPHAN_SHARED);
 	if (ctx && ctx->loop) {
 		/* what is asked over a new connection is asked as soon as that is there, whatever was read meanwhile */
 		if (c->fresh && c->requests == 1 && !c->http2) {
 			*found = c->origin;
 			return served_trace(found);
 		}
-		/* outside of its contexts Python writes for any of them (uvloop), or has other tasks than these (gevent) */
+		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
-			return unsure_parent(t, found);
+			return unsure_parent(t, found, ORPHAN_SEVERAL);
+		if (!found->span)
+			say_why(t, ORPHAN_TURN);
 		return served_trace(found);
 	}
 
 	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(w->pid, found))))
-		return unsure_parent(t, found);
+		return unsure_parent(t, found, ORPHAN_SEVERAL);
 
 	struct trace *parent = served_trace(found);
 	if (!parent && (c->asked || !c->responses) && !c->http2) {
@@ -409,6 +463,19 @@ static __always_inline void continue_trace(struct trace *t, const struct trace *
 	t->flags |= how | (before->flags & (TRACE_SAMPLED | TRACE_DECIDED));
 }
 
+/* A call is a child of `parent`, if there is one, which is at `found`. */
+static __always_inline void become_child(struct trace *t, struct trace *parent, struct served *found)
+{
+	if (parent) {
+		parent->flags |= TRACE_USED;
+		continue_trace(t, parent, TRACE_INSIDE);
+		return;
+	}
+	if (!(t->flags & TRACE_ORPHAN_MASK))
+		say_why(t, found->span ? ORPHAN_ANSWERED : ORPHAN_NOBODY);
+	found->span = 0;
+}
+
 /* Both ends of a request are met: the server's has its parent, and knows who that is. */
 static __always_inline void join_ends(struct trace *served, const struct trace *call, __u32 client)
 {
@@ -435,6 +502,8 @@ static __always_inline void answer_offer(struct trace *t, struct offer *offer, _
 	t->peer = offer->trace.peer;
 	if (served && !served->parent && !(served->flags & TRACE_USED))
 		join_ends(served, t, pid);
+	else if (served && !served->parent)
+		say_why(served, ORPHAN_CALLER_UNSURE);
 	offer->state = OFFER_TAKEN;
 }
 
@@ -463,7 +532,7 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 }
 
 /* The call that was left for the request with this number; NULL: there is none, or it is not certain which. */
-static __always_inline struct offer *find_call(const struct connection *c, __u32 number)
+static __always_inline struct offer *find_call(const struct connection *c, struct trace *t, __u32 number)
 {
 	__u64 pair = c->pair;
 	struct offers *all = pair ? offers.lookup(&pair) : NULL;
@@ -474,9 +543,11 @@ static __always_inline struct offer *find_call(const struct connection *c, __u32
 	int numbered = all->fresh && c->fresh;
 	struct offer *offer = &all->offers[(numbered ? number : all->last) & (OFFERS - 1)];
 
-	if (offer->state != OFFER_CALL || (numbered ? offer->number != number : !all->single))
-		return NULL;
-	return offer;
+	if (offer->state == OFFER_CALL && (numbered ? offer->number == number : all->single))
+		return offer;
+	if (all->called)
+		say_why(t, ORPHAN_CALLER_UNSURE);
+	return NULL;
 }
 
 /* A server has met a request that its client may not have told of yet. */
@@ -501,6 +572,7 @@ static __always_inline void make_call(const struct connection *c, struct trace *
 
 	all->last = number;
 	all->fresh = c->fresh;
+	all->called = 1;
 	all->single = c->requests - c->responses == 1;
 	if (offer->state == OFFER_WAITS && offer->number == number && c->fresh)
 		answer_offer(t, offer, pid);
@@ -580,7 +652,7 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 /* A connection is made, for what its first request will be made for. */
 static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
 {
-	__u32 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of(pid);
 	__u64 execution = execution_of(pid, goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
@@ -597,7 +669,9 @@ static __always_inline int is_same_trace(const struct trace *one, const struct t
 static __always_inline void place_served(const struct connection *c, const struct work *w, struct exchange *x)
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
-	struct offer *offer = find_call(c, x->sequence);
+
+	say_why(&x->trace, ORPHAN_ELSEWHERE);
+	struct offer *offer = find_call(c, &x->trace, x->sequence);
 	const struct trace *asked = offer ? &offer->trace : NULL;
 	struct trace said = {};
 
@@ -648,7 +722,7 @@ static __always_inline struct trace *find_bringer(const struct served *bringer, 
 	t->id[0] = said->id[0];
 	t->id[1] = said->id[1];
 	t->flags |= said->flags;
-	return unsure_parent(t, found);
+	return unsure_parent(t, found, ORPHAN_SEVERAL);
 }
 
 /* A client's request: its parent is what it is made for. */
@@ -669,12 +743,7 @@ static __always_inline void place_call(struct connection *c, const struct work *
 			continue_trace(&x->trace, &said, 0);
 		}
 	}
-	if (parent) {
-		parent->flags |= TRACE_USED;
-		continue_trace(&x->trace, parent, TRACE_INSIDE);
-	} else {
-		found.span = 0;
-	}
+	become_child(&x->trace, parent, &found);
 	c->origin = found;
 	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);
@@ -683,28 +752,47 @@ static __always_inline void place_call(struct connection *c, const struct work *
 #endif
 }
 
-/* A stream of HTTP/2 has begun. */
-static __always_inline void place_stream(const struct connection *c, const struct work *w, __u64 id, __u32 stream)
+/* What a stream is made for is known by who makes the call. */
+static __always_inline void place_asked(const struct connection *c, struct stream *st, const struct served *this,
+					const struct asked *asked, __u32 pid)
 {
-	struct stream_key key = {.id = id, .stream = stream};
-	struct stream *st = streams.lookup(&key);
-	struct served found = {}, this = {.key = id, .stream = stream};
-	struct trace *parent;
+	struct served origin = asked->origin;
 
-	if (!st)
-		return;
-	this.span = st->trace.span;
-	if (c->role == ROLE_SERVER) {
-		meet_stream(c, &st->trace, &this, w->pid);
-		serve(w, &this);
-		return;
+	st->waits = 0;
+	st->name = asked->name;
+	become_child(&st->trace, served_trace(&origin), &origin);
+	meet_stream(c, &st->trace, this, pid);
+}
+
+/*
+ * Who makes the call that this stream is has left what is known of it, or will do so in a moment: each first writes what is its
+ * own and then looks for the other's. Returns whether it is in these hands.
+ */
+static __always_inline int meet_caller(const struct connection *c, const struct work *w, struct stream *st,
+				       const struct served *this)
+{
+	__u32 pid = w->pid;
+	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
+	struct asked_key key = {.key = w->sock, .stream = this->stream};
+	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
+
+	if (!h)
+		return 0;
+	st->waits = 1;
+	__sync_fetch_and_add(&h->meetings, 1);
+
+	struct asked *asked = asked_streams.lookup(&key);
+	if (!asked && c->other) { /* the session was not known as such then */
+		key.key = c->other;
+		asked = asked_streams.lookup(&key);
 	}
-	parent = find_parent(c, w, &st->trace, &found);
-	if (parent) {
-		parent->flags |= TRACE_USED;
-		continue_trace(&st->trace, parent, TRACE_INSIDE);
-	}
-	meet_stream(c, &st->trace, &this, w->pid);
+	if (!asked || asked->pid != pid)
+		return c->asked;
+
+	struct asked taken = *asked;
+	if (!asked_streams.delete(&key))
+		place_asked(c, st, this, &taken, pid);
+	return 1;
 }
 
 #endif

@@ -87,7 +87,7 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 	*to = *from & ~TARGET_MAPPED;
 	note_fork(parent, thread, child);
 
-	__u32 runtime = runtime_of(parent);
+	__u64 runtime = runtime_of(parent);
 	if (runtime)
 		runtimes.update(&child, &runtime);
 

@@ -19,16 +19,17 @@ int python_copied(struct pt_regs *regs)
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return 0;
 
-	__u32 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of(pid);
 	if (!(runtime & RUNTIME_PYTHON) || !RETURNED(regs))
 		return 0;
 
-	__u64 now = python_context(runtime);
+	__u64 now = own_context(pid, runtime);
+	int reads = !now && runtime & RUNTIME_UVLOOP && python_context(runtime);
 	__u64 maker = now ? session_key(pid, now) : (__u32)bpf_get_current_pid_tgid();
 	__u64 made = session_key(pid, RETURNED(regs));
 	struct context *from = contexts.lookup(&maker), new = {.pid = pid};
 
-	if (from && from->pid == pid && !from->loop && !from->mixed) {
+	if (from && from->pid == pid && (reads ? !(from->mixed & AT_ONCE) : !from->loop && !from->mixed)) {
 		new.now = from->now;
 		if (new.now.span == SPAN_NEXT)
 			know_next(&new.now);
@@ -39,6 +40,32 @@ int python_copied(struct pt_regs *regs)
 		contexts.update(&made, &new);
 	else
 		contexts.delete(&made);
+	return 0;
+}
+
+/*
+ * On entry of uvloop's own Context_Enter(context): the first one after a read is that of who gets what was read. What is
+ * entered later has nothing to do with that.
+ */
+int python_enters(struct pt_regs *regs)
+{
+	__u32 pid = current_pid();
+	__u8 *target = target_of(pid);
+
+	if (!pid || !target || !*target || *target & TARGET_SELF)
+		return 0;
+
+	__u64 thread = (__u32)bpf_get_current_pid_tgid();
+	struct context *ctx = contexts.lookup(&thread);
+
+	if (!ctx || ctx->pid != pid || !(runtime_of(pid) & RUNTIME_UVLOOP))
+		return 0;
+	if (ctx->entered == READ_NOW) {
+		ctx->entered = ARGUMENT(1, regs);
+	} else {
+		ctx->entered = 0;
+		ctx->now.span = 0;
+	}
 	return 0;
 }
 

@@ -150,7 +150,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->cut = 0;
 	w->last = 0;
 	w->settled = 0;
-	w->begun = w->several = 0;
+	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();
 }
@@ -365,7 +365,7 @@ PROGRAM(place, void *ctx)
 	return 0;
 }
 
-/* Tail call: so do streams of HTTP/2 that have begun; then goes on with what is left. */
+/* Tail call: so do streams of HTTP/2 that have begun, or were answered; then goes on with what is left. */
 PROGRAM(place_streams, void *ctx)
 {
 	struct work *w;
@@ -387,8 +387,11 @@ PROGRAM(place_streams, void *ctx)
 		if (!w->begun)
 			break;
 		w->begun--;
-		place_stream(c, w, h->id, w->streams[w->begun & (BEGUN - 1)]);
+		place_stream(c, h, w, w->streams[w->begun & (BEGUN - 1)]);
 	}
+	http1_barrier();
+	if (w->answered && w->next == STEPS)
+		place_answer(h, w);
 	steps.call(ctx, w->begun && ++w->steps < MAX_STEPS ? STEP_PLACE_STREAMS : w->next);
 	return 0;
 }
@@ -406,17 +409,20 @@ PROGRAM(finish, void *ctx)
 }
 
 /* All that a call of a TLS library is to write has gone over its socket. */
-static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u32 copy)
+static __always_inline void look_at_written(void *ctx, struct tls_call *written, __u32 pid, __u64 goroutine, __u32 copy)
 {
 	struct connection *s = connections.lookup(&written->key);
 	struct work *w;
 
-	if (!s || s->ignored || s->role != ROLE_SERVER)
+	if (!s || s->ignored || s->entered || s->role == ROLE_UNKNOWN || (s->role == ROLE_CLIENT && (!written->known || s->http2)))
 		return;
 	w = take_work(WORK_EXIT, copy);
 	if (!w)
 		return;
 	use_connection(w, s, written->key, pid, 0, 0);
+	w->goroutine = goroutine;
+	if (s->role == ROLE_CLIENT)
+		w->time = written->entered; /* a request begins before it is sent */
 	use_plaintext(w, written->buffer, written->size);
 	written->size = 0;
 	written->looked = 1;
@@ -503,7 +509,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	if (*target & TARGET_GO && !written)
 		written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
 	if (written) {
-		look_at_written(ctx, written, pid, copy);
+		look_at_written(ctx, written, pid, call.goroutine, copy);
 		return 0;
 	}
 	if (c->ignored)

@@ -26,6 +26,7 @@ import bystander  # noqa: E402 - found by the line above
 import calibrate  # noqa: E402
 import full_load  # noqa: E402
 import no_load  # noqa: E402
+import placing  # noqa: E402
 import price  # noqa: E402
 import report  # noqa: E402
 from apps import APPS  # noqa: E402
@@ -46,6 +47,7 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     for app in APPS:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
     parts["full_load"] = partial(full_load.measure, here)
+    parts["placing"] = partial(placing.measure, here)
     parts["bystander"] = lambda: bystander.measure(here, done[PROBES])
     return parts | {"no_load": partial(no_load.measure, here)}
 
@@ -55,7 +57,7 @@ def machine() -> dict[str, object]:
 
 
 def options() -> argparse.Namespace:
-    names = [PROBES, *(app.name for app in APPS), "full_load", "bystander", "no_load"]
+    names = [PROBES, *(app.name for app in APPS), "full_load", "placing", "bystander", "no_load"]
     parser = argparse.ArgumentParser(description="What watching costs, in applications and in the agent.")
     parser.add_argument(
         "--short",

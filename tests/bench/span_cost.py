@@ -103,9 +103,9 @@ def main() -> None:
     services, groups = make_services(4), make_groups(200, 4)
     requests = make_requests(count, len(groups), peers=50)
     for name, argument in (("parentbased_always_on", ""), ("keep_errors_slow", "slow=500ms,ratio=0.01")):
-        correlator = Correlator(make_sampler(name, argument))
+        correlator = Correlator(make_sampler(name, argument), Health())
         rows.append((f"correlate, {name}", best(lambda c=correlator: c.correlate(requests, groups), count)))
-    traced = Correlator(make_sampler()).correlate(requests, groups)
+    traced = Correlator(make_sampler(), Health()).correlate(requests, groups)
     for exponential in (False, True):
         red = Red(Health(), start=NOW, exponential=exponential)
         kind = "and exponential " if exponential else ""
@@ -113,7 +113,7 @@ def main() -> None:
     encoder = SpanEncoder("1")
     rows.append(("spans, everything", best(lambda: encoder.encode(traced, groups, services), count)))
     plain = replace(requests, has_parent=np.zeros(count, np.bool_), group=np.full(count, 1, np.int32))
-    roots = Correlator(make_sampler()).correlate(plain, groups)
+    roots = Correlator(make_sampler(), Health()).correlate(plain, groups)
     rows.append(("spans, one service, no parents", best(lambda: encoder.encode(roots, groups, services), count)))
     few = replace(traced, sampled=np.arange(count) % 100 == 0)
     rows.append(("spans, 1 % sampled, per request", best(lambda: encoder.encode(few, groups, services), count)))

@@ -38,7 +38,7 @@ ROUNDS = 5
 def batches(count: int) -> list[Traced]:
     """A few, used in turns with other times."""
     groups = make_groups(GROUPS, SERVICES)
-    correlator = Correlator(make_sampler())
+    correlator = Correlator(make_sampler(), Health())
     made = [correlator.correlate(make_requests(BATCH, GROUPS, peers=1), groups) for _ in range(min(8, count))]
     for traced in made:
         traced.requests.peer_port[:] = 8080  # that of the one end that clients call: a series a group

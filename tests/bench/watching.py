@@ -53,8 +53,8 @@ class Watching:
 
 
 @contextmanager
-def watching(port: int, endpoint: str, sampler: dict[str, str], cache: Path | None = None) -> Iterator[Watching]:
-    """An agent that watches who listens at the port."""
+def watching(port: int | str, endpoint: str, sampler: dict[str, str], cache: Path | None = None) -> Iterator[Watching]:
+    """An agent that watches who listens at the port, or at several, with commas."""
     page = servers.free_port()
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,

@@ -175,6 +175,7 @@ static u64 kernel_u64(u64 address)
 
 #include "lib/python.h"
 #include "lib/trace.h"
+#include "lib/submitted.h"
 #include "lib/exchange.h"
 #include "lib/stream.h"
 #include "lib/http2.h"
@@ -200,6 +201,10 @@ void open_connection(int role, int fresh)
 	memset(&pipelined_data, 0, sizeof(pipelined_data));
 	memset(&http2_connections_data, 0, sizeof(http2_connections_data));
 	memset(&streams_data, 0, sizeof(streams_data));
+	memset(&connections_data, 0, sizeof(connections_data));
+	memset(&contexts_data, 0, sizeof(contexts_data));
+	memset(&runtimes_data, 0, sizeof(runtimes_data));
+	memset(&submitted_data, 0, sizeof(submitted_data));
 	memset(&counters_leaf, 0, sizeof(counters_leaf));
 	memset(&works_leaf, 0xee, sizeof(works_leaf)); // whatever other connections have left there
 	connection.role = role;
@@ -231,7 +236,7 @@ static struct work *new_work(int incoming, u64 size)
 	w->skipped = 0;
 	w->cut = 0;
 	w->settled = 0;
-	w->begun = w->several = 0;
+	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	return w;
 }
@@ -275,7 +280,9 @@ static void look_until_done(struct work *w)
 		call_step(NULL, STEP_FRAMES);
 	case STEP_PLACE_STREAMS:
 		for (; w->begun; w->begun--)
-			place_stream(&connection, w, http2_of(&connection, w->sock)->id, w->streams[w->begun - 1]);
+			place_stream(&connection, http2_of(&connection, w->sock), w, w->streams[w->begun - 1]);
+		if (w->answered && w->next == STEPS)
+			place_answer(http2_of(&connection, w->sock), w);
 		call_step(NULL, w->next);
 	case STEP_PLACE: {
 		struct exchange *x = request_numbered(&connection, w->sock, w->streams[0]);
@@ -347,6 +354,39 @@ void end_of_connection(int error)
 		end_streams(&connection, 1, ++now, (struct exchange *)works_leaf.window);
 	else if (!connection.ignored)
 		give_up(&connection, 1, ++now);
+}
+
+/* The thread is an event loop that acts in order, and has read a request on another connection; 0: something else. */
+void loop_reads(u64 span)
+{
+	u64 thread = 43, flags = RUNTIME_IN_ORDER;
+	u32 pid = 42;
+	struct context loop = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = 1};
+	struct connection *other = connections.lookup(&loop.now.key);
+
+	if (span && !other) {
+		connections.update(&loop.now.key, &connection);
+		other = connections.lookup(&loop.now.key);
+		other->slot_used = 1;
+		other->slot.trace.span = span;
+	}
+	contexts.update(&thread, &loop);
+	runtimes.update(&pid, &flags);
+}
+
+/* The span of the request that the thread serves now. */
+u64 serves_now(void)
+{
+	u64 thread = 43;
+
+	return contexts.lookup(&thread)->now.span;
+}
+
+/* A call is handed to a session of nghttp2. */
+void submit(u64 session, int stream)
+{
+	hand_in(42, session);
+	note_handed_in(stream);
 }
 
 void fill_ring(int full)

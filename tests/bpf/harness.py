@@ -28,6 +28,9 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(out))
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
+    loaded.loop_reads.argtypes = [ctypes.c_uint64]
+    loaded.serves_now.restype = ctypes.c_uint64
+    loaded.submit.argtypes = [ctypes.c_uint64, ctypes.c_int]
     loaded.move_opaque.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return loaded
 
@@ -60,6 +63,19 @@ class Connection:
     def writev(self, *parts: bytes) -> None:
         sizes = (ctypes.c_uint64 * len(parts))(*map(len, parts))
         self.library.move_vector(0, b"".join(parts), sizes, len(parts))
+
+    def loop_reads(self, span: int) -> None:
+        """The thread, which acts in order, has read a request elsewhere; 0: it does something else."""
+        self.library.loop_reads(span)
+
+    @property
+    def serves_now(self) -> int:
+        """The span of the request that the thread serves."""
+        return int(self.library.serves_now())
+
+    def submit(self, session: int, stream: int) -> None:
+        """A call is handed to a session of nghttp2, which will write it."""
+        self.library.submit(session, stream)
 
     def sendfile(self, size: int) -> None:
         self.library.move_opaque(0, size)

@@ -9,6 +9,7 @@ import pytest
 from harness import ROOT
 
 from autoinstr.capture import abi
+from autoinstr.health import ORPHANS
 
 STRUCTS = {
     "exchange": abi.EXCHANGE,
@@ -29,6 +30,8 @@ CONSTANTS = {
     **{f"FAMILY_{one.name}": one.value for one in abi.Family},
     **{f"ERROR_{one.name}": one.value for one in abi.Error},
     **{f"PROCESS_{one.name}": one.value for one in abi.ProcessKind},
+    **{name: value for name, value in vars(abi).items() if name.startswith("TRACE_") and isinstance(value, int)},
+    **{f"ORPHAN_{one.name}": number for number, one in enumerate(ORPHANS)},
     **{f"COUNT_{one.name}": one.value for one in abi.Counter},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -33,9 +34,10 @@ Span = dict[str, Any]
 
 @dataclass(frozen=True)
 class Told:
-    """What a run has told: the spans of each path by kind, and the metrics."""
+    """What a run has told: the spans of each path by kind, and requests without a parent by reason."""
 
     spans: dict[tuple[str, str], list[Span]]
+    orphans: dict[str, int]
 
     def one(self, kind: str, path: str) -> Span:
         (span,) = self.spans.get((kind, path), [None])
@@ -59,7 +61,9 @@ def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
     # one after the other: from its start on, who relays asks who is behind it
     servers = [listening([sys.executable, str(RELAY), *map(str, ports)]) for ports in ((back, 0), (front, back))]
     try:
-        agent = module_agent("--port", f"{front},{back}")
+        (page,) = free_ports(1)
+        flags = ("--port", f"{front},{back}", "--prometheus-port", page)
+        agent = module_agent(*flags, exports=("console", "prometheus"))
 
         def ask(path: str) -> None:
             connection = HTTPConnection("127.0.0.1", front)
@@ -72,10 +76,13 @@ def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
             ask(f"/new-thread/alone-{number}")
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(ask, [f"/{way}/{number}" for number in range(REQUESTS) for way in WAYS]))
+        assert agent.wait_for_path(f"/{WAYS[-1]}/{REQUESTS - 1}")
+        figures = urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics").read().decode()
+        orphans = re.findall(r'^autoinstr_without_parent_total\{reason="(.*?)"\} (\d+)', figures, re.MULTILINE)
         found: dict[tuple[str, str], list[Span]] = {}
         for span in agent.stop():
             found.setdefault((span["kind"], path_of(span)), []).append(span)
-        yield Told(found)
+        yield Told(found, {reason: int(count) for reason, count in orphans})
     finally:
         for server in servers:
             server.kill()
@@ -125,6 +132,19 @@ def test_each_request_of_its_own_has_a_trace_of_its_own(told: Told) -> None:
     ]
     assert {root["parentSpanId"] for root in roots} == {""}
     assert len({root["traceId"] for root in roots}) == len(roots)
+
+
+def test_what_has_no_parent_has_a_reason(told: Told) -> None:
+    """Those from elsewhere, whose number is known; calls that new threads make, of which some are not certain."""
+    asked = ALONE + REQUESTS * len(WAYS) - REQUESTS  # one way brings trace context
+    unsure = sum(told.orphans[reason] for reason in ("several", "answered"))
+    none = [span for spans in told.spans.values() for span in spans if not span["parentSpanId"]]
+    assert asked <= told.orphans["elsewhere"] <= asked + 2  # who was about to ask when the agent came
+    assert told.orphans["nobody"] > 10
+    assert unsure <= REQUESTS + 1
+    assert told.orphans["unplaced"] == told.orphans["caller_unsure"] == 0
+    assert sum(told.orphans.values()) <= len(none), "counted twice"
+    assert len([span for span in none if "/alone/" not in path_of(span)]) <= sum(told.orphans.values())
 
 
 def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:

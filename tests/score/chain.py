@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hops
+import meter
 import servers
 from certificates import trusting
 from hops import Hop
@@ -31,7 +32,9 @@ LONGEST = 16.0  # seconds of load: no more than 8,192 methods of gRPC are told a
 ENDS_JOINED = (
     0.75  # of servers' spans: over TLS the first request of a connection may be told before its socket is known
 )
-END = hops.named("go")  # answers, and calls nobody
+# who answers, and calls nobody, by transport; and ways that are of HTTP/1 alone
+ENDS = {"http": hops.named("go"), "h2c": hops.named("go", "h2c"), "grpc": hops.named("grpc-go", "grpc")}
+BY_HTTP1 = ("name", "fetch", "client")
 
 
 @dataclass
@@ -43,15 +46,24 @@ class Trial:
     reason: str = ""
     broken: bool = False
     rate: float = 0.0  # requests/s
+    cpu: float = 0.0  # seconds of CPU a request, of all services
     lost: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = field(
+        default_factory=dict
+    )  # requests without a parent, by the reason that the agent says
+
+    @property
+    def uncounted(self) -> int:
+        """Requests without a parent, beyond those for which the agent says why."""
+        return max(0, sum(join.none for join in self.joins) - sum(self.orphans.values()))
 
     @property
     def good(self) -> bool:
-        return not self.broken and all(join.good for join in self.joins)
+        return not self.broken and not self.uncounted and all(join.good for join in self.joins)
 
     def as_json(self) -> dict[str, Any]:
         about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "lost": self.lost}
-        return {**about, "joins": [join.as_json() for join in self.joins]}
+        return {**about, "cpu": self.cpu, "orphans": self.orphans, "joins": [join.as_json() for join in self.joins]}
 
 
 class Place:
@@ -84,14 +96,20 @@ class Place:
         return Log(name, [(words[0], words[1]) for words in map(str.split, lines)], hop.ways)
 
 
-def watched(place: Place, trial: Trial, running: Running, parts: Sequence[tuple[Hop, str]], **load: Any) -> None:
-    """Load on the first one while the agent watches all; fills in the trial."""
+def watched(
+    place: Place, trial: Trial, services: Sequence[Running], parts: Sequence[tuple[Hop, str]], **load: Any
+) -> None:
+    """Load on the last one that was started while the agent watches all; fills in the trial."""
+    pids = [pid for service in services for pid in meter.family(service.pid)]
     watch = Watch(["--cmd", f"*{place.folder}/*"])
     try:
         watch.start()
-        trial.rate = place.load(running.port, **load)
+        before = sum(meter.cpu_seconds(pids))
+        trial.rate = place.load(services[-1].port, **load)
+        trial.cpu = (sum(meter.cpu_seconds(pids)) - before) / (load["rate"] * load["seconds"])
         time.sleep(LOOKS_EVERY)
         trial.lost = dict(watch.settle([])[1])
+        trial.orphans = watch.orphans
         watch.stop()
     finally:
         watch.kill()
@@ -110,41 +128,51 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
             parts.append((hop, f"{len(parts) + 1}-{hop.name}"))
     trial.reason = "; ".join(reasons)
     with ExitStack() as stack:
-        behind, scheme = None, ""
+        services: list[Running] = []
+        scheme = ""
         for hop, name in reversed(parts):
-            behind = place.start(hop, name, behind, scheme, background=False)
-            stack.callback(behind.stop)
+            services.append(place.start(hop, name, services[-1] if services else None, scheme, background=False))
+            stack.callback(services[-1].stop)
             scheme = hop.server.transport
-        assert behind
-        watched(place, trial, behind, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+        watched(place, trial, services, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
     called = {name: after[0].server.transport for (_, name), after in pairwise(parts)}
     for join in trial.joins:
         hop = next((hop for hop, name in parts if name == join.hop), None)
         by_http1 = called.get(join.hop) in ("http", "https")
         if join.way == "plain" and hop:
-            join.least = hop.joins if by_http1 else 0.0
+            join.least = hop.joins if by_http1 else hop.streams
         else:
             join.least = ENDS_JOINED
     return trial
 
 
-def ways(place: Place, hop: Hop, rate: float, seconds: float) -> Trial:
-    trial = Trial(hop.name)
-    if lacking := servers.missing(hop.server) + servers.missing(END.server):
+def ways(place: Place, name: str, rate: float, seconds: float) -> Trial:
+    hop, by = ALONE[name]
+    trial, end = Trial(name), ENDS[by]
+    if lacking := servers.missing(hop.server) + servers.missing(end.server):
         trial.reason = f"needs {', '.join(lacking)}"
         return trial
+    hop = replace(hop, ways=[way for way in hop.ways if by == "http" or way not in BY_HTTP1])
     with ExitStack() as stack:
-        end = place.start(END, "end", None, "", background=False)
-        stack.callback(end.stop)
-        running = place.start(hop, hop.name, end, "http", background=True)
+        behind = place.start(end, "end", None, "", background=False)
+        stack.callback(behind.stop)
+        running = place.start(hop, hop.name, behind, by, background=True)
         stack.callback(running.stop)
-        watched(place, trial, running, [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
+        watched(place, trial, [behind, running], [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
+    share = hop.joins if by == "http" else hop.streams
     for join in trial.joins:
-        join.least = hop.joins if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
+        join.least = share if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
     return trial
 
 
-NAMES = ("chain", *(hop.name for hop in hops.HOPS if len(hop.ways) > 1))
+ALONE = {hop.name: (hop, "http") for hop in hops.HOPS if len(hop.ways) > 1}
+ALONE |= {
+    f"{name}-{by}": (hop, by)
+    for name, (hop, _) in list(ALONE.items())
+    for by in ENDS
+    if by != "http" and by in hop.calls and hop.streams
+}
+NAMES = ("chain", *ALONE)
 SHORT = ("chain", *hops.SHORT)
 
 
@@ -161,7 +189,7 @@ def play(folder: Path, names: Collection[str], short: bool) -> list[Trial]:
                 wanted, rate, seconds = (hops.SHORT_CHAIN, 100, 3.0) if short else (hops.CHAIN, 500, 10.0)
                 trial = chain(place, wanted, rate, seconds)
             else:
-                trial = ways(place, hops.named(name), 60 if short else 150, 2.0 if short else 4.0)
+                trial = ways(place, name, 60 if short else 150, 2.0 if short else 4.0)
         except (AssertionError, subprocess.SubprocessError) as error:
             print(error, file=sys.stderr)
             trial = Trial(name, reason=str(error).strip().splitlines()[-1], broken=True)

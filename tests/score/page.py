@@ -125,8 +125,10 @@ def traces(score: Score) -> list[str]:
         for join in trial.joins
     ]
     about = [
-        f"<p><b>{escape(trial.name)}</b>: {trial.rate:.0f} requests/s. {escape(trial.reason)} "
+        f"<p><b>{escape(trial.name)}</b>: {trial.rate:.0f} requests/s, "
+        f"{1000 * trial.cpu:.2f} ms of CPU each in all services. {escape(trial.reason)} "
         f"{escape(', '.join(f'{count} {name}' for name, count in trial.lost.items() if count))}</p>"
+        + f"<p>Without a parent, by the reason that was told: {escape(str(trial.orphans))}</p>"
         + "".join(f"<pre>{escape(text)}</pre>" for join in trial.joins for text in join.complaints)
         for trial in score.trials
     ]

@@ -99,7 +99,11 @@ class Score:
             told = [trial.reason, *(text for join in trial.joins for text in join.complaints)]
             if lost := {name: count for name, count in trial.lost.items() if count}:
                 told.append(f"said to be lost: {lost}")
+            told.append(f"without a parent, by the reason that was told: {trial.orphans}")
+            if trial.uncounted:
+                told.append(f"and {trial.uncounted} more, of which no reason was told")
             about = f"{trial.name}: {'good' if trial.good else 'not good'}, {trial.rate:.0f} requests/s"
+            about += f", {1000 * trial.cpu:.2f} ms of CPU each in all services"
             console.print(about, *filter(None, told), sep="\n    ", markup=False, highlight=False, soft_wrap=True)
 
     def _matrix(self) -> Table:

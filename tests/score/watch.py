@@ -24,6 +24,7 @@ COUNT = re.compile(
     r"^(?:http|rpc)_(server|client)_(?:request|call)_duration_seconds_count\{(.*?)\} (\S+)", re.MULTILINE
 )
 LOST = re.compile(r'^autoinstr_lost_total\{loss="(.*?)"\} (\d+)', re.MULTILINE)
+ORPHANS = re.compile(r'^autoinstr_without_parent_total\{reason="(.*?)"\} (\d+)', re.MULTILINE)
 LABELS = (
     re.compile(r'(?:http_request|rpc)_method="(.*?)"'),
     re.compile(r'(?:http_response_status|rpc_grpc_status)_code="(.*?)"'),
@@ -42,6 +43,7 @@ class Watch:
         self._read = 0  # messages of the backend
         self._last: Counts = Counter()
         self._lost: Counter[str] = Counter()
+        self.orphans: dict[str, int] = {}  # requests without a parent, by reason, since the start
         self.spans: list[dict[str, Any]] = []
         self.told: Counter[tuple[str, str]] = Counter()
 
@@ -115,6 +117,7 @@ class Watch:
                 break
             time.sleep(0.1)
         lost = Counter({name: int(count) for name, count in LOST.findall(text)})
+        self.orphans = {reason: int(count) for reason, count in ORPHANS.findall(text) if int(count)}
         newly_lost, self._lost = lost - self._lost, lost
         self._last += counts
         return counts, newly_lost

@@ -12,7 +12,7 @@ import pytest
 
 from autoinstr import semconv
 from autoinstr.cli.main import COMMANDS, make_parser
-from autoinstr.health import Loss
+from autoinstr.health import Loss, Orphan
 from autoinstr.red import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,9 +61,9 @@ def test_attribute_or_metric(name: str) -> None:
     assert has(name)
 
 
-@pytest.mark.parametrize("loss", list(Loss), ids=lambda loss: loss.label)
-def test_loss(loss: Loss) -> None:
-    assert has(loss.label)
+@pytest.mark.parametrize("one", [*Loss, *Orphan], ids=lambda one: one.label)
+def test_loss_or_orphan(one: Loss | Orphan) -> None:
+    assert has(f"`{one.label}`")
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r'(?:\.did\(\s*|gauges\[|work\[)"(\w+)"', SOURCES))))

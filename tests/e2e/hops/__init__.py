@@ -21,26 +21,26 @@ WAYS = {
     "pause": "the same, after a sleep",
     "immediate": "the same, after setImmediate",
     "fan": "three at a time",
+    "twice": "two, one after the other",
     "late": "one that begins after the response was sent",
     "handed": "by a thread of a pool, or after work of such a thread",
     "name": "over a connection of its own, to a name instead of an address",
     "fetch": "by Node's fetch instead of its http",
     "client": "by java.net.http's client instead of HttpURLConnection",
 }
-PYTHON = ("plain", "pause", "fan", "late", "handed", "name")
+PYTHON = ("plain", "pause", "fan", "twice", "late", "handed", "name")
 ARGUMENTS = ("{name}", "{port}", "{log}", "{next}")
 
 
 @dataclass(frozen=True)
 class Hop:
-    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent. Clients of HTTP/2 write
-    for whomever has waited: of what is made by these no parent may be wrong.
-    """
+    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent; `streams`: by HTTP/2."""
 
     server: Server
     ways: Sequence[str] = ("plain",)
     calls: Sequence[str] = ("http",)  # transports
     joins: float = 1.0
+    streams: float = 0.0
 
     @property
     def name(self) -> str:
@@ -73,16 +73,18 @@ HOPS = (
     Hop(hop("threads", "{python}", "{here}/threads.py"), PYTHON, ("http", "https")),
     Hop(hop("aiohttp", "{python}", "{here}/with_aiohttp.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(hop("uvicorn", "{python}", "{here}/with_uvicorn.py", "asyncio"), PYTHON, ("http", "https"), joins=0.95),
-    # what uvloop writes is not written in the context of who asked for it
-    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.0),
+    Hop(hop("uvloop", "{python}", "{here}/with_uvicorn.py", "uvloop"), PYTHON, ("http", "https"), joins=0.95),
+    Hop(hop("gevent", "{python}", "{here}/with_gevent.py"), PYTHON, ("http", "https"), joins=0.95),
     Hop(
         hop("node", "node", "{here}/hop.js", needs=("node", GRPC_JS)),
-        ("plain", "pause", "immediate", "fan", "late", "handed", "name", "fetch"),
+        ("plain", "pause", "immediate", "fan", "twice", "late", "handed", "name", "fetch"),
         ("http", "https", "h2", "h2c", "grpc"),
         joins=0.9,
+        streams=0.9,
     ),
     Hop(
-        hop("java", "java", "{here}/Hop.java", needs=("java", "javac")),
+        # else the compiler for what runs long takes as much of this short time as the program
+        hop("java", "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "{here}/Hop.java", needs=("java", "javac")),
         ("plain", "pause", "fan", "late", "handed", "name", "client"),
     ),
     Hop(

@@ -50,6 +50,10 @@ const call = { "h2:": byHttp2, "h2c:": byHttp2, "grpc:": byGrpc }[protocol] || b
 
 const ways = {
   fan: (path) => Promise.all([call(path), call(path), call(path)]),
+  async twice(path) {
+    await call(path);
+    await call(path);
+  },
   async late(path) {
     sleep(5).then(() => call(path));
   },

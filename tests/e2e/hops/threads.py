@@ -43,6 +43,9 @@ def serve(path: str) -> None:
     match hop.way(path):
         case "fan":
             list(pool.map(call, [path] * 3))
+        case "twice":
+            call(path)
+            call(path)
         case "late":
             threading.Thread(target=call_later, args=(path,)).start()
         case "pause":

@@ -15,6 +15,7 @@ from unit.spans.batches import GROUPS, Row, batches, make_requests
 
 from autoinstr.correlate import SAMPLERS, Correlator, make_sampler
 from autoinstr.errors import UsageError
+from autoinstr.health import Health
 from autoinstr.model import Traced
 
 MS = 1_000_000
@@ -22,7 +23,7 @@ FAILED = 1  # a group in GROUPS
 
 
 def correlated(rows: list[Row], sampler: str = "parentbased_always_on", argument: str = "") -> Traced:
-    return Correlator(make_sampler(sampler, argument)).correlate(make_requests(rows), GROUPS)
+    return Correlator(make_sampler(sampler, argument), Health()).correlate(make_requests(rows), GROUPS)
 
 
 def sampled(rows: list[Row], sampler: str, argument: str = "") -> list[bool]:
@@ -54,7 +55,7 @@ def test_ids_are_never_zero_and_differ_from_run_to_run() -> None:
 
 
 def test_a_source_of_zeros_still_gives_ids() -> None:
-    correlator = Correlator(make_sampler(), random=bytes)
+    correlator = Correlator(make_sampler(), Health(), random=bytes)
     traced = correlator.correlate(make_requests([Row()]), GROUPS)
     assert traced.trace_id.any()
     assert traced.span_id.any()
@@ -100,7 +101,9 @@ def test_ratio(ratio: str) -> None:
 def test_who_keeps_more_keeps_what_others_keep() -> None:
     batch = make_requests([Row()] * 2000)
     decisions = [
-        Correlator(make_sampler("traceidratio", ratio), random=Random(7).randbytes).correlate(batch, GROUPS).sampled
+        Correlator(make_sampler("traceidratio", ratio), Health(), random=Random(7).randbytes)
+        .correlate(batch, GROUPS)
+        .sampled
         for ratio in ("0.01", "0.1", "0.5", "0.9", "")
     ]
     for fewer, more in pairwise(decisions):
@@ -130,7 +133,7 @@ def test_keep_errors_slow_has_defaults() -> None:
 
 
 def test_groups_that_come_later_are_known() -> None:
-    correlator, groups = Correlator(make_sampler("keep_errors_slow", "ratio=0")), GROUPS[:1]
+    correlator, groups = Correlator(make_sampler("keep_errors_slow", "ratio=0"), Health()), GROUPS[:1]
     assert not correlator.correlate(make_requests([Row()]), groups).sampled.any()
     groups.append(GROUPS[FAILED])
     assert correlator.correlate(make_requests([Row(group=1)]), groups).sampled.all()
@@ -168,4 +171,4 @@ def test_any_argument_makes_a_sampler_or_a_usage_error(name: str, argument: str)
         sampler = make_sampler(name, argument)
     except UsageError:
         return
-    assert len(Correlator(sampler).correlate(make_requests([Row()]), GROUPS).sampled) == 1
+    assert len(Correlator(sampler, Health()).correlate(make_requests([Row()]), GROUPS).sampled) == 1

@@ -11,6 +11,7 @@ from unit.spans.batches import Row, make_group, make_requests
 from autoinstr.correlate import Correlator, make_sampler
 from autoinstr.correlate.instrumented import MIN_CALLS
 from autoinstr.correlate.renames import MAX_RENAMED, Renames
+from autoinstr.health import ORPHANS, Health, Orphan
 from autoinstr.model import Group, Kind, Places, Renamed, Requests, Traced
 
 GROUPS = [make_group(0), make_group(1, Kind.CLIENT), make_group(2, Kind.CLIENT)]
@@ -26,6 +27,7 @@ def places(rows: list[Row], **columns: object) -> Places:
         decided=np.zeros(count, np.bool_),
         sampled=np.zeros(count, np.bool_),
         own=np.zeros(count, np.bool_),
+        orphan=np.zeros(count, np.uint8),
         peer_pid=np.zeros(count, np.uint32),
     )
     return replace(given, **columns)  # type: ignore[arg-type]
@@ -36,7 +38,7 @@ def placed(rows: list[Row], **columns: object) -> Requests:
 
 
 def correlate(requests: Requests, sampler: str = "always_on", groups: list[Group] = GROUPS) -> Traced:
-    return Correlator(make_sampler(sampler, "")).correlate(requests, groups)
+    return Correlator(make_sampler(sampler, ""), Health()).correlate(requests, groups)
 
 
 def test_a_place_is_kept() -> None:
@@ -62,7 +64,7 @@ def test_what_was_decided_at_the_beginning_of_a_trace_is_carried_along(sampled: 
 def test_a_trace_is_sampled_whole_or_not_at_all() -> None:
     rows = [Row() for _ in range(64)]
     ids = np.repeat(np.random.default_rng(1).integers(0, 256, (16, 16)).astype(np.uint8), 4, axis=0)
-    correlator = Correlator(make_sampler("parentbased_traceidratio", "0.5"))
+    correlator = Correlator(make_sampler("parentbased_traceidratio", "0.5"), Health())
     chosen = correlator.correlate(placed(rows, trace_id=ids), GROUPS).sampled.reshape(16, 4)
     assert (chosen.all(axis=1) | ~chosen.any(axis=1)).all()
     assert 0 < chosen.any(axis=1).sum() < 16
@@ -77,7 +79,7 @@ def renamed(known_as: bytes, trace: bytes, flags: int = 1) -> Renamed:
 
 
 def test_what_was_called_before_the_header_was_read_goes_on_with_the_header_s_trace() -> None:
-    correlator = Correlator(make_sampler("parentbased_always_on"))
+    correlator = Correlator(make_sampler("parentbased_always_on"), Health())
     nothing = replace(placed([]), places=places([], renamed=renamed(b"K" * 16, b"T" * 16, 0)))
     correlator.correlate(nothing, GROUPS)
     traced = correlator.correlate(placed([Row(group=CLIENT)]), GROUPS)
@@ -98,6 +100,19 @@ def test_renames_are_bounded_and_the_newest_stay() -> None:
     assert (trace[:10] == ids[:10]).all()
 
 
+def test_what_has_no_parent_is_counted_by_the_reason() -> None:
+    health, rows = Health(), [Row(), Row(), Row(), Row(trace=b"T" * 16, parent=b"H" * 8), Row()]
+    why = np.array(
+        [ORPHANS.index(one) for one in (Orphan.NOBODY, Orphan.TURN, Orphan.TURN, Orphan.NOBODY, Orphan.TURN)]
+    )
+    parents = np.zeros((5, 8), np.uint8)
+    parents[4, 3] = 1
+    Correlator(make_sampler("always_off"), health).correlate(
+        placed(rows, orphan=why.astype(np.uint8), parent_id=parents), GROUPS
+    )
+    assert +health.orphans == {Orphan.NOBODY: 1, Orphan.TURN: 2}
+
+
 # --- programs with spans of their own
 
 
@@ -106,7 +121,7 @@ def calls(count: int, own: int) -> Requests:
 
 
 def test_who_makes_trace_context_for_all_its_calls_has_no_second_set_of_spans() -> None:
-    correlator = Correlator(make_sampler("always_on"))
+    correlator = Correlator(make_sampler("always_on"), Health())
     assert correlator.correlate(calls(MIN_CALLS - 1, MIN_CALLS - 1), GROUPS).sampled.all()
     assert not correlator.correlate(calls(2, 2), GROUPS).sampled.any()
     others = correlator.correlate(placed([Row(group=SERVER), Row(group=OTHER_CLIENT)]), GROUPS)
@@ -114,20 +129,20 @@ def test_who_makes_trace_context_for_all_its_calls_has_no_second_set_of_spans() 
 
 
 def test_a_header_by_hand_now_and_then_is_none_of_its_own() -> None:
-    correlator = Correlator(make_sampler("always_on"))
+    correlator = Correlator(make_sampler("always_on"), Health())
     for _ in range(20):
         assert correlator.correlate(calls(10, 8), GROUPS).sampled.all()
 
 
 @pytest.mark.parametrize(("path", "quiet"), [("/v1/traces", True), ("/otlp/v1/traces", True), ("/v1/tracesx", False)])
 def test_who_sends_spans_has_spans(path: str, quiet: bool) -> None:
-    correlator = Correlator(make_sampler("always_on"))
+    correlator = Correlator(make_sampler("always_on"), Health())
     correlator.correlate(placed([Row(group=CLIENT, text=path)]), GROUPS)
     assert correlator.correlate(placed([Row(group=CLIENT)]), GROUPS).sampled.tolist() == [not quiet]
 
 
 def test_who_receives_spans_is_watched_as_ever() -> None:
-    correlator = Correlator(make_sampler("always_on"))
+    correlator = Correlator(make_sampler("always_on"), Health())
     correlator.correlate(placed([Row(group=SERVER, text="/v1/traces")]), GROUPS)
     assert correlator.correlate(placed([Row(group=SERVER)]), GROUPS).sampled.all()
 
@@ -135,5 +150,5 @@ def test_who_receives_spans_is_watched_as_ever() -> None:
 def test_spans_over_grpc() -> None:
     service = "opentelemetry.proto.collector.trace.v1.TraceService"
     group = replace(GROUPS[CLIENT], metric_attributes={"rpc.system": "grpc", "rpc.service": service})
-    correlator = Correlator(make_sampler("always_on"))
+    correlator = Correlator(make_sampler("always_on"), Health())
     assert not correlator.correlate(placed([Row(group=0)]), [group]).sampled.any()

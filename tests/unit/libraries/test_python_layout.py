@@ -65,6 +65,16 @@ def test_every_interpreter_here(program: str) -> None:
         assert 0 < layout.context < 0x400, path
 
 
+def test_greenlets() -> None:
+    """CPython 3.11 and newer: the stack of Python's frames, of which each greenlet has its own."""
+    pytest.importorskip("gevent")
+    program = "import gevent, sys; gevent.sleep(0.001); print('up', flush=True); sys.stdin.readline()"
+    with running(sys.executable, "-c", program) as pid:
+        layout = layout_of(pid)
+        assert layout
+        assert 0 < layout.stack < 0x400
+
+
 def test_nothing_is_found_where_there_is_nothing() -> None:
     with running(sys.executable, "-c", WITHOUT) as pid:
         assert layout_of(pid) is None

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.spans.batches import GROUPS, START, Row, batches, make_group, make_traced
 
-from autoinstr.health import Health, Loss
+from autoinstr.health import Health, Loss, Orphan
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS, Group, Overflow, Series, Snapshot
 from autoinstr.red import Red
 
@@ -310,13 +310,16 @@ def test_exemplars_of_many_series_do_not_mix() -> None:
 def test_own_metrics_tell_every_loss_from_the_start() -> None:
     health = Health()
     health.lose(Loss.RING_FULL, 3)
+    health.found_orphans(range(len(Orphan)))
     health.did("spans_exported", 7)
     health.gauges["ring_fill_ratio"] = 0.25
     health.gauges["queue_bytes"] = 4096.0
     own = make_red(health=health).reader("delta").collect(1).own
     lost = {one.attributes["loss"]: one.value for one in own if one.name == "autoinstr.lost"}
     assert lost == {loss.label: 3 if loss is Loss.RING_FULL else 0 for loss in Loss}
-    rest = {one.name: (one.value, one.unit, one.monotonic, one.start) for one in own if one.name != "autoinstr.lost"}
+    orphans = {one.attributes["reason"]: one.value for one in own if one.name == "autoinstr.without_parent"}
+    assert orphans == {why.label: number for number, why in enumerate(Orphan)}
+    rest = {one.name: (one.value, one.unit, one.monotonic, one.start) for one in own if not one.attributes}
     assert rest == {
         "autoinstr.spans_exported": (7, "", True, START),
         "autoinstr.ring_fill_ratio": (0.25, "1", False, 0),

@@ -98,7 +98,7 @@ def trace_of(number: int) -> bytes:
 
 
 def make_api(store: Store, targets: list[dict[str, Any]] | None = None, started: float = 0) -> Api:
-    inside = {"targets": TARGETS if targets is None else targets, "work": {}, "gauges": {}, "lost": []}
+    inside = {"targets": TARGETS if targets is None else targets, "work": {}, "gauges": {}, "lost": [], "orphans": []}
     return Api(
         store, lambda: inside, span_records, lambda: {"ok": True, "checks": []}, started=started or time.time() - 60
     )

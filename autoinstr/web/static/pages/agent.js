@@ -15,7 +15,7 @@ const text = (value) => (Array.isArray(value) ? value.map(text).join(", ") : typ
 export function agent() {
   const cpu = chart("CPU of the agent over time, in percent of one core", [{ label: "CPU", tone: "accent", fill: true }], share, 140);
   const memory = chart("Resident memory of the agent over time", [{ label: "memory", tone: "violet", fill: true }], bytes, 140);
-  const parts = Object.fromEntries(["tiles", "lost", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
+  const parts = Object.fromEntries(["tiles", "lost", "orphans", "targets", "probes", "files", "settings"].map((part) => [part, h("div")]));
   parts.probes.append(h("p", { class: "quiet" }, COUNTING));
   const ending = new AbortController();
   let attached = [], targets = [], costs = null, measured = 0;
@@ -40,7 +40,7 @@ export function agent() {
     const used = told.history.cpu;
     const recent = used.slice(-12);
     const lost = told.lost.filter((one) => one.count);
-    const missing = lost.filter((one) => one.loss !== "parent_unsure").reduce((sum, one) => sum + one.count, 0); // that is told, but for its place
+    const missing = lost.reduce((sum, one) => sum + one.count, 0);
     swap(parts.tiles, h("dl", { class: "tiles" },
       tile("CPU", recent.length ? share(recent.reduce((a, b) => a + b, 0) / recent.length) : "–", " of a core, last minute"),
       tile("Memory", bytes(told.gauges.memory_bytes)),
@@ -52,6 +52,9 @@ export function agent() {
     swap(parts.lost, lost.length ? table({ caption: "Lost", rows: lost, columns: [
       { title: "Loss", cell: (one) => h("code", null, one.loss) }, { title: "What it is", class: "wide", cell: (one) => one.meaning },
       { title: "Count", number: true, cell: (one) => count(one.count) }] }) : h("p", null, "Nothing was lost."));
+    swap(parts.orphans, table({ caption: "Requests without a parent", rows: told.orphans.filter((one) => one.count), empty: "None.", columns: [
+      { title: "Reason", cell: (one) => h("code", null, one.reason) }, { title: "What they are", class: "wide", cell: (one) => one.meaning },
+      { title: "Count", number: true, cell: (one) => count(one.count) }] }));
     targets = told.targets;
     drawTargets();
     attached = told.probes;
@@ -107,7 +110,7 @@ export function agent() {
     every: 5000,
     node: h("div", null, h("div", { class: "headline" }, h("h1", null, "Agent"), button), findings, parts.tiles,
       h("div", { class: "grid" }, panel("CPU", cpu.node), panel("Memory", memory.node)),
-      panel("Lost", parts.lost), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
+      panel("Lost", parts.lost), panel("Without a parent", parts.orphans), panel("Processes", parts.targets), panel("Probes", parts.probes), panel("Files with probes", parts.files), panel("Settings", parts.settings)),
     async refresh(signal) {
       draw(await ask("agent", {}, signal));
       if (Date.now() - measured > MEASURE_EVERY) { measured = Date.now(); measure(); }

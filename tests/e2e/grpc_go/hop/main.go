@@ -154,5 +154,9 @@ func main() {
 	if len(files) > 0 {
 		panic(http.ListenAndServeTLS(address, files[0], files[1], handler))
 	}
-	panic(http.ListenAndServe(address, handler))
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := http.Server{Addr: address, Handler: handler, Protocols: protocols}
+	panic(server.ListenAndServe())
 }

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A stream's place in a trace; and calls that are handed to a library, nghttp2, which writes them later, among others': whom
+ * they are made for is known when they are handed in (probes/submitted.h), and of which stream.
+ */
+#ifndef AUTOINSTR_SUBMITTED_H
+#define AUTOINSTR_SUBMITTED_H
+
+/* What the current thread calls for, if that is certain. */
+static __always_inline void know_asker(__u32 pid, struct submitted *call)
+{
+	__u64 runtime = runtime_of(pid);
+	__u64 thread = (__u32)bpf_get_current_pid_tgid(), execution = execution_of(pid, 0, runtime);
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || ctx->pid != pid)
+		return;
+	call->request = ctx->now;
+	call->request.several = 0;
+	if (runtime & RUNTIME_PYTHON && execution != thread)
+		return;
+	if (!call->request.span)
+		call->why = ctx->loop ? ORPHAN_TURN : 0;
+	else if (is_mixed(ctx, runtime) || (ctx->lent && !is_still_lent(pid, &call->request)))
+		call->why = ORPHAN_SEVERAL;
+	else if (call->request.stream && !(runtime & RUNTIME_IN_ORDER))
+		call->why = ORPHAN_SHARED; /* who reads for others hands on what it has read */
+	if (call->why)
+		call->request.span = 0;
+}
+
+/* The current thread begins to hand in a call. */
+static __always_inline void hand_in(__u32 pid, __u64 session)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct submitting new = {.session = session};
+
+	know_asker(pid, &new.call);
+	submitting.update(&tid, &new);
+}
+
+/* It has done so, as this stream. */
+static __always_inline void note_handed_in(__s32 stream)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct submitting *new = submitting.lookup(&tid);
+
+	if (!new)
+		return;
+	if (stream > 0) {
+		struct submitted_key key = {.session = new->session, .stream = stream};
+		struct submitted_key last = {.session = tid, .stream = stream}, other = {.stream = stream};
+		struct submitted mark = {.request.key = new->session}, *before = submitted.lookup(&last);
+
+		if (before && before->request.key != new->session) {
+			other.session = before->request.key;
+			before = submitted.lookup(&other);
+			mark.request.several = before && !before->written;
+		}
+		submitted.update(&key, &new->call);
+		submitted.update(&last, &mark);
+	}
+	submitting.delete(&tid);
+}
+
+/*
+ * What was handed in as this stream of a client; NULL: it is not known. The thread that writes it is the one that handed it
+ * in. `handed`: whether such things are handed in on this connection.
+ */
+static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 tid, __u32 stream, int *handed)
+{
+	struct submitted_key key = {.session = h->library, .stream = stream}, last = {.session = tid, .stream = stream};
+	struct submitted *found;
+
+	*handed = h->library != 0;
+	if (h->library)
+		return submitted.lookup(&key);
+	found = submitted.lookup(&last);
+	*handed = found != NULL;
+	if (!found || found->request.several)
+		return NULL;
+	key.session = found->request.key;
+	found = submitted.lookup(&key);
+	if (!found || found->written)
+		return NULL;
+	h->library = key.session;
+	return found;
+}
+
+/* A stream of HTTP/2 has begun. */
+static __always_inline void place_stream(const struct connection *c, struct http2 *h, const struct work *w, __u32 stream)
+{
+	struct stream_key key = {.id = h->id, .stream = stream};
+	struct stream *st = streams.lookup(&key);
+	struct served found = {}, this = {.key = h->id, .stream = stream};
+	struct trace *parent;
+
+	if (!st)
+		return;
+	this.span = st->trace.span;
+	if (c->role == ROLE_SERVER) {
+		say_why(&st->trace, ORPHAN_ELSEWHERE);
+		meet_stream(c, &st->trace, &this, w->pid);
+		serve(w, &this);
+		return;
+	}
+
+	int handed;
+	if (meet_caller(c, w, st, &this))
+		return;
+
+	struct submitted *call = find_submitted(h, w->tid, stream, &handed);
+	if (call) {
+		call->written = 1;
+		found = call->request;
+		say_why(&st->trace, call->why);
+		parent = served_trace(&found);
+	} else if (handed) {
+		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+	} else {
+		parent = find_parent(c, w, &st->trace, &found);
+		/* whoever writes writes what others have left there, too, unless there are none */
+		if (parent && h->opened - h->ended > 1 && !(runtime_of(w->pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))
+			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+	}
+	become_child(&st->trace, parent, &found);
+	meet_stream(c, &st->trace, &this, w->pid);
+}
+
+/* Something of a response has come. An event loop goes on with what that call was made for. */
+static __always_inline void place_answer(struct http2 *h, const struct work *w)
+{
+	struct submitted_key key = {.session = h->library, .stream = w->answered};
+	struct submitted *call = h->library ? submitted.lookup(&key) : NULL;
+	__u64 execution = w->tid;
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || !ctx->loop || ctx->pid != w->pid)
+		return;
+	if (call && call->request.span)
+		go_on_with(ctx, &call->request);
+	else
+		ctx->now.span = 0;
+}
+
+#endif
