@@ -307,6 +307,7 @@ def run(config: Config) -> int:
     os.nice(STAND_BACK)
     health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
+    attached.load_rest()
     loop(pipeline, watcher, signals)
     finish(pipeline, watcher, attached)
     signals.ignore()

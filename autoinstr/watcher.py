@@ -35,7 +35,7 @@ PROCESS_BATCH = 1024
 DECIDED_AFTER = 0.3
 # Seconds that hits of probes are counted when somebody asks.
 MEASURED_FOR = 1.0
-ENDS_AT_ONCE = "go_handshake"  # a program for functions: in a process that is no target
+ENDS_AT_ONCE = "event_loop_turns"  # a program for functions: in a process that is no target
 
 LOSSES: dict[Counter, Loss] = {
     Counter.RING_FULL: Loss.RING_FULL,

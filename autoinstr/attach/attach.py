@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -13,7 +14,7 @@ from autoinstr.attach import btf, cache, source
 from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
-from autoinstr.attach.loader import COPIES, Attached, attach_probes, begin_function_programs, load, programs
+from autoinstr.attach.loader import COPIES, Attached, FunctionPrograms, attach_probes, load, programs
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
@@ -57,6 +58,7 @@ def rehearse(limits: Limits) -> int:
     What had to be compiled is kept, so that the next `attach` is quick.
     """
     loaded = bring_in(limits)
+    loaded.load_rest()
     loaded.wait()
     count = len(loaded.programs)
     loaded.close()
@@ -80,7 +82,8 @@ def bring_in(
             raise
         log.debug("trying again without casts: %s", error)
         image, attached = plain, load(plain, limits)
-    begin_function_programs(image, attached, partial(make, cast=cast, sessions=False))
+    attached.functions = FunctionPrograms(image, attached, partial(make, cast=cast, sessions=False))
+    attached.functions.begin("tls")  # most targets have a TLS library
     return attached
 
 
@@ -97,25 +100,36 @@ def make_image(
     `sessions`: functions have one program for entry and return, where that can be.
     """
     try:
-        offsets = btf.running_kernel(cast=cast, sessions=sessions)
-    except (OSError, KeyError, ValueError) as error:
-        raise AutoinstrError(
-            f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
-            " built with CONFIG_DEBUG_INFO_BTF have; `autoinstr check` tells more"
-        ) from error
+        types = btf.VMLINUX.read_bytes()
+    except OSError as error:
+        raise undescribed(error) from error
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
-    flags = source.flags(
-        limits, offsets, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
+    flags = partial(
+        source.flags, limits, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
-    parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
-    path = cache.folder(os.environ) / cache.key(text, flags, [name for part in parts for name in part])
+    # offsets follow from the types, and to read them takes longer than to read the image
+    how = [hashlib.sha256(types).hexdigest(), f"cast={cast}", f"sessions={sessions}"]
+    how += [name for part in programs(copies, propagate, sessions=sessions) for name in part]
+    path = cache.folder(os.environ) / cache.key(text, flags({}), how)
     image = cache.read(path)
     if image is None:
-        image = compile_image(text, [*flags, f"-I{root}"], parts, root / "include" / "kernel")
+        try:
+            offsets = btf.of_kernel(types, cast=cast, sessions=sessions)
+        except (KeyError, ValueError) as error:
+            raise undescribed(error) from error
+        parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
+        image = compile_image(text, [*flags(offsets), f"-I{root}"], parts, root / "include" / "kernel")
         cache.write(path, image)
     return image
+
+
+def undescribed(error: Exception) -> AutoinstrError:
+    return AutoinstrError(
+        f"this kernel does not describe its structures ({error}): /sys/kernel/btf/vmlinux is needed, which kernels"
+        " built with CONFIG_DEBUG_INFO_BTF have; `autoinstr check` tells more"
+    )
 
 
 def tell_namespace() -> None:

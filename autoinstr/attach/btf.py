@@ -170,7 +170,7 @@ def defines(btf: Btf) -> dict[str, int]:
 
 # Read by plain loads where the kernel has this function, which tells its verifier the type behind an address.
 CAST = "bpf_rdonly_cast"
-CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket")
+CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
 
 
 def cast_defines(btf: Btf) -> dict[str, int]:
@@ -191,9 +191,9 @@ def session_defines(btf: Btf) -> dict[str, int]:
     return {f"KFUNC_{SESSION}": btf.function_id(SESSION)}
 
 
-def running_kernel(*, cast: bool, sessions: bool) -> dict[str, int]:
-    """`defines` of the kernel that runs; `cast`, `sessions`: and `cast_defines`, `session_defines`, if it can."""
-    btf = Btf(VMLINUX.read_bytes())
+def of_kernel(blob: bytes, *, cast: bool, sessions: bool) -> dict[str, int]:
+    """`defines` of a kernel with these types; `cast`, `sessions`: and `cast_defines`, `session_defines`, if it can."""
+    btf = Btf(blob)
     found = defines(btf)
     for wanted, more in ((cast, cast_defines), (sessions, session_defines)):
         if wanted:

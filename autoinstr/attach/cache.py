@@ -1,7 +1,7 @@
 """Keeps the compiled kernel side between runs: compiling takes seconds, loading a fraction of one.
 
-A file by the hash of everything that it was made from: source, flags (with the kernel's offsets), version of bcc's
-package. What is loaded from here runs in the kernel, so a file that others could have written is not looked at.
+A file by the hash of everything that it was made from: source, flags, the kernel's types. What is loaded from here runs
+in the kernel, so a file that others could have written is not looked at.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def folder(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autoinstr"
 
 
-def key(source: str, flags: Sequence[str], programs: Sequence[str]) -> str:
+def key(source: str, flags: Sequence[str], others: Sequence[str]) -> str:
     """What the image is made from, as a file name."""
-    parts = (platform.machine(), source, *flags, *programs)
+    parts = (platform.machine(), source, *flags, *others)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] + ".json"
 
 

@@ -14,7 +14,7 @@ import resource
 import struct
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
@@ -53,9 +53,11 @@ ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
+# groups that are loaded together, when the first of one is needed
+GROUPS = {"tls": (*TLS_PROBES, RETURN), "go": GO_PROBES, "adding": ADDING_PROBES}
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
-LOAD_AT_ONCE = 2
+MOST_AT_ONCE = 4  # programs that are loaded: what the verifier keeps of one may be tens of MB
 ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
 LOG_LINES = 15  # of the verifier's last words
@@ -70,9 +72,7 @@ class Attached:
     maps: dict[str, int] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
     probes: dict[str, int] = field(default_factory=dict)
-    loading: threading.Thread | None = None  # of the programs for functions
-    refused: AutoinstrError | None = None  # why there are none
-    sessions: bool = False  # programs for functions of TLS libraries run on entry and on return
+    functions: FunctionPrograms | None = None
 
     def by_probe(self) -> list[list[int]]:
         """Descriptors of the programs that are attached, a list a probe: its copies."""
@@ -87,21 +87,26 @@ class Attached:
         }
         return {probe: programs for probe, programs in found.items() if programs}
 
+    def load_rest(self) -> None:
+        """Begin to load what was not needed so far, so that nobody waits for it later; from any thread."""
+        if self.functions:
+            for group in GROUPS:
+                self.functions.begin(group)
+
     def wait(self) -> None:
-        """Until all is loaded."""
-        if self.loading:
-            self.loading.join()
+        """Until all is loaded that is being loaded."""
+        if self.functions:
+            self.functions.wait()
 
     def function_program(self, name: str) -> FunctionProgram | None:
-        """A program for functions; they are loaded while the agent starts. None: others do what it is for.
+        """A program for functions; they are loaded when they are needed. None: others do what it is for.
         AutoinstrError if refused.
         """
-        self.wait()
-        if self.refused and name not in self.programs:
-            raise self.refused
-        if name == RETURN and self.sessions:
+        assert self.functions
+        self.functions.begin(next(group for group, names in GROUPS.items() if name in names)).result()
+        if name == RETURN and self.functions.sessions:
             return None
-        return FunctionProgram(self.programs[name], session=self.sessions and name in TLS_PROBES)
+        return FunctionProgram(self.programs[name], session=self.functions.sessions and name in TLS_PROBES)
 
     def detach(self) -> None:
         """Detach all probes; maps can still be read."""
@@ -111,7 +116,8 @@ class Attached:
 
     def close(self) -> None:
         """Detach all probes and release all maps."""
-        self.wait()
+        if self.functions:
+            self.functions.close()
         self.detach()
         for group in (self.programs, self.maps):
             for fd in group.values():
@@ -159,41 +165,65 @@ def load(image: Image, limits: Limits) -> Attached:
     return attached
 
 
-def begin_function_programs(image: Image, attached: Attached, plain: Callable[[], Image]) -> None:
-    """Begin to load what is for functions, in a thread: it takes as long as all the rest, and most starts need none.
+class FunctionPrograms:
+    """Loads what is for functions, in a thread, a group after the other: each takes as long as all the rest, and most
+    runs need one of them before they are ready.
 
     `plain`: makes the image without sessions, for kernels that refuse them.
     """
 
-    def job() -> None:
+    def __init__(self, image: Image, attached: Attached, plain: Callable[[], Image]) -> None:
+        self.sessions = all(one.name != RETURN for one in image.programs)  # of functions of TLS libraries
+        self._image = image
+        self._attached = attached
+        self._plain = plain
+        self._pool = ThreadPoolExecutor(1, "programs for functions")
+        self._lock = threading.Lock()
+        self._groups: dict[str, Future[None]] = {}
+
+    def begin(self, group: str) -> Future[None]:
+        """Load a group, if nobody has begun to; raises AutoinstrError if it is refused."""
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = self._pool.submit(self._load, group)
+            return self._groups[group]
+
+    def wait(self) -> None:
+        """Until nothing is being loaded."""
+        with self._lock:
+            groups = list(self._groups.values())
+        for one in groups:
+            one.exception()
+
+    def close(self) -> None:
+        """What has not begun is not loaded any more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _load(self, group: str) -> None:
         try:
-            try:
-                load_function_programs(image, attached)
-            except AutoinstrError as error:
-                if not attached.sessions:
-                    raise
-                log.debug("trying again without sessions: %s", error)
-                load_function_programs(plain(), attached)
+            self._load_group(group)
         except AutoinstrError as error:
-            attached.refused = error
+            if not (self.sessions and group == "tls"):
+                raise
+            log.debug("trying again without sessions: %s", error)
+            self._image, self.sessions = self._plain(), False
+            self._load_group(group)
 
-    attached.loading = threading.Thread(target=job, name="programs for functions", daemon=True)
-    attached.loading.start()
+    def _load_group(self, group: str) -> None:
+        """Steps have to be there once more, for the kernel lets no program call one of another kind.
 
-
-def load_function_programs(image: Image, attached: Attached) -> None:
-    """Load what is for functions, and the steps once more, for the kernel lets no program call one of another kind.
-
-    Go's functions can't have sessions, for these may change the return address: they have steps of their own then.
-    """
-    attached.sessions = all(one.name != RETURN for one in image.programs)
-    if attached.sessions:
-        load_with_steps(image, attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
-        load_with_steps(image, attached, GO_PROBES, "go_steps", UPROBE_MULTI)
-    else:
-        load_with_steps(image, attached, (*TLS_PROBES, RETURN, *GO_PROBES), "tls_steps", UPROBE_MULTI)
-    adding = {one.name: one for one in image.programs if one.name in ADDING_PROBES}
-    load_programs(attached, adding, attached.maps, KPROBE, UPROBE_MULTI)
+        Go's functions can't have sessions, for these may change the return address: they have steps of their own then.
+        """
+        if group == "adding":
+            adding = {one.name: one for one in self._image.programs if one.name in ADDING_PROBES}
+            load_programs(self._attached, adding, self._attached.maps, KPROBE, UPROBE_MULTI)
+        elif self.sessions and group == "tls":
+            load_with_steps(self._image, self._attached, TLS_PROBES, "tls_steps", UPROBE_SESSION)
+        elif self.sessions:
+            load_with_steps(self._image, self._attached, GO_PROBES, "go_steps", UPROBE_MULTI)
+        elif RETURN not in self._attached.programs:
+            both = (*GROUPS["tls"], *GROUPS["go"])
+            load_with_steps(self._image, self._attached, both, "tls_steps", UPROBE_MULTI)
 
 
 def load_with_steps(image: Image, attached: Attached, names: Collection[str], steps: str, purpose: int) -> None:
@@ -217,9 +247,10 @@ def put_steps(attached: Attached, steps: str, prefix: str) -> None:
 def load_programs(
     attached: Attached, wanted: dict[str, Program], maps: dict[str, int], kind: int, purpose: int = 0
 ) -> None:
-    """Load programs, several at a time: the verifier takes a good part of a second for the large ones."""
-    with ThreadPoolExecutor(LOAD_AT_ONCE) as pool:
-        loading = {name: pool.submit(load_program, program, maps, kind, purpose) for name, program in wanted.items()}
+    """Load programs, several at a time, large ones first: the verifier takes a good part of a second for them."""
+    by_size = sorted(wanted.items(), key=lambda item: len(item[1].instructions), reverse=True)
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
+        loading = {name: pool.submit(load_program, program, maps, kind, purpose) for name, program in by_size}
     for name in loading.keys() & attached.programs.keys():  # of an attempt before this one
         os.close(attached.programs.pop(name))
     attached.programs |= {name: one.result() for name, one in loading.items() if not one.exception()}

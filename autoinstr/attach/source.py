@@ -44,9 +44,9 @@ def macro_list(values: Sequence[int]) -> str:
 
 def flags(
     limits: Limits,
-    offsets: dict[str, int],
     duration_bounds: Sequence[float],
     size_bounds: Sequence[float],
+    offsets: dict[str, int],
     *,
     nested: bool,
     copies: int,

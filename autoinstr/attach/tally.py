@@ -65,7 +65,10 @@ def tally(attached: Attached, pids: Iterable[int], wait: Callable[[], object]) -
     told = Tally(seconds)
     if statistics_on >= 0:
         told.least = counted_ns / max(1, counted_runs)
-        told.probes = {name: (runs - before[name][0], ns - before[name][1]) for name, (runs, ns) in after.items()}
+        # programs for functions may have been loaded meanwhile
+        told.probes = {
+            name: (runs - before[name][0], ns - before[name][1]) for name, (runs, ns) in after.items() if name in before
+        }
     for key, value in list(items(where, 4, HITS.size)):
         (pid,), (calls, functions) = struct.unpack("<I", key), HITS.unpack(value)
         told.hits[pid] = calls, functions

@@ -195,7 +195,7 @@ static __always_inline void forget_request(struct connection *c, __u64 sock)
 static __always_inline void note_entry(struct connection *c, __u32 size)
 {
 	c->entered = size;
-	bpf_probe_read_kernel(&c->before, sizeof(c->before), &c->framers[SIDE_REQUEST]);
+	__builtin_memcpy(&c->before, &c->framers[SIDE_REQUEST], sizeof(c->before));
 	c->requests_before = c->requests;
 	c->responses_before = c->responses;
 	c->slot_before = c->slot_used;

@@ -158,7 +158,7 @@ static __always_inline void fill_part(struct exchange *x, const struct connectio
 {
 	struct http2_part *part = part_of(x);
 
-	bpf_probe_read_kernel(x, PART_SIZE, &c->slot);
+	__builtin_memcpy(x, &c->slot, PART_SIZE);
 	x->flags = c->session ? EXCHANGE_TLS : 0;
 	part->stream = stream;
 	part->flags |= flags;
@@ -174,7 +174,7 @@ static __always_inline int end_stream(struct exchange *x, struct http2 *h, __u32
 
 	if (!st)
 		return 0;
-	bpf_probe_read_kernel(&x->request_start, REQUEST_SIZE, &st->request_start);
+	__builtin_memcpy(&x->request_start, &st->request_start, REQUEST_SIZE);
 	x->fd = st->fd;
 	x->status = st->status;
 	x->error = st->error;
@@ -703,7 +703,8 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 		next = take_turn(c, h, s, w);
 		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) {
 			w->next = STEPS;
-			steps.call(ctx, w->begun ? STEP_PLACE_STREAMS : STEPS);
+			if (w->begun)
+				steps.call(ctx, STEP_PLACE_STREAMS);
 			return;
 		}
 	} while (--turns && next == GO_ON);

@@ -357,7 +357,10 @@ static __always_inline void keep_head(struct exchange *x, struct framer *f, stru
 {
 	__u64 at = f->head;
 
-	if (at < HEAD_SIZE) {
+	if (!at) {
+		/* all that there is room for: cheaper than to call a helper for what there is */
+		__builtin_memcpy(x->head, w->window, HEAD_SIZE);
+	} else if (at < HEAD_SIZE) {
 		__u64 n = HEAD_SIZE - at;
 
 		if (n > size)
@@ -529,7 +532,8 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	if (n > WINDOW)
 		return OUTCOME_DONE;
 	w->scan.size = 0;
-	bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
+	if (carried)
+		bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
 	if (bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
 				(void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
@@ -709,7 +713,8 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
 		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left)) {
-			steps.call(ctx, w->begun ? STEP_PLACE : STEPS);
+			if (w->begun)
+				steps.call(ctx, STEP_PLACE);
 			return;
 		}
 	} while (--windows && !before_chunk(c, w));

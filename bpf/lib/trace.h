@@ -25,7 +25,7 @@ static __always_inline __u64 spread(__u64 value)
 /* A request begins, in a trace of its own until more is known. */
 static __always_inline void begin_trace(struct trace *t, __u64 time)
 {
-	__u64 span = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	__u64 span = spread((__u64)bpf_get_prandom_u32() << 32 ^ time);
 
 	span += !span;
 	t->span = span;
@@ -67,15 +67,15 @@ static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout 
 	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
 }
 
-/* Who is at work: a thread, or a goroutine, or a context of Python. */
-static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u32 runtime)
+/* Who is at work: a thread, or a goroutine, or a context of Python. `tid`: the thread. */
+static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine, __u32 runtime)
 {
 	if (runtime & RUNTIME_GO && goroutine)
 		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
 	__u64 context = runtime & RUNTIME_PYTHON ? python_context(runtime) : 0;
 
-	return context ? session_key(pid, context) : (__u32)bpf_get_current_pid_tgid();
+	return context ? session_key(pid, context) : tid;
 }
 
 /*
@@ -173,7 +173,7 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 static __always_inline void serve(const struct work *w, const struct served *served)
 {
 	__u32 pid = w->pid, runtime = runtime_of(pid);
-	__u64 execution = execution_of(pid, w->goroutine, runtime);
+	__u64 execution = execution_of(pid, w->tid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
@@ -199,9 +199,9 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 }
 
 /* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
-static __always_inline void note_wait(__u32 pid, int always)
+static __always_inline void note_wait(__u32 pid, __u32 tid, int always)
 {
-	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid) {
@@ -219,9 +219,9 @@ static __always_inline void note_wait(__u32 pid, int always)
 }
 
 /* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c` may be NULL. */
-static __always_inline void note_read(__u32 pid, struct connection *c)
+static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c)
 {
-	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (!ctx || !ctx->loop || ctx->pid != pid)
@@ -334,7 +334,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 						 struct served *found)
 {
 	__u32 runtime = runtime_of(w->pid);
-	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
+	__u64 execution = execution_of(w->pid, w->tid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
@@ -581,7 +581,7 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
 {
 	__u32 runtime = runtime_of(pid);
-	__u64 execution = execution_of(pid, goroutine, runtime);
+	__u64 execution = execution_of(pid, bpf_get_current_pid_tgid(), goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime))
