@@ -73,16 +73,16 @@ def bring_in(
 ) -> Attached:
     """Maps and programs in the kernel, the quickest that its verifier takes."""
     make = partial(make_image, limits, duration_bounds, size_bounds, propagate)
-    cast, image = True, make(cast=True)
+    modern, image = True, make(modern=True)
     try:
         attached = load(image, limits)
     except AutoinstrError as error:
-        cast, plain = False, make(cast=False)
+        modern, plain = False, make(modern=False)
         if plain == image:
             raise
-        log.debug("trying again without casts: %s", error)
+        log.debug("trying again as for older kernels: %s", error)
         image, attached = plain, load(plain, limits)
-    attached.functions = FunctionPrograms(image, attached, partial(make, cast=cast, sessions=False))
+    attached.functions = FunctionPrograms(image, attached, partial(make, modern=modern, sessions=False))
     attached.functions.begin("tls")  # most targets have a TLS library
     return attached
 
@@ -93,11 +93,11 @@ def make_image(
     size_bounds: Sequence[float],
     propagate: Sequence[str] = (),
     *,
-    cast: bool,
+    modern: bool,
     sessions: bool = True,
 ) -> Image:
-    """The compiled kernel side for this kernel and these limits. `cast`: by bpf_rdonly_cast, where there is one;
-    `sessions`: functions have one program for entry and return, where that can be.
+    """The compiled kernel side for this kernel and these limits. `modern`: with what verifiers of later kernels take,
+    where this one does; `sessions`: functions have one program for entry and return, where that can be.
     """
     try:
         types = btf.VMLINUX.read_bytes()
@@ -110,13 +110,13 @@ def make_image(
         source.flags, limits, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
     # offsets follow from the types, and to read them takes longer than to read the image
-    how = [hashlib.sha256(types).hexdigest(), f"cast={cast}", f"sessions={sessions}"]
+    how = [hashlib.sha256(types).hexdigest(), f"modern={modern}", f"sessions={sessions}"]
     how += [name for part in programs(copies, propagate, sessions=sessions) for name in part]
     path = cache.folder(os.environ) / cache.key(text, flags({}), how)
     image = cache.read(path)
     if image is None:
         try:
-            offsets = btf.of_kernel(types, cast=cast, sessions=sessions)
+            offsets = btf.of_kernel(types, modern=modern, sessions=sessions)
         except (KeyError, ValueError) as error:
             raise undescribed(error) from error
         parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)

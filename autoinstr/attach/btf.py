@@ -179,6 +179,17 @@ def cast_defines(btf: Btf) -> dict[str, int]:
     return found | {f"BTF_ID_{name}": btf.struct_id(name) for name in CAST_TO}
 
 
+# A jump that lets the verifier follow a loop for a few turns only.
+MAY_GOTO = "BPF_MAY_GOTO"
+
+
+def loop_defines(btf: Btf) -> dict[str, int]:
+    """The macro by which loops are written with it. KeyError: this kernel does not have it."""
+    if not btf.has_name(MAY_GOTO):
+        raise KeyError(MAY_GOTO)
+    return {"MAY_GOTO": 1}
+
+
 # One program for entry and return of a function, which tells on entry whether it is to run on return.
 SESSION = "bpf_session_is_return"
 SESSION_OF_FUNCTIONS = "BPF_TRACE_UPROBE_SESSION"  # the same is there before of the kernel's own functions
@@ -191,11 +202,13 @@ def session_defines(btf: Btf) -> dict[str, int]:
     return {f"KFUNC_{SESSION}": btf.function_id(SESSION)}
 
 
-def of_kernel(blob: bytes, *, cast: bool, sessions: bool) -> dict[str, int]:
-    """`defines` of a kernel with these types; `cast`, `sessions`: and `cast_defines`, `session_defines`, if it can."""
+def of_kernel(blob: bytes, *, modern: bool, sessions: bool) -> dict[str, int]:
+    """`defines` of a kernel with these types; if it can, with `modern` also `cast_defines` and `loop_defines`, with
+    `sessions` also `session_defines`.
+    """
     btf = Btf(blob)
     found = defines(btf)
-    for wanted, more in ((cast, cast_defines), (sessions, session_defines)):
+    for wanted, more in ((modern, cast_defines), (modern, loop_defines), (sessions, session_defines)):
         if wanted:
             with contextlib.suppress(KeyError):
                 found |= more(btf)

@@ -331,11 +331,11 @@ static __always_inline void end_response(struct connection *c, __u64 time)
 #define MAX_GIVEN_UP 16
 
 /* The incoming side has ended or failed: what was being answered never will be. */
-static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time)
+static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time, __u32 *turns)
 {
 	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
-	for (int i = 0; i < MAX_GIVEN_UP; i++) {
+	LOOP (*turns, MAX_GIVEN_UP) {
 		int told = c->answer == ANSWER_SLOT, answered = c->answer != ANSWER_ORPHAN;
 		__u16 error = c->error;
 

@@ -532,8 +532,6 @@ static __always_inline void meet_stream(const struct connection *c, struct trace
 	stream_offers.delete(&key);
 }
 
-#define ONES 0x0101010101010101ULL
-
 /* Eight hexadecimal digits, as W3C trace context has them, as the four bytes that they stand for. `bad`: set if they are none. */
 static __always_inline __u32 read_hex(__u64 digits, __u64 *bad)
 {

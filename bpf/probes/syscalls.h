@@ -403,7 +403,7 @@ PROGRAM(finish, void *ctx)
 
 	if (!c)
 		return 0;
-	end_connection(w->sock, c, w->time, &w->last, told_of(w));
+	end_connection(w->sock, c, w->time, &w->last, told_of(w), &w->turns);
 	return 0;
 }
 
