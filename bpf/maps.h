@@ -164,7 +164,7 @@ struct http2_side {
 
 struct http2 {
 	__u64 id;      /* of the connection, in what is told */
-	__u64 entered; /* time at which the current write of a client began */
+	__u64 entered; /* time at which the current write of a client began; 0: there is none */
 	__u64 opened, ended; /* streams */
 	__u64 meetings; /* of both sides, at the end of streams */
 	struct http2_side sides[2]; /* outgoing, incoming */
@@ -173,6 +173,7 @@ struct http2 {
 	__u16 refused;       /* its error code + ERROR_HTTP2; 0: none came */
 	__u8 old;      /* older than the agent: what the tables hold is not known */
 	__u8 unused;
+	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
 	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
 };

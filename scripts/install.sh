@@ -127,13 +127,14 @@ python_packages() {
 # What tests in other languages are built with. Without npm or Go those are skipped, and say so.
 other_packages() {
 	[ "$what" = dev ] || return 0
-	if has npm && [ ! -e .cache/node/node_modules/@grpc/grpc-js ]; then
-		say "installing grpc-js (npm)"
+	if has npm && [ ! -e .cache/node/node_modules/@grafana/lezer-logql ]; then
+		say "installing grpc-js and the grammar of LogQL (npm)"
 		mkdir -p .cache/node
 		# npm brings certificates of its own; those of the machine count, too
 		: "${NODE_EXTRA_CA_CERTS:=/etc/ssl/certs/ca-certificates.crt}"
 		export NODE_EXTRA_CA_CERTS
-		quietly npm install --prefix .cache/node --no-audit --no-fund --silent --ignore-scripts @grpc/grpc-js@1
+		quietly npm install --prefix .cache/node --no-audit --no-fund --silent --ignore-scripts \
+			@grpc/grpc-js@1 @grafana/lezer-logql@0.2 @lezer/lr@1 @lezer/common@1
 	fi
 	if has go; then (cd tests/e2e/grpc_go && quietly go mod download); fi
 }

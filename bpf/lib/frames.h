@@ -250,8 +250,36 @@ static __always_inline void settle_request(struct http2 *h, struct http2_side *s
 		st->request = SIDE_BEGUN;
 	}
 	barrier_of_sides(h);
-	if (st->response == SIDE_ENDED)
+	if (st->response != SIDE_ENDED)
+		return;
+	if (s->ends || h->late)
 		w->settled = s->block;
+	else
+		h->late = s->block;
+}
+
+/*
+ * A write of the client was looked at to its end: what was answered before it returned is told now, for it may have held
+ * its body. Returns whether there is any.
+ */
+static __always_inline int settle_late(struct http2 *h, struct work *w)
+{
+	if (w->incoming || !(h->entered || h->late))
+		return 0;
+	h->entered = 0;
+	barrier_of_sides(h);
+	w->settled = h->late;
+	h->late = 0;
+	return w->settled != 0;
+}
+
+/* A write of the client has failed. */
+static __always_inline void undo_frames(const struct connection *c, __u64 key)
+{
+	struct http2 *h = c->http2 ? http2_connections.lookup(&key) : NULL;
+
+	if (h)
+		h->entered = 0;
 }
 
 /* Nothing more comes of a response. */
@@ -259,8 +287,10 @@ static __always_inline void end_response_of(struct http2 *h, struct stream *st, 
 {
 	st->response_end = w->time;
 	st->response = SIDE_ENDED;
+	if (st->request == SIDE_BEGUN && h->entered && !h->late)
+		h->late = stream;
 	barrier_of_sides(h);
-	if (st->request != SIDE_WAITS) {
+	if (st->request != SIDE_WAITS && !(h->entered && h->late == stream)) {
 		w->part |= HTTP2_ENDED;
 		w->part_stream = stream;
 	}
@@ -368,10 +398,13 @@ static __always_inline void end_frame(struct connection *c, struct http2 *h, str
 	}
 
 	struct stream *st = stream_of(h, s->stream);
-	if (st) {
-		st->request_end = w->time;
-		st->request = SIDE_ENDED;
-	}
+	if (!st)
+		return;
+	st->request_end = w->time;
+	st->request = SIDE_ENDED;
+	barrier_of_sides(h);
+	if (st->response == SIDE_ENDED)
+		w->settled = s->stream;
 }
 
 static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 code, struct work *w)
@@ -380,6 +413,10 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 
 	if (!st)
 		return;
+	if (st->response == SIDE_ENDED) {
+		w->settled = stream; /* answered before all of it was sent, which is none the worse for it */
+		return;
+	}
 	st->error = error_of(code);
 	end_response_of(h, st, stream, w);
 }
@@ -703,14 +740,13 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 		s->phase = HTTP2_HEADER;
 		s->unsure = 1;
 	}
-	if (h->entered && !w->incoming) {
+	if (h->entered && !w->incoming)
 		w->time = h->entered; /* a request begins before it is sent */
-		h->entered = 0;
-	}
 	http1_barrier();
 	do {
 		next = take_turn(c, h, s, w);
-		if (next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) {
+		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) &&
+		    !settle_late(h, w)) {
 			w->next = STEPS;
 			if (w->begun)
 				steps.call(ctx, STEP_PLACE_STREAMS);

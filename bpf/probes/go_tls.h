@@ -95,6 +95,7 @@ PROGRAM(go_return, struct pt_regs *ctx)
 	if (n <= 0) {
 		if (s->entered)
 			undo_entry(s); /* nothing was written: there was no request */
+		undo_frames(s, key);
 		return 0;
 	}
 

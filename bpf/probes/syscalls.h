@@ -522,6 +522,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 			c->error = -ret;
 			if (!incoming && c->entered)
 				undo_entry(c); /* nothing was written: there was no request */
+			if (!incoming)
+				undo_frames(c, sk);
 		}
 		/* a client has all that it will get; a server may still answer a half-closed connection */
 		if (incoming && c->role == ROLE_CLIENT)

@@ -302,6 +302,14 @@ void move(int incoming, const char *data, u64 size)
 	look_until_done(w);
 }
 
+/* A client of HTTP/2 begins a write. */
+void enter(void)
+{
+	struct work *w = new_work(0, 0);
+
+	enter_frames(&connection, w);
+}
+
 /* One readv or writev: `sizes` cut the data into buffers. */
 void move_vector(int incoming, const char *data, const u64 *sizes, int n)
 {

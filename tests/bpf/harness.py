@@ -53,6 +53,10 @@ class Connection:
     def response(self, data: bytes) -> None:
         (self.read if self.role == Role.CLIENT else self.write)(data)
 
+    def enter(self) -> None:
+        """A client of HTTP/2 begins a write; what it writes comes later."""
+        library().enter()
+
     def writev(self, *parts: bytes) -> None:
         sizes = (ctypes.c_uint64 * len(parts))(*map(len, parts))
         self.library.move_vector(0, b"".join(parts), sizes, len(parts))

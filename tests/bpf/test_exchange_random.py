@@ -43,7 +43,9 @@ def bodies(draw: st.DrawFn, *, may_be_long: bool = True) -> tuple[bytes, bytes, 
     while at < len(body):
         size = draw(st.integers(1, 300))
         part = body[at : at + size]
-        data += b"%x%s\r\n%s\r\n" % (len(part), draw(st.sampled_from([b"", b";a=b", b"; q"])), part)
+        # extensions take a run each, of which a call has 31: beyond that it is counted as lost
+        extension = draw(st.sampled_from([b"", b";a=b", b"; q"])) if at < 8 else b""
+        data += b"%x%s\r\n%s\r\n" % (len(part), extension, part)
         at += size
     trailers = draw(st.sampled_from([b"", b"X-Sum: 1\r\n"]))
     return b"Transfer-Encoding: chunked\r\n", data + b"0\r\n" + trailers + b"\r\n", len(body)

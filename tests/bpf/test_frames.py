@@ -375,6 +375,49 @@ def test_a_client_is_answered_before_its_write_returns() -> None:
     assert found.ended[1]["request_start"] <= found.ended[1]["response_start"] <= found.ended[1]["response_end"]
 
 
+@pytest.mark.parametrize("ends", ["with it", "later", "reset", "never"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_body_counts_although_its_answer_comes_first(ends: str, *, apart: bool) -> None:
+    """The server has the bytes, and may answer, before the client's write returns."""
+    talk, connection = Talk(), Connection(Role.CLIENT)
+    connection.request(h2.PREFACE + h2.settings())
+    connection.response(h2.settings())
+    asked = talk.block(1, REQUEST, request=True, end=False)
+    if apart:
+        connection.request(asked)
+        asked = b""
+    connection.enter()
+    connection.response(talk.block(1, [(":status", "200")], request=False, end=True))
+    assert not told(connection).ended
+    connection.request(asked + h2.data(1, b"x" * 10, end=ends == "with it"))
+    found = told(connection)
+    assert found.ended[1]["request_body"] == 10
+    if ends == "later":
+        connection.request(h2.data(1, b"x", end=True))
+    elif ends == "reset":
+        connection.request(h2.rst_stream(1, h2.CANCEL))
+    connection.end()
+    assert told(connection).ended[1] == found.ended[1], "it is told once"
+    assert found.ended[1]["error"] == 0
+
+
+def test_an_answer_is_not_held_back() -> None:
+    """No more than one, and not longer than the write takes."""
+    talk, connection = Talk(), Connection(Role.CLIENT)
+    connection.request(h2.PREFACE + h2.settings())
+    connection.response(h2.settings())
+    for stream in (1, 3, 5):
+        connection.request(talk.block(stream, REQUEST, request=True, end=False) + h2.data(stream, b"x" * 10, end=False))
+    connection.response(talk.block(1, [(":status", "200")], request=False, end=True))
+    assert list(told(connection).ended) == [1]
+    connection.enter()
+    connection.response(talk.block(3, [(":status", "200")], request=False, end=True))
+    connection.response(talk.block(5, [(":status", "200")], request=False, end=True))
+    assert list(told(connection).ended) == [1, 5]
+    connection.request(h2.ping())
+    assert list(told(connection).ended) == [1, 5, 3]
+
+
 @pytest.mark.parametrize(
     ("body", "is_message"),
     [

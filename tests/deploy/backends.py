@@ -80,7 +80,8 @@ def collector() -> Backend:
     required |= dict.fromkeys(
         (f"{core}/confmap/provider/{one}" for one in ("envprovider", "fileprovider", "yamlprovider")), STABLE
     )
-    required |= {f"{core}/{one}": COLLECTOR for one in ("otelcol", "service", "receiver/otlpreceiver")}
+    parts = ("otelcol", "service", "receiver/otlpreceiver", "processor/batchprocessor", "exporter/otlphttpexporter")
+    required |= {f"{core}/{one}": COLLECTOR for one in parts}
     required[f"{contrib}/exporter/fileexporter"] = COLLECTOR
     return Backend(("otelcol",), ("./otelcol",), required, {}, "otelcol")
 

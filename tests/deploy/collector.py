@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,9 +45,14 @@ class Collector:
         folder: Path,
         address: str = "127.0.0.1",
         tls: dict[str, str] | None = None,
-        format: str = "json",
+        *,
+        forward: str = "",
+        raw: bool = False,
     ) -> None:
-        """`format` of what is written down: "proto" costs it less, and can't be asked for spans and the like."""
+        """`forward`: where it sends all of it, in batches, as a gateway does; nothing is written down then.
+
+        `raw`: it writes protobuf, a file a signal (`file_of`), which costs it less, and can't be asked for spans.
+        """
         self.grpc, self.http = free_port(address), free_port(address)
         self.address = address
         self.file = folder / "told.jsonl"
@@ -55,13 +61,23 @@ class Collector:
             "grpc": {"endpoint": f"{address}:{self.grpc}", **({"tls": tls} if tls else {})},
             "http": {"endpoint": f"{address}:{self.http}", **({"tls": tls} if tls else {})},
         }
-        pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
+        self._folder = folder
+        processors: dict[str, Any] = {"batch": {"timeout": "1s"}} if forward else {}
+        exporters: dict[str, Any] = {}
+        pipelines = {}
+        for signal in ("traces", "metrics", "logs"):
+            name = "otlp_http" if forward else f"file/{signal}" if raw else "file"
+            path, form = (self.file_of(signal), "proto") if raw else (self.file, "json")
+            written = {"path": str(path), "flush_interval": "100ms", "format": form}
+            exporters[name] = {"endpoint": forward} if forward else written
+            pipelines[signal] = {"receivers": ["otlp"], "processors": [*processors], "exporters": [name]}
         config = {
             "receivers": {"otlp": {"protocols": protocols}},
-            "exporters": {"file": {"path": str(self.file), "flush_interval": "100ms", "format": format}},
+            "processors": processors,
+            "exporters": exporters,
             "service": {
                 "telemetry": {"metrics": {"level": "none"}},
-                "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
+                "pipelines": pipelines,
             },
         }
         self._config = folder / "collector.yaml"
@@ -87,6 +103,9 @@ class Collector:
             self._process.terminate()
             self._process.wait(15)
             self._process = None
+
+    def file_of(self, signal: str) -> Path:
+        return self._folder / f"told.{signal}"
 
     @property
     def pid(self) -> int:
@@ -121,6 +140,16 @@ def told_in(file: Path, signal: str) -> list[Told]:
         for scope in resource[scopes]
         for one in scope[items]
     ]
+
+
+def edges(spans: list[Told]) -> Counter[tuple[str, str]]:
+    """Who calls whom, as a backend tells it: a client's span, and the server's of the same trace that is its child."""
+    clients = {(one.content["traceId"], one.content["spanId"]): one for one in spans if one.content["kind"] == 3}
+    found = Counter[tuple[str, str]]()
+    for one in (span for span in spans if span.content["kind"] == 2):
+        if caller := clients.get((one.content["traceId"], one.content.get("parentSpanId", ""))):
+            found[str(caller.resource["service.name"]), str(one.resource["service.name"])] += 1
+    return found
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -25,6 +26,12 @@ def run(*command: str | Path, **options: Any) -> str:
 def attempt(*command: str | Path, **options: Any) -> bool:
     """Whether it worked: for what may be gone already."""
     return not subprocess.run([*map(str, command)], capture_output=True, check=False, **options).returncode
+
+
+def commands(page: str, place: str) -> list[str]:
+    """Of the only block of commands after that place of a page, as they stand there; comments aside."""
+    (found,) = re.findall(rf"^{place}.*?```sh\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    return [line.split("  #")[0].strip() for line in found.splitlines() if line.strip()]
 
 
 def wait_for(ask: Callable[[], Found], what: str, seconds: float = 60) -> Found:

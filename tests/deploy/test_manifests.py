@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins as grafana
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
-from queries import GRAFANA, of_dashboards  # noqa: E402 - found by the line above
+from queries import GRAFANA, of_dashboards, of_data_sources  # noqa: E402 - found by the line above
 
 sys.path.insert(0, str(GRAFANA))
 
@@ -75,6 +79,57 @@ def test_dashboard_is_what_its_source_makes(name: str) -> None:
     assert board == json.loads(json.dumps(make_dashboards.ALL[name]))
     cells = [(x, y) for one in board["panels"] for x, y in squares(one["gridPos"])]
     assert len(cells) == len(set(cells)), "panels lie on each other"
+
+
+def lost(given: Any, kept: Any, where: str = "") -> Iterator[str]:
+    """Places of `given` that are not in `kept`, or are something else there."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name in given:
+            yield from lost(given[name], kept[name], f"{where}/{name}") if name in kept else [f"{where}/{name}"]
+    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        for number, (one, other) in enumerate(zip(given, kept, strict=True)):
+            yield from lost(one, other, f"{where}/{number}")
+    elif given != kept:
+        yield where
+
+
+def unknown_to_grafana(board: dict[str, Any]) -> list[str]:
+    """What does not survive the types that Grafana publishes of its dashboards, panels and queries."""
+    grafana.register_default_plugins()
+    return list(lost(board, json.loads(JSONEncoder().encode(Dashboard.from_json(board)))))
+
+
+@pytest.mark.parametrize("name", list(make_dashboards.ALL))
+def test_grafana_knows_every_name(name: str) -> None:
+    text = (GRAFANA / f"dashboards/{name}.json").read_text()
+    assert unknown_to_grafana(json.loads(text)) == []
+    for known in ("legendFormat", "gridPos", "fieldConfig", "unit", "options", "placement", "queryType"):
+        if f'"{known}"' in text:
+            assert unknown_to_grafana(json.loads(text.replace(f'"{known}"', f'"{known}s"'))), known
+
+
+NODE_MODULES = ROOT / ".cache/node/node_modules"
+# Says how many places of each query are no LogQL.
+LOGQL = """import {parser} from '@grafana/lezer-logql';
+const wrong = (query) => {
+  let found = 0;
+  parser.parse(query).iterate({ enter(node) { found += node.type.isError; } });
+  return found;
+};
+console.log(JSON.stringify(JSON.parse(process.argv[2]).map(wrong)));
+"""
+
+
+@pytest.mark.skipif(not (NODE_MODULES / "@grafana/lezer-logql").exists(), reason="needs npm, for Loki's grammar")
+def test_loki_can_read_every_query(tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    (tmp_path / "wrong.mjs").write_text(LOGQL)
+    every = [*of_dashboards("shop/shop"), *of_data_sources("", "shop", 32 * "7")]
+    asked = [query.text for query in every if query.language == "loki"]
+    given = json.dumps([*asked, *(query.replace("=", "!", 1) for query in asked)])
+    done = subprocess.run(["node", tmp_path / "wrong.mjs", given], capture_output=True, text=True, check=True)
+    wrong = json.loads(done.stdout)
+    assert len(asked) == 3 and not any(wrong[:3]) and all(wrong[3:])
 
 
 def squares(place: dict[str, int]) -> list[tuple[int, int]]:
@@ -153,6 +208,50 @@ def test_alloy_components_are_connected() -> None:
     services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
     for host in re.findall(r'endpoint = "(?:http://)?([a-z]+):', text):
         assert host in services
+
+
+# Of Tempo's settings, by its manifest (grafana.com/docs/tempo/v2.9.x/configuration/manifest), those that are used
+# here; it refuses every other name. `receivers` is the Collector's own.
+TEMPO: dict[str, Any] = {
+    "server": {"http_listen_port": int, "log_level": str},
+    "distributor": {"receivers": {"otlp": {"protocols": {"grpc": {"endpoint": str}}}}},
+    "ingester": {"max_block_duration": str},
+    "compactor": {"compaction": {"block_retention": str}},
+    "storage": {"trace": {"backend": str, "wal": {"path": str}, "local": {"path": str}}},
+    "usage_report": {"reporting_enabled": bool},
+}
+
+
+def unlike(given: Any, known: Any, where: str = "") -> list[str]:
+    if not isinstance(known, dict):
+        return [] if isinstance(given, known) else [where]
+    if not isinstance(given, dict):
+        return [where]
+    unknown = [f"{where}/{name}" for name in given.keys() - known.keys()]
+    return unknown + [
+        one for name in given.keys() & known.keys() for one in unlike(given[name], known[name], f"{where}/{name}")
+    ]
+
+
+def test_tempo_knows_every_name() -> None:
+    text = (ROOT / "compose/tempo/tempo.yaml").read_text()
+    assert unlike(yaml.safe_load(text), TEMPO) == []
+    assert unlike(yaml.safe_load(text.replace("block_retention", "retention")), TEMPO)
+    tempo = yaml.safe_load(text)
+    services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
+    mounted = [volume.split(":")[1] for volume in services["tempo"]["volumes"]]
+    for folder in ("wal", "local"):
+        assert any(tempo["storage"]["trace"][folder]["path"].startswith(f"{one}/") for one in mounted)
+
+
+def test_every_service_says_how_it_is() -> None:
+    """By a check of the project's or of its image's. k6 only asks; what can't be asked says so in a comment."""
+    by_image = ("agent", "sidecar")
+    can_not = ("k6", "tempo", "mimir")
+    for name in ("services.yaml", "compose.yaml", "agent.yaml", "otel-lgtm.yaml"):
+        for service, content in yaml.safe_load((ROOT / "compose" / name).read_text())["services"].items():
+            assert ("healthcheck" in content) == (service not in (*by_image, *can_not)), (name, service)
+    assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

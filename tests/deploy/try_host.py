@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from engine import Engine
-from machine import run, wait_for
+from machine import commands, run, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800)
@@ -54,12 +54,6 @@ NGINX = """server {
 """
 
 
-def commands(step: str) -> list[str]:
-    """Of a step of the page, as they stand there; comments and continued lines aside."""
-    (found,) = re.findall(rf"^{step}.*?```sh\n(.*?)```", DOC, re.MULTILINE | re.DOTALL)
-    return [line.split("  #")[0].strip() for line in found.splitlines() if line.strip()]
-
-
 class Machine:
     def __init__(self, engine: Engine, container: str) -> None:
         self.engine = engine
@@ -78,7 +72,7 @@ class Machine:
 
 def dockerfile() -> str:
     """What needs the network is done when the image is built: step 1, and its other road."""
-    install = [command.replace("apt install", "apt-get install -y") for command in commands("1.")]
+    install = [command.replace("apt install", "apt-get install -y") for command in commands(DOC, r"1\.")]
     (pipx,) = re.findall(r"`(PIPX_HOME=\S+ .*)`$", DOC, re.MULTILINE)
     return DOCKERFILE + "".join(f"RUN {command}\n" for command in [*install, pipx])
 
@@ -108,7 +102,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def test_both_roads_lead_to_a_program_that_works(machine: Machine) -> None:
     for program in ("/opt/autoinstr/bin/autoinstr", "/usr/local/bin/autoinstr"):
         assert json.loads(machine.sh(f"{program} check --json"))["ok"]
-    check, targets = commands("2.")
+    check, targets = commands(DOC, r"2\.")
     machine.sh(check)
     assert "nginx" in machine.sh(targets)
 
@@ -140,7 +134,7 @@ def times_ready(machine: Machine) -> int:
 
 def test_unit(machine: Machine) -> None:
     machine.put("/etc/autoinstr/config.yaml", CONFIG)
-    for command in commands("4."):
+    for command in commands(DOC, r"4\."):
         machine.sh(command)
     wait_for(lambda: times_ready(machine) == 1, "the unit is ready", 240)
     visit(machine, "first")

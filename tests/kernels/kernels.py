@@ -62,8 +62,8 @@ KERNELS = {
         ),
         Kernel("6.1", "bookworm-security", r"linux-image-6\.1\.\d+-\d+-amd64"),
         Kernel("6.12", "trixie-security", r"linux-image-6\.12\.\d+.*-amd64", lacks=NO_HEADERS),
-        Kernel("7", "trixie-backports", r"linux-image-7\..*-amd64", lacks=NO_HEADERS),
-        Kernel("7-preempt", "trixie-backports", r"linux-image-7\..*-amd64", boot="preempt=full", lacks=NO_HEADERS),
+        Kernel("7", "trixie-backports", r"linux-image-7\..*-amd64"),
+        Kernel("7-preempt", "trixie-backports", r"linux-image-7\..*-amd64", boot="preempt=full"),
         Kernel("6.1-arm64", "bookworm-security", r"linux-image-6\.1\.\d+-\d+-arm64", machine="aarch64"),
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -79,9 +80,11 @@ class TestScan:
 
     def test_process_that_listens_late(self, spawn: Spawner) -> None:
         """It was looked at and found to be none: a new listening socket makes it worth another look."""
-        text = "import sys, time\nprint(1, flush=True)\nsys.stdin.readline()\n" + LISTEN
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        text = "import sys, time\nprint(1, flush=True)\nsys.stdin.readline()\n" + LISTEN.replace("0)", f"{port})")
         process, _ = spawn.script("late.py", text, stdin=subprocess.PIPE)
-        discovery = make(Selection((Selector("--port 1024-65535", ports=((1024, 65535),)),)))
+        discovery = make(by_port(port))
         discovery.scan()
         assert process.pid not in discovery.targets
         assert process.stdin and process.stdout

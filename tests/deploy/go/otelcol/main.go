@@ -1,4 +1,4 @@
-// An OpenTelemetry Collector with what the tests need: OTLP in, JSON lines out.
+// An OpenTelemetry Collector with what the tests need: OTLP in; a file of what came, or OTLP in batches, out.
 package main
 
 import (
@@ -10,7 +10,9 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/envprovider"
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
+	"go.opentelemetry.io/collector/exporter/otlphttpexporter"
 	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/processor/batchprocessor"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
@@ -19,7 +21,10 @@ func factories() (all otelcol.Factories, err error) {
 	if all.Receivers, err = otelcol.MakeFactoryMap(otlpreceiver.NewFactory()); err != nil {
 		return
 	}
-	if all.Exporters, err = otelcol.MakeFactoryMap(fileexporter.NewFactory()); err != nil {
+	if all.Processors, err = otelcol.MakeFactoryMap(batchprocessor.NewFactory()); err != nil {
+		return
+	}
+	if all.Exporters, err = otelcol.MakeFactoryMap(fileexporter.NewFactory(), otlphttpexporter.NewFactory()); err != nil {
 		return
 	}
 	all.Telemetry = otelconftelemetry.NewFactory()
