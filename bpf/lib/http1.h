@@ -77,7 +77,6 @@ struct scan {
 	__u64 long_line;
 	__u64 done;
 	__u64 seen; /* all of the window: what follows the last line is none yet */
-	__u64 turns;
 };
 
 #define http1_barrier() asm volatile("" ::: "memory")
