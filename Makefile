@@ -11,7 +11,7 @@ KERNELS ?=
 WAY ?= tcp
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench torture kernels lgtm containers host kubernetes test-lgtm test-k8s pictures wheel clean
+.PHONY: help install demo test score lint bench torture kernels lgtm scale containers host kubernetes test-lgtm test-k8s pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ pictures: .venv/.installed-dev ## take the pictures of the page in docs/, from t
 
 lgtm: .venv/.installed-dev ## ask real Mimir, Loki and Collector every query of the dashboards (builds them: half an hour, once)
 	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_lgtm.py $(ARGS)
+
+scale: .venv/.installed-dev ## measure docs/scale.md: what a node sends, and what 200 of them cost Mimir and a gateway
+	@$(ROOT) $(PYTHON) -m pytest -s tests/deploy/try_scale.py $(ARGS)
 
 containers: .venv/.installed-dev ## build the image, and run the compose project and the sidecar in a Docker engine of the tests' own
 	@$(ROOT) $(PYTHON) -m pytest tests/deploy/try_compose.py $(ARGS)

@@ -71,6 +71,7 @@ class Backend:
     required: dict[str, str]
     replaced: dict[str, str]
     source: str = ""  # folder in tests/deploy/go
+    tags: str = ""
 
 
 def collector() -> Backend:
@@ -84,6 +85,14 @@ def collector() -> Backend:
     required |= {f"{core}/{one}": COLLECTOR for one in parts}
     required[f"{contrib}/exporter/fileexporter"] = COLLECTOR
     return Backend(("otelcol",), ("./otelcol",), required, {}, "otelcol")
+
+
+def alloy() -> Backend:
+    """A Collector with the processors of the demo's Alloy, which itself can't be had."""
+    core, contrib = "go.opentelemetry.io/collector", "github.com/open-telemetry/opentelemetry-collector-contrib"
+    more = (f"{contrib}/processor/filterprocessor", f"{contrib}/processor/transformprocessor")
+    required = collector().required | dict.fromkeys((*more, f"{core}/processor/memorylimiterprocessor"), COLLECTOR)
+    return Backend(("otelcol-alloy",), ("./otelcol-alloy",), required, {}, "otelcol", "alloy")
 
 
 def mimir() -> Backend:
@@ -136,7 +145,7 @@ def kubeconform() -> Backend:
     return Backend(("kubeconform",), (f"{module}/cmd/kubeconform",), {module: "v0.8.0"}, {})
 
 
-ALL = {one.__name__: one for one in (collector, mimir, loki, etcd, kubernetes, kubeconform)}
+ALL = {one.__name__: one for one in (collector, alloy, mimir, loki, etcd, kubernetes, kubeconform)}
 
 
 def build(name: str) -> Path:
@@ -154,14 +163,15 @@ def _build(backend: Backend) -> None:
     with tempfile.TemporaryDirectory(prefix="autoinstr-build-") as folder:
         work = Path(folder)
         if backend.source:
-            shutil.copytree(HERE / "go" / backend.source, work / backend.source)
+            shutil.copytree(HERE / "go" / backend.source, work / backend.packages[0])
         lines = ["module backends", f"go {GO}"]
         lines += [f"require {module} {version}" for module, version in backend.required.items()]
         lines += [f"replace {module} => {other}" for module, other in backend.replaced.items()]
         (work / "go.mod").write_text("\n".join(lines) + "\n")
         out = work / "out"
         out.mkdir()
-        command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", f"{out}/", *backend.packages]
+        command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-tags", backend.tags, "-o", f"{out}/"]
+        command += backend.packages
         environment = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local"}
         subprocess.run(["nice", *command], cwd=work, env={**os.environ, **environment}, check=True)
         for program in backend.programs:

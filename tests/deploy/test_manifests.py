@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
-from queries import GRAFANA, of_dashboards, of_data_sources  # noqa: E402 - found by the line above
+import alloy  # noqa: E402 - found by the line above
+from queries import GRAFANA, of_dashboards, of_data_sources  # noqa: E402
 
 sys.path.insert(0, str(GRAFANA))
 
@@ -169,45 +170,43 @@ ALLOY: dict[str, dict[str, Any]] = {
 
 
 def alloy_text() -> str:
-    return re.sub(r"(^|\s)//.*", "", (ROOT / "compose/alloy/config.alloy").read_text())
+    return (ROOT / "compose/alloy/config.alloy").read_text()
 
 
-def unknown_to_alloy(text: str) -> list[str]:
+def unknown_to_alloy(blocks: list[alloy.Block], known: dict[str, Any] = ALLOY) -> list[str]:
     """Names of components, blocks and arguments that Alloy has not, or not there."""
-    words = re.finditer(r'(?P<name>[\w.]+)(?: "\w+")? *(?P<kind>[{=])|(?P<end>\})', re.sub(r"`[^`]*`", "", text))
-    inside: list[tuple[str, Any]] = [("", ALLOY)]
     wrong: list[str] = []
-    for word in words:
-        if word["end"]:
-            inside.pop()
+    for block in blocks:
+        inside = known.get(block.name)
+        if not isinstance(inside, dict):
+            wrong.append(block.name)
             continue
-        where, known = inside[-1]
-        name = f"{where} {word['name']}".strip()
-        found = known.get(word["name"]) if isinstance(known, dict) else None
-        if found is None or isinstance(found, dict) != (word["kind"] == "{"):
-            wrong.append(name)
-        if word["kind"] == "{":
-            inside.append((name, found))
-    assert inside == [("", ALLOY)], "a brace is missing"
+        wrong += [f"{block.name} {name}" for name in block.values if inside.get(name) is not str]
+        wrong += unknown_to_alloy(block.blocks, inside)
     return wrong
 
 
 def test_alloy_knows_every_name() -> None:
     text = alloy_text()
-    assert unknown_to_alloy(text) == []
+    assert unknown_to_alloy(alloy.parse(text)) == []
     for old, new in (("processor.transform", "processor.resource"), ("timeout ", "timeuot "), ("span =", "spans =")):
-        assert unknown_to_alloy(text.replace(old, new))
+        assert unknown_to_alloy(alloy.parse(text.replace(old, new)))
+    for broken in (text + "}", text.removesuffix("}\n"), text.replace("= [", "=", 1), text.replace('"', "'", 1)):
+        with pytest.raises(ValueError, match=r"it ends|where|what is"):
+            alloy.parse(broken)
 
 
 def test_alloy_components_are_connected() -> None:
     """Alloy can't be had to say so itself: every component that is named is there, and everything there is used."""
-    text = alloy_text()
-    declared = {f"{kind}.{name}" for kind, name in re.findall(r'^(otelcol\.[\w.]+) "(\w+)" \{', text, re.MULTILINE)}
-    used = set(re.findall(r"(otelcol\.[\w.]+)\.input\b", text))
-    assert used == {one for one in declared if ".receiver." not in one}
+    blocks = alloy.parse(alloy_text())
+    declared = {f"{one.name}.{one.label}.input" for one in blocks if ".receiver." not in one.name}
+    outputs = [one.only("output").values for one in blocks if any(inner.name == "output" for inner in one.blocks)]
+    assert {target for output in outputs for targets in output.values() for target in targets} == declared
     services = yaml.safe_load((ROOT / "compose/compose.yaml").read_text())["services"]
-    for host in re.findall(r'endpoint = "(?:http://)?([a-z]+):', text):
-        assert host in services
+    for one in blocks:
+        for client in (inner for inner in one.blocks if inner.name == "client"):
+            host = client.values["endpoint"].removeprefix("http://").partition(":")[0]
+            assert host in services
 
 
 # Of Tempo's settings, by its manifest (grafana.com/docs/tempo/v2.9.x/configuration/manifest), those that are used

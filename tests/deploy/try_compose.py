@@ -1,7 +1,8 @@
 """`make containers`: the compose project and the sidecar in a real Docker engine, the agent in a container of its own.
 
 Images can't be pulled where this runs: one that is built here has all that the services need. In the place of Alloy
-stands a real Collector; what is behind it is left out (`try_lgtm.py` has it).
+stands a Collector with the same processors, set and joined as the shipped configuration says; what is behind it is left
+out (`try_lgtm.py` has it).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import alloy
 import backends
 import pytest
 import yaml
-from collector import edges, free_port, told_in
+from collector import edges, free_port, plain, told_in
 from engine import Engine
 from machine import commands, run, wait_for
 from podman import Podman
@@ -34,7 +36,7 @@ SERVICES = {"gateway": "nginx", "shop": "shop", "pricing": "pricing", "stock": "
 DOCKERFILE = """FROM localhost/debian:12
 RUN apt-get update && apt-get install -y --no-install-recommends \\
     curl nginx-light nodejs openjdk-17-jdk-headless openssl python3 python3-grpcio && rm -rf /var/lib/apt/lists/*
-COPY stock k6 otelcol /usr/local/bin/
+COPY stock k6 otelcol-alloy /usr/local/bin/
 """
 
 
@@ -48,7 +50,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         stock = ("go", "build", "-buildvcs=false", "-o", folder / "stock", ".")
         run("env", "CGO_ENABLED=0", *stock, cwd=ROOT / "examples/go-stock")
         shutil.copy(Path(sys.executable).parent / "k6", folder)
-        shutil.copy(backends.build("collector") / "otelcol", folder)
+        shutil.copy(backends.build("alloy") / "otelcol-alloy", folder)
         one.docker("build", "--network", "host", "-t", EVERYTHING, folder)
         yield one
 
@@ -106,7 +108,11 @@ def local(content: dict[str, Any], name: str, service: dict[str, Any]) -> None:
         del service["read_only"]
     elif name == "alloy":
         del service["depends_on"], service["read_only"], service["healthcheck"]
-        service |= {"user": "0", "command": ["otelcol", "--config", "/collector.yaml"], "cap_add": ["DAC_OVERRIDE"]}
+        service |= {
+            "user": "0",
+            "command": ["otelcol-alloy", "--config", "/collector.yaml"],
+            "cap_add": ["DAC_OVERRIDE"],
+        }
         service["volumes"] = ["./collector.yaml:/collector.yaml:ro", "../out:/out"]
 
 
@@ -116,15 +122,11 @@ def demo(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     project.rewrite("services.yaml", local)
     project.rewrite("compose.yaml", local)
     project.rewrite("agent.yaml", local)
-    pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
-    collector = {
-        "receivers": {"otlp": {"protocols": {"http": {"endpoint": "0.0.0.0:4318"}}}},
-        "exporters": {"file": {"path": "/out/told.jsonl", "flush_interval": "100ms"}},
-        "service": {
-            "telemetry": {"metrics": {"level": "none"}},
-            "pipelines": dict.fromkeys(("traces", "metrics", "logs"), pipeline),
-        },
+    files = {
+        name: {"path": f"/out/{name.partition('/')[2]}.jsonl", "flush_interval": "100ms"}
+        for name in ("file/tempo", "file/mimir", "file/loki")
     }
+    collector = alloy.as_collector(alloy.parse((ROOT / "compose/alloy/config.alloy").read_text()), files)
     (project.folder / "compose/collector.yaml").write_text(json.dumps(collector))
     # names of containers, where this engine keeps them
     agent = project.folder / "compose/agent.yaml"
@@ -148,7 +150,7 @@ def test_every_service_is_told_with_its_containers_names(demo: Project) -> None:
     assert sent == 100
 
     def of_gateway() -> list[Any]:
-        spans = told_in(demo.out / "told.jsonl", "Spans")
+        spans = told_in(demo.out / "tempo.jsonl", "Spans")
         return [one for one in spans if one.resource["service.name"] == "nginx" and one.content["kind"] == 2]
 
     def visits() -> list[Any]:
@@ -160,7 +162,7 @@ def test_every_service_is_told_with_its_containers_names(demo: Project) -> None:
         container = demo.container(service)
         spans = [
             one
-            for one in told_in(demo.out / "told.jsonl", "Spans")
+            for one in told_in(demo.out / "tempo.jsonl", "Spans")
             if one.resource.get("container.id") == container["Id"] and one.content["kind"] == 2
         ]
         assert spans, f"nothing of {service}"
@@ -170,6 +172,26 @@ def test_every_service_is_told_with_its_containers_names(demo: Project) -> None:
             assert one.resource["container.image.name"] == "localhost/everything"
             assert one.resource["container.image.tags"] == ["1"]
             assert one.resource["deployment.environment.name"] == "demo"
+
+
+def test_what_alloy_is_told_to_do(demo: Project) -> None:
+    """Health checks are no spans, and stay in the metrics; each signal goes to its backend with one attribute more."""
+    spans = told_in(demo.out / "tempo.jsonl", "Spans")
+    assert not [one for one in spans if one.attributes.get("url.path") == "/health"]
+
+    def checks() -> int:
+        points = [
+            point
+            for one in told_in(demo.out / "mimir.jsonl", "Metrics")
+            if one.content["name"] == "http.server.request.duration"
+            for point in one.content["histogram"]["dataPoints"]
+        ]
+        return sum(int(one["count"]) for one in points if plain(one["attributes"]).get("http.route") == "/health")
+
+    wait_for(checks, "health checks in the metrics", 30)
+    for file, signal in (("tempo", "Spans"), ("mimir", "Metrics"), ("loki", "Logs")):
+        told = told_in(demo.out / f"{file}.jsonl", signal)
+        assert told and all(one.resource["collected.by"] == "alloy" for one in told), file
 
 
 def test_every_service_is_healthy(demo: Project) -> None:
@@ -186,10 +208,10 @@ def test_traces_tell_who_calls_whom(demo: Project) -> None:
     wanted = {("nginx", "shop"), ("shop", "pricing"), ("shop", "Reviews"), ("pricing", "stock")}
 
     def found() -> bool:
-        return wanted <= edges(told_in(demo.out / "told.jsonl", "Spans")).keys()
+        return wanted <= edges(told_in(demo.out / "tempo.jsonl", "Spans")).keys()
 
     wait_for(found, "every edge of the shop", 30)
-    assert edges(told_in(demo.out / "told.jsonl", "Spans")).keys() == wanted
+    assert edges(told_in(demo.out / "tempo.jsonl", "Spans")).keys() == wanted
 
 
 def test_only_what_is_asked_for_is_published(engine: Engine) -> None:

@@ -12,16 +12,19 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
 	"go.opentelemetry.io/collector/exporter/otlphttpexporter"
 	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/batchprocessor"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 )
 
+var processors = []processor.Factory{batchprocessor.NewFactory()}
+
 func factories() (all otelcol.Factories, err error) {
 	if all.Receivers, err = otelcol.MakeFactoryMap(otlpreceiver.NewFactory()); err != nil {
 		return
 	}
-	if all.Processors, err = otelcol.MakeFactoryMap(batchprocessor.NewFactory()); err != nil {
+	if all.Processors, err = otelcol.MakeFactoryMap(processors...); err != nil {
 		return
 	}
 	if all.Exporters, err = otelcol.MakeFactoryMap(fileexporter.NewFactory(), otlphttpexporter.NewFactory()); err != nil {
