@@ -82,6 +82,7 @@ def bring_in(
             raise
         log.debug("trying again as for older kernels: %s", error)
         image, attached = plain, load(plain, limits)
+        make(modern=True, instead=plain)  # the next start need not try
     attached.functions = FunctionPrograms(image, attached, partial(make, modern=modern, sessions=False))
     attached.functions.begin("tls")  # most targets have a TLS library
     return attached
@@ -95,9 +96,11 @@ def make_image(
     *,
     modern: bool,
     sessions: bool = True,
+    instead: Image | None = None,
 ) -> Image:
     """The compiled kernel side for this kernel and these limits. `modern`: with what verifiers of later kernels take,
-    where this one does; `sessions`: functions have one program for entry and return, where that can be.
+    where this one does; `sessions`: functions have one program for entry and return, where that can be; `instead`: to
+    be kept in its place from now on.
     """
     try:
         types = btf.VMLINUX.read_bytes()
@@ -109,19 +112,21 @@ def make_image(
     flags = partial(
         source.flags, limits, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
-    # offsets follow from the types, and to read them takes longer than to read the image
-    how = [hashlib.sha256(types).hexdigest(), f"modern={modern}", f"sessions={sessions}"]
+    # offsets follow from the types and who reads them, and to read them takes longer than to read the image
+    digest = hashlib.sha256(types + Path(btf.__file__).read_bytes()).hexdigest()
+    how = [digest, f"modern={modern}", f"sessions={sessions}"]
     how += [name for part in programs(copies, propagate, sessions=sessions) for name in part]
     path = cache.folder(os.environ) / cache.key(text, flags({}), how)
-    image = cache.read(path)
+    image = instead or cache.read(path)
     if image is None:
         try:
             offsets = btf.of_kernel(types, modern=modern, sessions=sessions)
         except (KeyError, ValueError) as error:
             raise undescribed(error) from error
         parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
-        image = compile_image(text, [*flags(offsets), f"-I{root}"], parts, root / "include" / "kernel")
-        cache.write(path, image)
+        instead = image = compile_image(text, [*flags(offsets), f"-I{root}"], parts, root / "include" / "kernel")
+    if instead:
+        cache.write(path, instead)
     return image
 
 

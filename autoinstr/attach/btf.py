@@ -179,14 +179,16 @@ def cast_defines(btf: Btf) -> dict[str, int]:
     return found | {f"BTF_ID_{name}": btf.struct_id(name) for name in CAST_TO}
 
 
-# A jump that lets the verifier follow a loop for a few turns only.
-MAY_GOTO = "BPF_MAY_GOTO"
+# A jump that lets the verifier follow a loop for a few turns only. Linux 6.9 has it, but goes wrong where that is
+# backwards; the function came with the first kernel that does not (CVE-2024-42072).
+MAY_GOTO, SINCE = "BPF_MAY_GOTO", "bpf_preempt_disable"
 
 
 def loop_defines(btf: Btf) -> dict[str, int]:
     """The macro by which loops are written with it. KeyError: this kernel does not have it."""
     if not btf.has_name(MAY_GOTO):
         raise KeyError(MAY_GOTO)
+    btf.function_id(SINCE)
     return {"MAY_GOTO": 1}
 
 

@@ -83,7 +83,7 @@ struct scan {
 
 /*
  * A loop of at most `most` turns. The verifier follows it turn by turn, which takes the longest part of a start. From Linux
- * 6.9 on it takes a jump that may be made at any time (may_goto), and then follows a loop only until a turn begins with
+ * 6.10 on it takes a jump that may be made at any time (may_goto), and then follows a loop only until a turn begins with
  * what it knows already; the count is in memory there, `counter`, so that the verifier does not know it.
  */
 #ifdef MAY_GOTO
