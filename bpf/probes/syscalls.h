@@ -259,10 +259,11 @@ static __always_inline struct work *take_work(__u32 kind, __u32 copy, __u32 tid)
 {
 	__u32 at = copy * WORK_KINDS + kind;
 	struct work_owners *owners = leave_works(tid);
-	struct work *w = works.lookup(&at);
+	struct work *w;
 
 	if (owners)
-		owners->tid[at] = tid;
+		owners->tid[at] = tid; /* before the look-up, after which verifiers before Linux 6.13 do not know `at` any more */
+	w = works.lookup(&at);
 	if (w)
 		w->tid = tid;
 	return w;
