@@ -9,9 +9,11 @@ ARGS ?=
 KERNELS ?=
 # of `make torture`: tcp or headers
 WAY ?= tcp
+# of `make reattach`
+TIMES ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test score lint bench torture kernels lgtm scale containers host kubernetes test-lgtm test-k8s pictures wheel clean
+.PHONY: help install demo test score lint bench torture reattach kernels lgtm scale containers host kubernetes test-lgtm test-k8s pictures wheel clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +43,9 @@ bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: an
 
 torture: .venv/.installed-dev ## a million odd requests through --propagate, every byte compared (WAY=tcp or headers)
 	@$(ROOT) $(PYTHON) tests/torture/torture.py --way $(WAY) $(ARGS)
+
+reattach: .venv/.installed-dev ## attach and detach probes on functions under load, TIMES times (500)
+	@REATTACH=$(TIMES) $(ROOT) $(PYTHON) -m pytest tests/e2e/test_reattach.py $(ARGS)
 
 kernels: .venv/.installed-dev ## run a short test on other kernels and on arm64, emulated (KERNELS=5.10,7 picks)
 	@$(ROOT) $(PYTHON) tests/kernels/try_kernels.py --kernels "$(KERNELS)" $(ARGS)

@@ -87,6 +87,7 @@ class Watcher:
         self._functions = Functions(attached.function_program, self._mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._began = time.time()
         self._way: tuple[float, float] | None = None  # see `measure`
         self._layouts: dict[int, Layout] = {}  # of Pythons
         self._names = Names(attached.maps["names"], health, names)
@@ -124,7 +125,8 @@ class Watcher:
             self._control.ignore(pid)
             self._layouts.pop(pid, None)
         self._follow(changes)
-        self._functions.release(self._discovery.targets, lambda pid: Process(pid).maps)
+        older = {pid: self._is_older(target) for pid, target in self._discovery.targets.items()}
+        self._functions.release(older, lambda pid: Process(pid).maps)
 
     def wake_on(self, poll: select.epoll) -> None:
         """Register what tells that the ring fills, or that a target has a new library.
@@ -256,7 +258,12 @@ class Watcher:
         new = np.isin(events["kind"], (ProcessKind.EXEC, ProcessKind.LISTEN, ProcessKind.MAP))
         for pid in set(events["pid"][new].tolist()) & self._discovery.targets.keys():
             self._control.looked(pid)
-            self._functions.follow(pid, Process(pid).maps)
+            older = self._is_older(self._discovery.targets[pid])
+            self._functions.follow(pid, Process(pid).maps, older=older)
+
+    def _is_older(self, target: Target) -> bool:
+        """Than the agent."""
+        return target.start_time < self._began
 
     def _ignore_others(self) -> None:
         """Let go of processes that were only watched until they had been looked at.

@@ -24,4 +24,5 @@
 #include "probes/goroutines.h"
 #include "probes/python.h"
 #include "probes/node.h"
+#include "probes/nghttp2.h"
 #include "probes/propagate.h"

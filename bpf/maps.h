@@ -100,7 +100,7 @@ struct connection {
 	__u8 slot_before, piped_before;
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
-	__u8 asked; /* that, or what its next request will be for */
+	__u8 asked; /* that, or what its next request will be for; of HTTP/2: who makes a call leaves that in `asked_streams` */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
@@ -172,7 +172,7 @@ struct http2 {
 	__u32 refused_above; /* GOAWAY: streams above it will not be answered */
 	__u16 refused;       /* its error code + ERROR_HTTP2; 0: none came */
 	__u8 old;      /* older than the agent: what the tables hold is not known */
-	__u8 unused;
+	__u8 noted;    /* reads that were kept in `last_reads` */
 	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
 	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
@@ -200,7 +200,8 @@ struct stream {
 	__u8 request; /* enum progress */
 	__u8 response;
 	__u8 messages; /* the request's body begins like a gRPC message */
-	__u8 unused[5];
+	__u8 waits; /* for who makes the call */
+	__u8 unused[4];
 };
 enum progress { SIDE_WAITS, SIDE_BEGUN, SIDE_ENDED };
 BPF_TABLE("lru_hash", struct stream_key, struct stream, streams, MAX_STREAMS);
@@ -272,8 +273,8 @@ struct lender {
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 
 /*
- * Where fields lie in structures of a program built by Go, in bytes from the structure's beginning, by pid; written by user
- * space when it has looked at the program. 0: not known, but for stream and state.
+ * Where fields lie in structures of a program built by Go, or of nghttp2, in bytes from the structure's beginning, by pid;
+ * written by user space when it has looked at the program. 0: not known, but for stream and state.
  */
 struct go_layout {
 	__u64 newest; /* highest id of a goroutine that was met */
@@ -284,7 +285,11 @@ struct go_layout {
 	__u16 rpc_server;           /* of grpc-go: conn of http2Server ... */
 	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
 	__u16 rpc_client;           /* ... conn of http2Client */
-	__u16 unused;
+	__u16 rpc_of;               /* ... of a client's stream: its http2Client */
+	__u16 rpc_by_pointer;       /* a client's or server's stream does not contain a Stream, but begins with a pointer to it */
+	__u16 x_server, x_state, x_stream, x_id; /* as without x, of golang.org/x/net */
+	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
+	__u16 echo_path;            /* path of echo's context */
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
@@ -317,6 +322,36 @@ struct stream_pair {
 	__u64 stream;
 };
 BPF_TABLE("lru_hash", struct stream_pair, struct offer, stream_offers, MAX_OFFERS);
+
+/*
+ * Calls of grpc-go that have a number and are not written yet, by the connection's key and the stream; inserted by who makes
+ * the call, deleted by who writes it, or who makes it if that was late: whoever succeeds gives it its place in a trace.
+ */
+struct asked_key {
+	__u64 key;
+	__u64 stream;
+};
+struct asked {
+	struct served origin; /* what it is made for */
+	__u64 name;           /* key in `names` of its method; 0: the call itself will tell */
+	__u32 pid;
+	__u32 unused;
+};
+BPF_TABLE("lru_hash", struct asked_key, struct asked, asked_streams, 512);
+
+/*
+ * What a thread has read last from an HTTP/2 connection older than the agent, by its id; taken by who sees it hand that to
+ * the library (probes/nghttp2.h).
+ */
+#define READ_BEGINNING 16
+struct last_read {
+	__u64 key; /* of the connection; 0: of several */
+	__u64 buffer; /* where it was read to */
+	__u8 beginning[READ_BEGINNING]; /* its first bytes; what is missing is zero */
+	__u32 number; /* parts of header blocks told before it */
+	__u32 open;   /* it begins within one */
+};
+BPF_TABLE("lru_hash", u32, struct last_read, last_reads, 256);
 
 /* Requests that brought trace context, by process and parent: whoever passes the same one on does it for them. */
 struct brought {

@@ -38,7 +38,9 @@ const (
 // Go itself comes as a module, too: of its versions the last of each minor one is asked.
 type question struct {
 	folder string
-	fields map[string]string // "Context.RoutePatterns" -> the name under which it is written
+	// "Context.RoutePatterns" -> the name under which it is written. Behind a last step "()" lies what an interface
+	// holds, or the pointer itself; behind "*" it is asked whether the field is a pointer: 1 if so.
+	fields map[string]string
 }
 
 var modules = map[string][]question{
@@ -53,14 +55,20 @@ var modules = map[string][]question{
 			"stream.id": "id",
 		}},
 	},
+	"golang.org/x/net": {{"http2", map[string]string{
+		"serverConn.conn": "x_server", "responseWriter.rws": "x_state", "responseWriterState.stream": "x_stream",
+		"stream.id": "x_id",
+	}}},
 	"google.golang.org/grpc": {{"internal/transport", map[string]string{
 		"http2Server.conn": "rpc_server", "http2Client.conn": "rpc_client", "Stream.id": "rpc_id",
-		"Stream.method": "rpc_method", "ServerStream.Stream": "rpc_server_stream", "ClientStream.Stream": "rpc_client_stream",
+		"Stream.method": "rpc_method", "Stream.ct.()": "rpc_of", "ClientStream.ct.()": "rpc_of",
+		"ServerStream.Stream.*": "rpc_by_pointer", "ClientStream.Stream.*": "rpc_by_pointer",
 	}}},
-	"github.com/gin-gonic/gin": {{"", map[string]string{"nodeValue.fullPath": "path"}}},
-	"github.com/go-chi/chi":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
-	"github.com/go-chi/chi/v5": {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
-	"github.com/gorilla/mux":   {{"", map[string]string{"Route.routeConf.regexp.path": "path", "routeRegexp.template": "template"}}},
+	"github.com/gin-gonic/gin":    {{"", map[string]string{"nodeValue.fullPath": "path"}}},
+	"github.com/go-chi/chi":       {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/go-chi/chi/v5":    {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
+	"github.com/labstack/echo/v4": {{"", map[string]string{"context.path": "echo_path"}}},
+	"github.com/gorilla/mux":      {{"", map[string]string{"Route.routeConf.regexp.path": "path", "routeRegexp.template": "template"}}},
 }
 
 // module -> version -> name -> bytes from the structure's beginning; a field that a version does not have is left out
@@ -148,6 +156,14 @@ func place(kind types.Type, steps []string) (int64, bool) {
 	if len(steps) == 0 {
 		return 0, true
 	}
+	switch _, pointer := kind.Underlying().(*types.Pointer); {
+	case steps[0] == "()" && types.IsInterface(kind):
+		return sizes.Sizeof(types.Typ[types.UnsafePointer]), true
+	case steps[0] == "()" && pointer:
+		return 0, true
+	case steps[0] == "*" && pointer:
+		return 1, true
+	}
 	structure, ok := kind.Underlying().(*types.Struct)
 	if !ok {
 		return 0, false
@@ -220,7 +236,7 @@ func look(module, version string) map[string]int64 {
 }
 
 // The oldest version that is looked at, where older ones are many and hardly met any more.
-var first = map[string]string{"google.golang.org/grpc": "v1.50.0"}
+var first = map[string]string{"google.golang.org/grpc": "v1.50.0", "golang.org/x/net": "v0.8.0", "github.com/labstack/echo/v4": "v4.6.0"}
 
 // A number that orders versions.
 func semver(version string) int {

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
@@ -22,11 +22,13 @@ from typing import Any
 from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, PROBES, File, Found, Identity, find, identity_of, mapped_files
+from autoinstr.libraries import LIBRARIES, OF_OLDER, File, Found, Identity, Library, find, identity_of, mapped_files
+from autoinstr.probes import GROUPS
 
 log = logging.getLogger(__name__)
 
 LINGER = 120.0  # seconds without a target, after which a file's probes go
+OLDER = 600.0  # seconds from the start on in which connections older than the agent are asked what they have come to
 CLOSERS = 32  # threads
 MAX_FILES = 4096  # files that are remembered to hold nothing of interest
 FOLDERS = ("usr/lib/*-linux-gnu", "usr/lib64", "usr/lib", "usr/local/lib")
@@ -46,6 +48,16 @@ class Probed:
     used: float = 0.0  # when a target had it last
 
 
+@dataclass(slots=True)
+class Shelf:
+    """Files that were looked at for some libraries."""
+
+    all: tuple[Library, ...]  # that are looked for
+    wanted: tuple[Library, ...]  # of those
+    probed: dict[tuple[str, int], Probed] = field(default_factory=dict)  # the kernel keeps the inode of what is probed
+    plain: set[Identity] = field(default_factory=set)  # of no interest, or that can't be probed
+
+
 class Functions:
     """Uprobes of all files. Used by one thread. `programs`: gives a program by its name, or nothing where it is not
     needed. `tell`: is called with each process that has such a file, the flags of the libraries in it, and where
@@ -60,61 +72,80 @@ class Functions:
     ) -> None:
         self._programs = programs
         self._tell = tell
-        self._libraries = tuple(library for library in LIBRARIES if library.group in groups)
-        self._probed: dict[tuple[str, int], Probed] = {}  # the kernel keeps the inode of what is probed
-        self._plain: set[Identity] = set()  # files of no interest, or that can't be probed
+        self._always, self._older = (
+            Shelf(some, tuple(library for library in some if library.group in groups)) for some in (LIBRARIES, OF_OLDER)
+        )
+        self._until = time.monotonic() + OLDER
 
-    def follow(self, pid: int, maps: bytes) -> None:
-        """See to it that what this process has mapped is probed."""
+    def follow(self, pid: int, maps: bytes, *, older: bool = False) -> None:
+        """See to it that what this process has mapped is probed. `older`: than the agent."""
         now = time.monotonic()
-        for file in mapped_files(pid, maps):
-            self._consider(file, now)
-            if (probed := self._probed.get(file.key)) is not None:
-                probed.used = max(now, probed.used)
-                self._tell(pid, probed.flags, probed.layout)
+        flags, layout, told = 0, dict[str, int](), False
+        for number, file in enumerate(mapped_files(pid, maps)):
+            shelves = [self._always]
+            if older and now < self._until and self._may_be_old(number, file):
+                shelves.append(self._older)
+            for shelf in shelves:
+                self._consider(shelf, file, now)
+                if (probed := shelf.probed.get(file.key)) is not None:
+                    probed.used = max(now, probed.used)
+                    flags, layout, told = flags | probed.flags, layout | probed.layout, True
+        if told:
+            self._tell(pid, flags, layout)
+
+    def _may_be_old(self, number: int, file: File) -> bool:
+        """The program itself, or one of such libraries by its name: for all that is mapped it would take too long."""
+        base = file.path.rpartition("/")[2]
+        return bool(self._older.wanted) and (number == 0 or any(one.name in base for one in self._older.wanted))
+
+    def _files(self) -> Iterator[Probed]:
+        for shelf in (self._always, self._older):
+            yield from list(shelf.probed.values())
 
     def files(self) -> list[dict[str, Any]]:
         """What is probed, for people; from any thread."""
         return [
             {"path": probed.path, "libraries": probed.libraries, "probes": len(probed.events)}
-            for probed in list(self._probed.values())
+            for probed in self._files()
         ]
 
     def prepare(self) -> None:
         """Probe the system's own copies of all libraries: for programs that are over before they could be looked at."""
-        wanted = self._libraries
+        wanted = self._always.wanted
         patterns = [f"{folder}/{name}" for folder in FOLDERS for library in wanted for name in library.shared]
         paths = [path for pattern in patterns for path in Path("/").glob(pattern)]
         paths += [Path(found) for library in wanted for name in library.programs if (found := shutil.which(name))]
         for path in {path.resolve() for path in paths}:
             status = path.stat()
             device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-            self._consider(File((device, status.st_ino), str(path), (str(path),)), float("inf"))
+            self._consider(self._always, File((device, status.st_ino), str(path), (str(path),)), float("inf"))
 
-    def release(self, pids: Iterable[int], maps_of: Callable[[int], bytes]) -> None:
-        """Detach from files that no target has had for a while. `pids`: all targets."""
-        for pid in pids:
-            self.follow(pid, maps_of(pid))
-        unused = [key for key, probed in self._probed.items() if probed.used < time.monotonic() - LINGER]
-        for key in unused:
-            self._detach(self._probed.pop(key))
+    def release(self, pids: Mapping[int, bool], maps_of: Callable[[int], bytes]) -> None:
+        """Detach from files that no target has had for a while. `pids`: all targets, and whether they are older."""
+        for pid, older in pids.items():
+            self.follow(pid, maps_of(pid), older=older)
+        now = time.monotonic()
+        for shelf, linger in ((self._always, LINGER), (self._older, 0.0 if now > self._until else LINGER)):
+            for key in [key for key, probed in shelf.probed.items() if probed.used < now - linger]:
+                self._detach(shelf.probed.pop(key))
 
     def close(self) -> None:
         """Detach all: at once, since each waits for the kernel."""
-        events = [event for probed in self._probed.values() for event in probed.events]
+        events = [event for probed in self._files() for event in probed.events]
         with ThreadPoolExecutor(CLOSERS) as pool:
             list(pool.map(os.close, events))
-        self._probed.clear()
+        self._always.probed.clear()
+        self._older.probed.clear()
 
-    def _consider(self, file: File, now: float) -> None:
-        if file.key in self._probed or (identity := identity_of(file)) in self._plain:
+    def _consider(self, shelf: Shelf, file: File, now: float) -> None:
+        if file.key in shelf.probed or (identity := identity_of(file)) in shelf.plain:
             return
         for path in file.opened:
             try:
-                found = [one for one in find(path, LIBRARIES) if one.library in self._libraries]
+                found = [one for one in find(path, shelf.all) if one.library in shelf.wanted]
                 if not found:
                     break
-                self._probed[file.key] = self._attach(path, file, found, now)
+                shelf.probed[file.key] = self._attach(path, file, found, now)
                 return
             except FileNotFoundError:
                 continue  # the mapping is gone, or the path leads elsewhere
@@ -128,10 +159,10 @@ class Functions:
             except (OSError, ValueError, AutoinstrError) as error:
                 log.warning("%s can't be probed (%s): its TLS is not seen, nor what only it knows", file.path, error)
                 break
-        if len(self._plain) >= MAX_FILES:
-            self._plain.clear()
+        if len(shelf.plain) >= MAX_FILES:
+            shelf.plain.clear()
         if identity:
-            self._plain.add(identity)
+            shelf.plain.add(identity)
 
     def _attach(self, path: str, file: File, found: list[Found], now: float) -> Probed:
         libraries = [one.library.name for one in found]
@@ -145,7 +176,7 @@ class Functions:
                 except AutoinstrError as error:
                     if one.library.group == "tls":
                         raise
-                    log.warning("%s: no %s (%s)", file.path, PROBES[one.library.group], error)
+                    log.warning("%s: no %s (%s)", file.path, GROUPS[one.library.group], error)
         except BaseException:
             self._detach(probed)
             raise
@@ -155,7 +186,7 @@ class Functions:
     @property
     def stepped(self) -> float:
         """Share of all probes where the kernel makes a single step; from any thread."""
-        files = list(self._probed.values())
+        files = list(self._files())
         return sum(file.stepped for file in files) / max(1, sum(file.places for file in files))
 
     def _attach_library(self, path: str, found: Found, probed: Probed) -> None:

@@ -48,9 +48,10 @@ TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_writ
 RETURN = "tls_return"
 GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
 ADDING_PROBES = (  # what only adds something to requests that are told anyway
-    *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_gorilla"),
+    *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_echo", "go_route_gorilla"),
     *("python_copied", "event_loop_turns"),
-    *("go_run_handler", "go_handle_stream", "go_round_trip", "go_look_up"),
+    *("go_run_handler", "go_run_handler_x", "go_handle_stream", "go_new_stream", "go_round_trip", "go_look_up"),
+    "nghttp2_received",
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 # groups that are loaded together, when the first of one is needed

@@ -110,6 +110,18 @@ HTTP2_MESSAGES = 32
 HTTP2_TABLE_OLD = 64
 HTTP2_UPGRADED = 128
 HTTP2_FIELDS = 256
+HTTP2_TABLE = 512
+
+HTTP2_ENTRY = np.dtype(  # what `fragment` is then
+    [
+        ("left", "<u2"),
+        ("of", "<u2"),
+        ("name_size", "<u2"),
+        ("value_size", "<u2"),
+        ("name", "u1", 56),
+        ("value", "u1", 160),
+    ]
+)
 
 
 class ProcessKind(IntEnum):
@@ -148,7 +160,8 @@ GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
             (name, "<u2")
             for name in (
                 *("goid", "parent", "client", "server", "state", "stream", "id"),
-                *("rpc_server", "rpc_id", "rpc_method", "rpc_client", "unused"),
+                *("rpc_server", "rpc_id", "rpc_method", "rpc_client", "rpc_of", "rpc_by_pointer"),
+                *("x_server", "x_state", "x_stream", "x_id", "inflater", "deflater", "echo_path"),
             )
         ],
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoinstr.address import parse_address
 from autoinstr.errors import UsageError
+from autoinstr.probes import GROUPS
 from autoinstr.selection import Selection, Selector, parse_ports
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
 PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
-PROBES = ("tls", "routes", "goroutines", "tasks")
+PROBES = tuple(GROUPS)
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

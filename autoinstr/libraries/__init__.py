@@ -3,12 +3,13 @@
 In: what a process has mapped. Out: where in which file the functions are that the kernel side wants to see.
 """
 
-from autoinstr.libraries.base import HAS_NODE, HAS_PYTHON, PROBES, Function, Library, Place
+from autoinstr.libraries.base import HAS_NODE, HAS_PYTHON, Function, Library, Place
 from autoinstr.libraries.find import File, Found, Identity, find, identity_of, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.goroutines import GOROUTINES
+from autoinstr.libraries.nghttp2 import NGHTTP2
 from autoinstr.libraries.node import NODE
 from autoinstr.libraries.openssl import OPENSSL
 from autoinstr.libraries.python import PYTHON
@@ -16,12 +17,14 @@ from autoinstr.libraries.python_layout import Layout, find_layout
 from autoinstr.libraries.unread import Unread
 
 LIBRARIES: tuple[Library, ...] = (OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES, PYTHON, NODE)
+# Of use only to connections older than the agent: looked for, and probed, for a while, where a process is as old.
+OF_OLDER: tuple[Library, ...] = (NGHTTP2,)
 
 __all__ = [
     "HAS_NODE",
     "HAS_PYTHON",
     "LIBRARIES",
-    "PROBES",
+    "OF_OLDER",
     "File",
     "Found",
     "Function",

@@ -15,15 +15,6 @@ HAS_PYTHON = 256
 HAS_NODE = 512
 
 
-# What probes on functions are for: groups that can be switched off
-PROBES = {
-    "tls": "plaintext of TLS",
-    "goroutines": "which goroutine serves what, for parents",
-    "routes": "names that a program's own router gives to requests",
-    "tasks": "which task of Python's asyncio makes a call, and what Node's event loop does",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function. Programs are those of `bpf/probes/`, by name; empty: there is nothing to look at."""
@@ -74,7 +65,10 @@ class Library:
     name: str
     functions: tuple[Function, ...]
     flag: int = TARGET_TLS  # of a process that has it
-    group: str = "tls"  # of PROBES
+    group: str = "tls"  # of probes.GROUPS
+    hits: float = 0.0  # of its probes, where all goes as it mostly does ...
+    per: str = "request"  # ... for each of these
+    rare: tuple[str, ...] = ()  # programs that have no part in that
     # where it is found before any process has it: names of its shared files, as globs, and of programs with it built in
     shared: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()

@@ -78,7 +78,7 @@ def _look(descriptor: int, library: Library) -> Found:
     return Found(library, places, library.layout(descriptor) if places and library.layout else {})
 
 
-_known: OrderedDict[Identity, list[Found]] = OrderedDict()
+_known: OrderedDict[tuple[Identity, tuple[str, ...]], list[Found]] = OrderedDict()
 
 
 def find(path: str, libraries: Iterable[Library]) -> list[Found]:
@@ -88,7 +88,8 @@ def find(path: str, libraries: Iterable[Library]) -> list[Found]:
     """
     descriptor = open_file(path)
     try:
-        key = identity(os.fstat(descriptor))
+        libraries = tuple(libraries)
+        key = identity(os.fstat(descriptor)), tuple(library.name for library in libraries)
         if key not in _known:
             found = (_look(descriptor, library) for library in libraries)
             _known[key] = [one for one in found if one.places]

@@ -32,6 +32,8 @@ GNUTLS = Library(
         Function("gnutls_record_uncork", "tls_flush", "tls_return"),
         Function("gnutls_deinit", "tls_free"),
     ),
+    hits=4,
+    rare=("tls_handshake", "tls_free"),
     shared=("libgnutls.so.*",),
     places=gnutls_places,
 )

@@ -1,4 +1,4 @@
-"""Routes of Go's HTTP servers, in the words of the router that found them: net/http, gin, chi, gorilla/mux.
+"""Routes of Go's HTTP servers, in the words of the router that found them: net/http, gin, chi, echo, gorilla/mux.
 
 A router is a function that calls another one to find the route. Behind that call its results are in registers, and the
 request is the one that the goroutine serves, so this costs one hit a request and hardly anything has to be known of how
@@ -34,8 +34,10 @@ class Router:
     kept: int | None = None  # argument that the finder has to leave where it has been called
     module: str = ""  # whose version has to have this
     layout: tuple[tuple[str, int], ...] = ()
+    told: str = ""  # what has to be known of this version, and is told to the kernel side
 
 
+ECHO = "github.com/labstack/echo/v4"
 _CHI = ("(*Mux).routeHTTP", "(*node).FindRoute", (0,))
 _SERVE = "(*ServeMux).ServeHTTP"
 ROUTERS = (
@@ -52,6 +54,10 @@ ROUTERS = (
         Router(module, *_CHI, program, kept=1, module=module, layout=(("patterns", offset),))
         for module in ("github.com/go-chi/chi", "github.com/go-chi/chi/v5")
         for program, offset in (("go_route_chi", 176), ("go_route_chi_4", 48))
+    ),
+    *(
+        Router(ECHO, caller, "(*Router).Find", (), "go_route_echo", kept=6, module=ECHO, told="echo_path")
+        for caller in ("(*Echo).ServeHTTP", "(*Echo).ServeHTTP.func1")
     ),
     Router(
         *("github.com/gorilla/mux", "requestWithRoute", "", (), "go_route_gorilla"),
@@ -101,7 +107,17 @@ def _places_of(program: GoProgram, router: Router, caller: GoFunction) -> Iterat
 
 def _fits(program: GoProgram, router: Router) -> bool:
     found = layout(router.module, program.modules.get(router.module, "")) if router.module else {}
-    return all(found.get(name) == offset for name, offset in router.layout)
+    return all(found.get(name) == offset for name, offset in router.layout) and (
+        not router.told or router.told in found
+    )
+
+
+def layout_of(descriptor: int) -> dict[str, int]:
+    """What the kernel side has to be told; of other programs nothing."""
+    program = go_program(descriptor)
+    names = {router.module: router.told for router in ROUTERS if router.told}
+    found = {module: layout(module, program.modules.get(module, "")) for module in names} if program else {}
+    return {names[module]: at[names[module]] for module, at in found.items() if names[module] in at}
 
 
 def _keeps(program: GoProgram, function: GoFunction, argument: int) -> bool:
@@ -117,4 +133,6 @@ GO_HTTP = Library(
     group="routes",
     functions=tuple(Function(name, "") for name in sorted(_NAMES | set(BARRIERS))),
     places=route_places,
+    layout=layout_of,
+    hits=1,
 )

@@ -45,4 +45,6 @@ GO_TLS = Library(
         Function("crypto/tls.(*Conn).Write", "go_write", "go_return"),
     ),
     places=go_places,
+    hits=3,
+    rare=("go_handshake",),
 )

@@ -16,25 +16,32 @@ log = logging.getLogger(__name__)
 
 GO = "golang.org/toolchain"
 GRPC = "google.golang.org/grpc"
+X_NET = "golang.org/x/net"
 # What a program needs to know, by module
 NEEDED = {
     "go_run_handler": (GO, ("server", "state", "stream", "id")),
     "go_round_trip": (GO, ("client",)),
     "go_look_up": (GO, ("goid", "parent")),
+    "go_run_handler_x": (X_NET, ("x_server", "x_state", "x_stream", "x_id")),
     "go_handle_stream": (GRPC, ("rpc_server", "rpc_id", "rpc_method")),
+    "go_new_stream": (GRPC, ("rpc_client", "rpc_of", "rpc_id", "rpc_method")),
 }
 FUNCTIONS = (
     Function("net/http.(*http2serverConn).runHandler", "go_run_handler"),
     Function("net/http/internal/http2.(*serverConn).runHandler", "go_run_handler"),
+    Function("golang.org/x/net/http2.(*serverConn).runHandler", "go_run_handler_x"),
     Function("net/http.(*persistConn).roundTrip", "go_round_trip"),
     Function("net/http.(*http2ClientConn).roundTrip", "go_look_up"),
     Function("net/http/internal/http2.(*ClientConn).roundTrip", "go_look_up"),
+    Function("golang.org/x/net/http2.(*ClientConn).roundTrip", "go_look_up"),
+    Function("golang.org/x/net/http2.(*ClientConn).RoundTrip", "go_look_up"),
     Function("google.golang.org/grpc.(*Server).handleStream", "go_handle_stream"),
+    Function("google.golang.org/grpc/internal/transport.(*http2Client).NewStream", "", "go_new_stream"),
 )
 
 
 def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
-    """Their entries."""
+    """Their entries, or returns."""
     if (program := go_program(descriptor)) is None:
         return []
     program.look_for(function.symbol for function in functions)
@@ -44,9 +51,11 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
         code = program.code(where) if where else None
         if where is None or code is None or (entry := code.entry()) is None:
             continue
-        module, names = NEEDED[function.program]
+        one = function.program or function.on_return
+        module, names = NEEDED[one]
         if all(name in known for name in names):
-            places.append(Place(program.offset(where, entry), function.program))
+            at = [entry] if function.program else code.returns()
+            places += [Place(program.offset(where, place), one) for place in at]
         else:
             unknown.add(module)
     for module in unknown:
@@ -61,7 +70,8 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
 
 def layouts(program: GoProgram) -> dict[str, int]:
     """Where fields lie in this program, as far as that is known: of Go by its minor version, of modules by theirs."""
-    return go_layout(program.version) | layout(GRPC, program.modules.get(GRPC, ""))
+    of_modules = (layout(module, program.modules.get(module, "")) for module in (GRPC, X_NET))
+    return go_layout(program.version) | {name: at for one in of_modules for name, at in one.items()}
 
 
 def layout_of(descriptor: int) -> dict[str, int]:
@@ -71,5 +81,12 @@ def layout_of(descriptor: int) -> dict[str, int]:
 
 
 GOROUTINES = Library(
-    name="goroutines", flag=0, group="goroutines", functions=FUNCTIONS, places=goroutine_places, layout=layout_of
+    name="goroutines",
+    flag=0,
+    group="goroutines",
+    functions=FUNCTIONS,
+    places=goroutine_places,
+    layout=layout_of,
+    hits=1,
+    per="request of HTTP/2 or gRPC, and call",
 )

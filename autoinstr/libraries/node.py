@@ -14,4 +14,6 @@ NODE = Library(
     ),
     flag=HAS_NODE,
     group="tasks",
+    hits=1,
+    per="turn of the event loop",
 )

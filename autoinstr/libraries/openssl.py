@@ -23,5 +23,7 @@ OPENSSL = Library(
     ),
     shared=("libssl.so.*",),
     programs=("node",),
+    hits=4,
+    rare=("tls_handshake", "tls_free"),
     places=partial(exported, inner=INNER),
 )

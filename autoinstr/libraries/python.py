@@ -11,4 +11,6 @@ PYTHON = Library(
     functions=(Function("PyContext_CopyCurrent", "", "python_copied"),),
     flag=HAS_PYTHON,
     group="tasks",
+    hits=2,
+    per="task or callback that is made",
 )

@@ -6,6 +6,9 @@ says: of a request its row in the `RequestTable`, of a response bits (`read_resp
 What a block means depends on the table, and that on all earlier blocks that changed it. So each direction has a
 `state`: a hash of those. (state, block) is looked up for all parts of a batch together; where all of a direction's are
 known, nothing is left to do. Blocks of other directions are put together and read, all at once.
+
+What the table of a connection older than the agent holds may be told, too (`told_tables.py`): it is put in place before
+the part that it is told for.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -25,6 +29,7 @@ from autoinstr.capture.abi import (
     HTTP2_FIRST,
     HTTP2_LAST,
     HTTP2_REQUEST,
+    HTTP2_TABLE,
     HTTP2_UPGRADED,
 )
 from autoinstr.health import Health, Loss
@@ -33,6 +38,7 @@ from autoinstr.parse import texts as tx
 from autoinstr.parse.hpack_tables import HeaderTable, HeaderTables, Read
 from autoinstr.parse.http2_requests import NOTHING, RequestTable, read_responses
 from autoinstr.parse.table import Table
+from autoinstr.parse.told_tables import ToldTables
 
 # Connections of which tables and open streams are kept, those used last: 4 KB each as they usually are. One that was
 # dropped goes on as if it were older than the agent.
@@ -49,6 +55,7 @@ _WHOLE = HTTP2_FIRST | HTTP2_LAST
 _secrets = np.frombuffer(os.urandom(40), np.uint64).tolist()
 _FIRST_STATES = ((_secrets[0], _secrets[1]), (_secrets[2], _secrets[3]))
 _TURN = np.uint64(_secrets[4] | 1)
+_SECRET = os.urandom(16)
 
 
 class Direction:
@@ -163,6 +170,7 @@ class Blocks:
         self._known = Known()
         self._shared: list[int] = []  # rows of requests that known blocks refer to
         self._met = np.zeros(MET, np.uint64)
+        self._told = ToldTables()
 
     @property
     def is_full(self) -> bool:
@@ -183,8 +191,42 @@ class Blocks:
         """What each part says; 0 where it ends no block."""
         said = np.zeros(len(parts.lane), np.int64)
         rows = tx.marked(parts.flags & HTTP2_FIELDS)
-        if not len(rows):
-            return said
+        if (tables := tx.marked(parts.flags & HTTP2_TABLE)).size:
+            rows = self._read_with_tables(parts, rows, tables, said)
+        if len(rows):
+            self._read_rows(parts, rows, said)
+        return said
+
+    def _read_with_tables(
+        self, parts: Parts, rows: NDArray[np.intp], tables: NDArray[np.intp], said: NDArray[np.int64]
+    ) -> NDArray[np.intp]:
+        """Read what was sent before a table was as it is told, and put that in place; the rows that are left."""
+        for row in tables.tolist():
+            connection, lane, number = int(parts.connection[row]), int(parts.lane[row]), int(parts.number[row])
+            told = self._told.add((id(parts.connections[connection]), lane & 1, number), parts.fragment(row))
+            if told is None:
+                continue
+            before = (parts.lane[rows] == lane) & (parts.number[rows] < number)
+            if before.any():
+                self._read_rows(parts, rows[before], said)
+                rows = rows[~before]
+            self._replace(_direction(parts, lane), number, told)
+        return rows
+
+    def _replace(self, direction: Direction, number: int, block: bytes) -> None:
+        """The table is as this block makes it out of an empty one. What came after it was read already: too late."""
+        if direction.next != number or direction.begun:
+            return
+        self._tables.release(direction.table)
+        direction.table = HeaderTable()
+        direction.state = int.from_bytes(blake2b(block, digest_size=8, key=_SECRET).digest(), "little")
+        data = np.frombuffer(block + bytes(hpack_fields.SLACK), np.uint8)
+        fields = hpack_fields.read(data, np.zeros(1, np.int64), np.array([len(block)]))
+        blocks = hpack_tables.Blocks([direction.table], np.zeros(1, np.intp), np.zeros(1, np.bool_))
+        self._tables.read(data, blocks, fields)
+
+    def _read_rows(self, parts: Parts, rows: NDArray[np.intp], said: NDArray[np.int64]) -> None:
+        """The same, of some parts."""
         words = tx.sliding(parts.data, len(parts.data) - 7)
         hashes = tx.hashes(words, parts.at[rows], parts.size[rows])
         order = np.argsort(parts.lane[rows], kind="stable")
@@ -214,7 +256,6 @@ class Blocks:
                 hashes=hashes[hard],
                 count=count[~easy],
             )
-        return said
 
     def _read(
         self,

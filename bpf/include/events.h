@@ -108,9 +108,24 @@ struct http2_part {
 #define HTTP2_MESSAGES 32   /* HTTP2_ENDED: the request's body begins like a gRPC message */
 #define HTTP2_TABLE_OLD 64  /* the connection is older than the agent: what its tables held then is not known */
 #define HTTP2_FIELDS 256    /* a part of a header block: the fragment is valid */
+#define HTTP2_TABLE 512     /* the fragment is a struct http2_entry, and `number` the part before which the table held it */
 #define HTTP2_UPGRADED 128  /* the stream's request came as HTTP/1, which asked for an upgrade to h2c */
 
 _Static_assert(sizeof(struct http2_part) == HEAD_SIZE, "it is the head of an exchange");
+
+/* One entry of a table of header fields, as a library has it; the oldest comes first. */
+#define HTTP2_NAME 56
+#define HTTP2_VALUE 160
+struct http2_entry {
+	__u16 left;       /* entries that are to come */
+	__u16 of;         /* all of them; 0: the table is empty */
+	__u16 name_size;  /* 0: the entry is too long to be told */
+	__u16 value_size;
+	__u8 name[HTTP2_NAME];
+	__u8 value[HTTP2_VALUE];
+};
+
+_Static_assert(sizeof(struct http2_entry) == HTTP2_FRAGMENT, "it takes the place of a fragment");
 
 /* A process was born, changed its program, ended, began to listen on a port that is asked for, or mapped code. */
 enum process_kind { PROCESS_FORK = 1, PROCESS_EXEC = 2, PROCESS_EXIT = 3, PROCESS_LISTEN = 4, PROCESS_MAP = 5 };

@@ -730,6 +730,28 @@ static __always_inline int take_turn(struct connection *c, struct http2 *h, stru
 	return w->turn ? ONLY_COUNT : GO_ON;
 }
 
+#define NOTED_READS 8 /* of a connection: what nobody asks for by then nobody will */
+
+/* Keeps what is read on an older connection, for who may be about to tell what its tables hold. */
+static __always_inline void note_frames(struct connection *c, struct http2 *h, struct work *w)
+{
+	const struct http2_side *s = &h->sides[1];
+	__u32 tid = w->tid;
+	struct last_read *before, new = {.key = w->sock, .number = s->number, .open = s->open || s->phase != HTTP2_HEADER};
+	__u64 n = w->size < READ_BEGINNING ? w->size : READ_BEGINNING;
+
+	if (!h->old || !w->incoming || h->noted >= NOTED_READS || w->opaque || !find_segment(w))
+		return;
+	h->noted++;
+	before = last_reads.lookup(&tid);
+	if (before && before->key != w->sock)
+		new.key = 0;
+	new.buffer = w->segment_begin;
+	if (bpf_probe_read_user(new.beginning, at_most(n, READ_BEGINNING), (void *)new.buffer))
+		return;
+	last_reads.update(&tid, &new);
+}
+
 /* Looks at all frames of the call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_frames(void *ctx, struct connection *c, struct http2 *h, struct work *w)
 {
@@ -742,6 +764,9 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 	}
 	if (h->entered && !w->incoming)
 		w->time = h->entered; /* a request begins before it is sent */
+	http1_barrier();
+	if (!w->steps)
+		note_frames(c, h, w);
 	http1_barrier();
 	do {
 		next = take_turn(c, h, s, w);

@@ -337,6 +337,10 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 	__u64 execution = execution_of(w->pid, w->tid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (runtime & RUNTIME_GO && c->asked && !c->http2) {
+		*found = c->origin; /* whatever the one serves that writes: it does so for whoever asks */
+		return served_trace(found);
+	}
 	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
 		ctx = inherit(w->pid, w->goroutine, execution);
 	if (ctx && ctx->pid == w->pid)
@@ -681,6 +685,52 @@ static __always_inline void place_call(struct connection *c, const struct work *
 #endif
 }
 
+/* What a stream is made for is known by who makes the call. */
+static __always_inline void place_asked(const struct connection *c, struct stream *st, const struct served *this,
+					const struct asked *asked, __u32 pid)
+{
+	struct trace *parent = served_trace(&asked->origin);
+
+	st->waits = 0;
+	st->name = asked->name;
+	if (parent) {
+		parent->flags |= TRACE_USED;
+		continue_trace(&st->trace, parent, TRACE_INSIDE);
+	}
+	meet_stream(c, &st->trace, this, pid);
+}
+
+/*
+ * Who makes the call that this stream is has left what is known of it, or will do so in a moment: each first writes what is its
+ * own and then looks for the other's. Returns whether it is in these hands.
+ */
+static __always_inline int meet_caller(const struct connection *c, const struct work *w, struct stream *st,
+				       const struct served *this)
+{
+	__u32 pid = w->pid;
+	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
+	struct asked_key key = {.key = w->sock, .stream = this->stream};
+	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
+
+	if (!h)
+		return 0;
+	st->waits = 1;
+	__sync_fetch_and_add(&h->meetings, 1);
+
+	struct asked *asked = asked_streams.lookup(&key);
+	if (!asked && c->other) { /* the session was not known as such then */
+		key.key = c->other;
+		asked = asked_streams.lookup(&key);
+	}
+	if (!asked || asked->pid != pid)
+		return c->asked;
+
+	struct asked taken = *asked;
+	if (!asked_streams.delete(&key))
+		place_asked(c, st, this, &taken, pid);
+	return 1;
+}
+
 /* A stream of HTTP/2 has begun. */
 static __always_inline void place_stream(const struct connection *c, const struct work *w, __u64 id, __u32 stream)
 {
@@ -697,6 +747,8 @@ static __always_inline void place_stream(const struct connection *c, const struc
 		serve(w, &this);
 		return;
 	}
+	if (meet_caller(c, w, st, &this))
+		return;
 	parent = find_parent(c, w, &st->trace, &found);
 	if (parent) {
 		parent->flags |= TRACE_USED;

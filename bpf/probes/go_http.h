@@ -23,6 +23,17 @@ static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __
 	return context && context->pid == pid && context->now.span ? context : NULL;
 }
 
+/* The key of a text of this process, which is kept under it. */
+static __always_inline __u64 name_text(__u32 pid, __u8 kind, const struct text *text)
+{
+	__u64 key = name_key((__u64)pid << 32 | kind, text);
+	struct name *new = new_name(key, kind);
+
+	if (new)
+		add_text(new, text);
+	return key;
+}
+
 /* The request that the current goroutine serves is called so. */
 static __always_inline int call_it(struct pt_regs *ctx, __u8 kind, __u64 at, __u64 size)
 {
@@ -33,11 +44,7 @@ static __always_inline int call_it(struct pt_regs *ctx, __u8 kind, __u64 at, __u
 	if (!context || !size || !served_trace(&context->now))
 		return 0;
 
-	__u64 key = name_key((__u64)pid << 32 | kind, &text);
-	struct name *new = new_name(key, kind);
-	if (new)
-		add_text(new, &text);
-	set_name(&context->now, key);
+	set_name(&context->now, name_text(pid, kind, &text));
 	return 0;
 }
 
@@ -99,6 +106,22 @@ int go_route_chi(struct pt_regs *ctx)
 int go_route_chi_4(struct pt_regs *ctx)
 {
 	return call_it_by_parts(ctx, 48);
+}
+
+/*
+ * echo: func (r *Router) Find(method, path string, c Context), which puts the route's path into the context: the seventh of its
+ * words, with its receiver
+ */
+int go_route_echo(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = go_layouts.lookup(&pid);
+	__u64 context = l && l->echo_path ? user_u64(ctx->sp + GO_SECOND_LEFT + 5 * 8) : 0;
+	struct text path;
+
+	if (!context || bpf_probe_read_user(&path, sizeof(path), (void *)(context + l->echo_path)))
+		return 0;
+	return call_it(ctx, NAME_ROUTE, path.at, path.size);
 }
 
 /* gorilla/mux: func requestWithRoute(r *http.Request, route *Route) *http.Request */

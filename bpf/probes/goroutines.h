@@ -27,7 +27,7 @@ static __always_inline __u64 key_of_interface(__u32 pid, __u64 at)
 	return key ? key : key_of_conn(pid, user_u64(conn + 8));
 }
 
-/* The current goroutine serves this stream of the connection. */
+/* The current goroutine serves this stream of the connection. Returns whether the connection is older than the agent. */
 static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 conn, __u32 number)
 {
 	__u64 key = key_of_interface(pid, conn);
@@ -50,7 +50,7 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct g
 	};
 
 	contexts.update(&execution, &new);
-	return 1;
+	return h->old;
 }
 
 static __always_inline struct go_layout *layout_of_target(__u32 pid)
@@ -77,6 +77,21 @@ int go_run_handler(struct pt_regs *ctx)
 	return 0;
 }
 
+/* golang.org/x/net/http2: the same */
+int go_run_handler_x(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+
+	if (!l || !l->x_server)
+		return 0;
+
+	__u64 state = user_u64(GO_ARGUMENT_2(ctx) + l->x_state), stream = user_u64(state + l->x_stream);
+
+	serve_stream(ctx, pid, l, GO_ARGUMENT_1(ctx) + l->x_server, user_u64(stream + l->x_id));
+	return 0;
+}
+
 /* grpc-go: func (s *Server) handleStream(t transport.ServerTransport, stream *transport.ServerStream, ...) */
 int go_handle_stream(struct pt_regs *ctx)
 {
@@ -87,6 +102,8 @@ int go_handle_stream(struct pt_regs *ctx)
 
 	if (!l || !l->rpc_server)
 		return 0;
+	if (l->rpc_by_pointer)
+		stream = user_u64(stream);
 	if (serve_stream(ctx, pid, l, GO_ARGUMENT_3(ctx) + l->rpc_server, user_u64(stream + l->rpc_id)) &&
 	    !bpf_probe_read_user(&method, sizeof(method), (void *)(stream + l->rpc_method)))
 		call_it(ctx, NAME_RPC, method.at, method.size);
@@ -101,12 +118,18 @@ int go_round_trip(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
-	struct context *context = l && l->client ? serving_goroutine(ctx, pid) : NULL;
 
-	if (!context || context->mixed)
+	if (!l || !l->client)
 		return 0;
 
-	struct served now = context->now;
+	struct context *context = serving_goroutine(ctx, pid);
+	struct served now = {};
+
+	if (context && context->mixed)
+		return 0;
+	if (context)
+		now = context->now;
+
 	__u64 key = key_of_interface(pid, GO_ARGUMENT_1(ctx) + l->client);
 	struct connection *c = key ? connections.lookup(&key) : NULL;
 	if (c) {
@@ -126,6 +149,54 @@ int go_look_up(struct pt_regs *ctx)
 
 	if (layout_of_target(pid))
 		serving_goroutine(ctx, pid);
+	return 0;
+}
+
+/*
+ * grpc-go: func (t *http2Client) NewStream(...) (*ClientStream, error) returns: the stream has its number, and another goroutine
+ * will write it. What it is made for is known here, and its method.
+ */
+int go_new_stream(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+	__u64 own = GO_ARGUMENT_1(ctx);
+
+	if (!l || !l->rpc_client || !own)
+		return 0;
+
+	__u64 stream = l->rpc_by_pointer ? user_u64(own) : own, conn = user_u64(own + l->rpc_of) + l->rpc_client;
+	struct asked_key key = {.key = key_of_interface(pid, conn), .stream = (__u32)user_u64(stream + l->rpc_id)};
+	struct asked new = {.pid = pid};
+
+	if (!key.key) /* nothing was seen of it yet: then it is older than the agent */
+		key.key = sock_of(current_file(user_u64(user_u64(user_u64(conn + 8)) + 16)));
+
+	struct context *context = serving_goroutine(ctx, pid);
+	if (context && !context->mixed)
+		new.origin = context->now;
+
+	struct http2 *h = http2_connections.lookup(&key.key);
+	struct text method = {};
+
+	if ((!h || h->old) && !bpf_probe_read_user(&method, sizeof(method), (void *)(stream + l->rpc_method)) && method.size)
+		new.name = name_text(pid, NAME_RPC, &method);
+
+	struct connection *c = connections.lookup(&key.key);
+	if (c)
+		c->asked = 1;
+	asked_streams.update(&key, &new);
+	if (!c || !h)
+		return 0;
+	__sync_fetch_and_add(&h->meetings, 1);
+
+	struct stream_key of_stream = {.id = h->id, .stream = key.stream};
+	struct stream *st = streams.lookup(&of_stream);
+	if (st && st->waits && !asked_streams.delete(&key)) {
+		struct served this = {.key = h->id, .span = st->trace.span, .stream = key.stream};
+
+		place_asked(c, st, &this, &new, pid);
+	}
 	return 0;
 }
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import httpx
 import pytest
+import servers
 from agent import Agent
+from hops import HOPS
 from servers import free_ports
 from truth import CLIENT, SERVER
 
 StartAgent = Callable[..., Agent]
 SOURCES = Path(__file__).with_name("go_parents")
 COUNT = 127  # requests of each shape
-FEW = 3  # of all of them, that may have no parent where two things happen in the same moment; a wrong one has none
+FEW = 0
 AT_ONCE = 4
 CLIENTS = ("http1", "http2")
 GOROUTINES = ("same", "own")
@@ -82,6 +84,47 @@ def test_calls_have_the_request_as_their_parent(agent: StartAgent, asking: tuple
     wrong = {name for name in names if ids(answered[name]) != (calls[name]["traceId"], calls[name]["spanId"])}
     assert not {name for name in wrong if ids(answered[name])[1]}, sorted(wrong)
     assert len(wrong) <= FEW, sorted(wrong)
+
+
+def test_calls_of_grpc(agent: StartAgent, tmp_path: Path) -> None:
+    """Who makes a call over grpc-go is not who writes it. The connection is older than the agent."""
+    hops = {hop.name: hop.server for hop in HOPS}
+    asked = servers.wait_up(
+        servers.launch(hops["grpc-go"], tmp_path / "asked", name="asked", log=tmp_path / "asked.log", next="-")
+    )
+    log = tmp_path / "asking.log"
+    asking = servers.wait_up(
+        servers.launch(hops["go"], tmp_path / "asking", name="asking", log=log, next=f"grpc://127.0.0.1:{asked.port}")
+    )
+
+    def ask(some: list[str]) -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{asking.port}") as client:
+            for path in some:
+                assert client.get(path).text == "ok"
+
+    try:
+        ask(["/plain/before"])
+        started = agent("--pid", asking.process.pid, "--pid", asked.process.pid)
+        paths = [f"/plain/grpc-{number}" for number in range(COUNT * 4)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(ask, [paths[n::AT_ONCE] for n in range(AT_ONCE)]))
+        spans = started.stop()
+    finally:
+        asking.stop()
+        asked.stop()
+    made = dict(reversed(line.split()) for line in log.read_text().splitlines())
+    served = {span["attributes"]["url.path"]: span for span in spans if "url.path" in span["attributes"]}
+    calls = {f"/{span['name']}": span for span in spans if is_call(span)}
+    answered = {f"/{span['name']}": span for span in spans if not is_call(span) and "rpc.method" in span["attributes"]}
+    names = {call for call, path in made.items() if path in paths}
+    assert len(names) == len(paths)
+    assert calls.keys() == answered.keys() == names
+    assert not {name for name in names if ids(calls[name]) != place(served[made[name]])}
+    assert not {name for name in names if ids(answered[name]) != place(calls[name])}
+
+
+def place(span: dict[str, Any]) -> tuple[str, str]:
+    return span["traceId"], span["spanId"]
 
 
 def ids(span: dict[str, Any]) -> tuple[str, str]:

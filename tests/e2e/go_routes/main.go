@@ -1,4 +1,4 @@
-// Servers on four routers of Go; each answers with the template of the route that it has taken, as the router has it.
+// Servers on five routers of Go; each answers with the template of the route that it has taken, as the router has it.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/gorilla/mux"
+	"github.com/labstack/echo/v4"
 )
 
 func serveMux() http.Handler {
@@ -55,7 +56,8 @@ func ginEngine() http.Handler {
 	own.POST("/users/:id", tell)
 	own.GET("/files/*rest", tell)
 	own.Group("/tenants/:tenant").GET("/items/:item", tell)
-	return own
+	own.UseH2C = true // by golang.org/x/net
+	return own.Handler()
 }
 
 func gorillaRouter() http.Handler {
@@ -69,8 +71,24 @@ func gorillaRouter() http.Handler {
 	return own
 }
 
+func echoRouter(before ...echo.MiddlewareFunc) func() http.Handler {
+	return func() http.Handler {
+		own := echo.New()
+		own.Pre(before...)
+		tell := func(c echo.Context) error { return c.String(http.StatusOK, c.Path()) }
+		own.GET("/users/:id", tell)
+		own.POST("/users/:id", tell)
+		own.GET("/files/*", tell)
+		own.Group("/tenants/:tenant").GET("/items/:item", tell)
+		return own
+	}
+}
+
 func main() {
-	routers := []func() http.Handler{serveMux, chiRouter, ginEngine, gorillaRouter}
+	nothing := func(next echo.HandlerFunc) echo.HandlerFunc { return next }
+	routers := []func() http.Handler{
+		serveMux, chiRouter, ginEngine, gorillaRouter, echoRouter(), echoRouter(nothing),
+	}
 	for i, port := range os.Args[1:] {
 		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {

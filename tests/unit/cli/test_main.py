@@ -162,11 +162,28 @@ class TestTargets:
         assert head.split("  ")[0] == "PID"
         assert re.match(rf"{process.pid} +shop +script +python +{port} +--port {port} ", row)
 
+    def test_probes(self, shop: Any) -> None:
+        """Each group that there is, its price where it can be measured, and what is switched off."""
+        _, port = shop
+        on, off = (
+            [line.strip() for line in autoinstr("targets", "--port", str(port), "--probes", groups).stdout.splitlines()]
+            for groups in ("tasks", "none")
+        )
+        (tasks,) = [line for line in on if " tasks: " in line]
+        hits = "2 hits a task or callback that is made"
+        assert re.fullmatch(rf"\+ tasks: python in [^ ]*python[^ ]*, 1 probe, {hits}(: \d+\.\d us)?", tasks)
+        assert on[-1].startswith("What a hit of a probe takes could not be measured") or "measured now" in on[-2]
+        assert "- tasks: python, switched off" in off
+        (target,) = json.loads(autoinstr("targets", "--port", str(port), "--json").stdout)["targets"]
+        (plan,) = [plan for plan in target["probes"] if plan["group"] == "tasks"]
+        assert (plan["library"], plan["on"], plan["hits"]) == ("python", True, 2)
+
     def test_nothing(self) -> None:
         done = autoinstr("targets", "--cmd", "no such command line")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("Nothing that runs now matches --cmd no such command line.")
-        assert json.loads(autoinstr("targets", "--cmd", "no such", "--json").stdout) == {"targets": []}
+        nothing = {"targets": [], "hit": None}
+        assert json.loads(autoinstr("targets", "--cmd", "no such", "--json").stdout) == nothing
 
     def test_reader_that_goes_away(self, shop: Any) -> None:
         _, port = shop

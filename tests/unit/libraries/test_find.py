@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import LIBRARIES, PROBES, Unread, find, mapped_files
+from autoinstr.libraries import LIBRARIES, OF_OLDER, Unread, find, mapped_files
+from autoinstr.probes import GROUPS
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -54,7 +55,7 @@ def a_libssl() -> bytes:
 def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
     path, told = tmp_path / "libssl.so.9", []
-    probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), PROBES)
+    probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), GROUPS)
     unread = Unread(LIBRARIES)
     content = a_libssl()
     path.write_bytes(b"nothing")
@@ -72,7 +73,7 @@ def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.Monk
 def test_every_program_of_a_library_is_known_to_the_loader() -> None:
     from autoinstr.attach.loader import FUNCTION_PROBES  # noqa: PLC0415 - the registry knows nothing of the loader
 
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, *OF_OLDER):
         for function in library.functions:
             assert {function.program, function.on_return} - {""} <= set(FUNCTION_PROBES)
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -250,3 +251,32 @@ def in_address(segments: list[Segment], offset: int) -> int:
 )
 def test_go_version(text: str, version: tuple[int, ...]) -> None:
     assert go_version(text) == version
+
+
+ANALYSE = """
+import resource, sys, time
+from autoinstr.libraries import LIBRARIES, find
+began = time.process_time()
+find(sys.argv[1], LIBRARIES)
+once = time.process_time() - began
+find(sys.argv[1], LIBRARIES)
+again = time.process_time() - began - once
+print(once, again, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@needs_go
+def test_the_largest_program_at_hand() -> None:
+    """Of Go's own tools, and of what other tests have built: some of that has a hundred megabytes."""
+    root = subprocess.run(["go", "env", "GOROOT"], check=True, capture_output=True, text=True).stdout.strip()
+    folders = [Path(root), Path(__file__).parents[3] / ".cache" / "backends"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and os.access(path, os.X_OK)]
+    largest = max(
+        (path for path in files if path.open("rb").read(4) == b"\x7fELF"), key=lambda path: path.stat().st_size
+    )
+    command = [sys.executable, "-c", ANALYSE, largest]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    once, again, memory = map(float, done.stdout.split())
+    assert once < 3
+    assert again < 0.01
+    assert memory < 150 << 10  # kilobytes

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from autoinstr.capture.abi import (
     HTTP2_ENDED,
+    HTTP2_ENTRY,
     HTTP2_FIELDS,
     HTTP2_FIRST,
     HTTP2_FRAGMENT,
     HTTP2_LAST,
     HTTP2_PART,
     HTTP2_REQUEST,
+    HTTP2_TABLE,
     HTTP2_TABLE_OLD,
     Protocol,
     Role,
@@ -78,6 +80,20 @@ class Peer:
 
     def response(self, stream: int, fields: Fields, **options: Any) -> list[Record]:
         return self.block(False, stream, fields, **options)
+
+    def table(self, request: bool) -> list[Record]:
+        """What its table holds now, as a library would tell it."""
+        entries = [*self.encoders[request].header_table.dynamic_entries]
+        made = []
+        for left, (name, value) in enumerate(entries):
+            entry = np.zeros(1, HTTP2_ENTRY)
+            entry["left"], entry["of"] = left, len(entries)
+            if len(name) <= entry["name"].shape[1] and len(value) <= entry["value"].shape[1]:
+                for text, column in ((name, "name"), (value, "value")):
+                    entry[f"{column}_size"] = len(text)
+                    entry[column][0, : len(text)] = np.frombuffer(text, np.uint8)
+            made.append(self.record(0, HTTP2_TABLE | HTTP2_REQUEST * request, entry.tobytes(), self.numbers[request]))
+        return made[::-1]
 
     def end(self, stream: int, flags: int = 0, **columns: Any) -> list[Record]:
         """The stream ends with something that is no header block."""

@@ -486,6 +486,51 @@ def test_an_old_connection_tells_what_is_certain() -> None:
     assert not any(group.failed for group in groups)
 
 
+def test_what_the_tables_of_an_old_connection_hold() -> None:
+    """It is told after the part that it was told for was seen, and that one is understood, too."""
+    peer, stage = warm(True), Stage()
+    tables = [*peer.table(True), *peer.table(False)]
+    assert stage.names(*peer.get(5, "/known", 418), *tables, *peer.call(7, UNARY), *peer.get(9, "/new", 418)) == [
+        "GET /known",
+        "echo.EchoService/Unary",
+        "GET /new",
+    ]
+    (group,) = stage.tell(*peer.get(11, "/known", 418))
+    assert group.metric_attributes["http.response.status_code"] == 418
+
+
+def test_tables_that_are_told_after_others_were_read() -> None:
+    peer, stage = warm(True), Stage()
+    before = peer.get(5, "/new", 418)
+    tables = [*peer.table(True), *peer.table(False)]
+    assert stage.names(*before, *peer.get(7, "/known"), *tables, *peer.get(9, "/known")) == [
+        "GET /new",
+        "GET /known",
+        "GET /known",
+    ]
+
+
+def test_tables_that_come_too_late_or_not_whole() -> None:
+    peer, stage = warm(True), Stage()
+    tables = [*peer.table(True), *peer.table(False)]
+    assert stage.names(*peer.get(5, "/known")) == ["GET"]
+    assert stage.names(*tables, *peer.get(7, "/known")) == ["GET"]
+    of_requests = len(peer.encoders[True].header_table.dynamic_entries) - 1  # one came with /known
+    for missing in range(len(tables)):
+        peer, stage = warm(True), Stage()
+        told = [record for number, record in enumerate(tables) if number != missing]
+        assert stage.names(*told, *peer.get(5, "/known")) == ["GET" if missing <= of_requests else "GET /known"]
+
+
+def test_an_entry_that_is_too_long_to_be_told_is_unknown() -> None:
+    peer, stage = Peer(1, old=True), Stage()
+    path = "/long/" + "x" * 200
+    peer.get(1, path)
+    peer.get(3, "/known")
+    peer.numbers = {True: 0, False: 0}
+    assert stage.names(*peer.table(True), *peer.get(5, path), *peer.get(7, "/known")) == ["GET", "GET /known"]
+
+
 def test_an_old_connection_heals() -> None:
     peer, stage = warm(True), Stage()
     assert stage.names(*peer.get(5, "/known"), *peer.get(7, "/new"), *peer.get(9, "/new")) == [
