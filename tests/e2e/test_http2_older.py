@@ -19,7 +19,7 @@ from servers import HTTP2_SERVERS, Running
 from truth import CLIENT, path_of
 
 StartAgent = Callable[..., Agent]
-SERVERS = ("node-h2c", "node-h2", "nghttpd-h2c", "nghttpd-h2")
+SERVERS = ("node-h2c", "node-h2", "nghttpd-h2c")
 STATUSES = (200, 201, 302, 404, 503)  # of which HPACK has numbers for some only
 COUNT = 13  # requests of each path
 CALLS = 120
