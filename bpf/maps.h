@@ -212,6 +212,7 @@ BPF_ARRAY(blank_stream, struct stream, 1);
 struct last_words {
 	struct exchange exchange;
 	__u32 last; /* the connection ends, too */
+	__u32 turns;
 };
 BPF_PERCPU_ARRAY(last_words, struct last_words, PROBE_COPIES);
 
@@ -429,6 +430,7 @@ struct work {
 	__u32 part_size; /* bytes of its fragment */
 	__u32 part_stream;
 	__u32 turn;     /* enum turn, in memory */
+	__u32 turns;    /* of the loop that is at work: see LOOP() */
 	__u32 settled;  /* HTTP/2: a stream that was answered before its request was told */
 	__u32 answered; /* a stream of whose response something came; SEVERAL_STREAMS */
 	__u32 heading; /* what is looked at is the head of a request */

@@ -107,6 +107,8 @@ struct syscall {
 	__u64 goroutine; /* if it is one */
 };
 
+#define REGISTER(at, name) (*(const __u64 *)((at) + __builtin_offsetof(struct pt_regs, name)))
+
 static __always_inline int read_syscall(struct syscall *call, const void *registers)
 {
 	const struct pt_regs *regs = registers;
@@ -128,6 +130,15 @@ static __always_inline int read_syscall(struct syscall *call, const void *regist
 	call->args[2] = args.x2;
 	call->args[3] = args.x3;
 	bpf_probe_read_kernel(&call->goroutine, sizeof(call->goroutine), &GOROUTINE(regs));
+#elif defined(KFUNC_bpf_rdonly_cast)
+	const void *at = bpf_rdonly_cast((__u64)regs, BTF_ID_pt_regs);
+
+	call->nr = REGISTER(at, orig_ax);
+	call->args[0] = REGISTER(at, di);
+	call->args[1] = REGISTER(at, si);
+	call->args[2] = REGISTER(at, dx);
+	call->args[3] = REGISTER(at, r10);
+	call->goroutine = REGISTER(at, r14);
 #else
 	struct {
 		__u64 r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax;

@@ -195,7 +195,7 @@ static __always_inline void forget_request(struct connection *c, __u64 sock)
 static __always_inline void note_entry(struct connection *c, __u32 size)
 {
 	c->entered = size;
-	bpf_probe_read_kernel(&c->before, sizeof(c->before), &c->framers[SIDE_REQUEST]);
+	__builtin_memcpy(&c->before, &c->framers[SIDE_REQUEST], sizeof(c->before));
 	c->requests_before = c->requests;
 	c->responses_before = c->responses;
 	c->slot_before = c->slot_used;
@@ -331,11 +331,11 @@ static __always_inline void end_response(struct connection *c, __u64 time)
 #define MAX_GIVEN_UP 16
 
 /* The incoming side has ended or failed: what was being answered never will be. */
-static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time)
+static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time, __u32 *turns)
 {
 	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
-	for (int i = 0; i < MAX_GIVEN_UP; i++) {
+	LOOP (*turns, MAX_GIVEN_UP) {
 		int told = c->answer == ANSWER_SLOT, answered = c->answer != ANSWER_ORPHAN;
 		__u16 error = c->error;
 

@@ -124,6 +124,15 @@ static __always_inline __u32 *place_of(struct http2 *h, __u32 stream)
 	return &h->places[(stream >> 1) & (HTTP2_PLACES - 1)];
 }
 
+/* The i-th of them: less than HTTP2_PLACES, but the verifier may not know. */
+static __always_inline __u32 *place_numbered(struct http2 *h, __u64 i)
+{
+#ifdef __BPF_TRACING__
+	asm volatile("%0 &= %1" : "+r"(i) : "i"(HTTP2_PLACES - 1));
+#endif
+	return &h->places[i];
+}
+
 static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
@@ -158,7 +167,7 @@ static __always_inline void fill_part(struct exchange *x, const struct connectio
 {
 	struct http2_part *part = part_of(x);
 
-	bpf_probe_read_kernel(x, PART_SIZE, &c->slot);
+	__builtin_memcpy(x, &c->slot, PART_SIZE);
 	x->flags = c->session ? EXCHANGE_TLS : 0;
 	part->stream = stream;
 	part->flags |= flags;
@@ -174,7 +183,7 @@ static __always_inline int end_stream(struct exchange *x, struct http2 *h, __u32
 
 	if (!st)
 		return 0;
-	bpf_probe_read_kernel(&x->request_start, REQUEST_SIZE, &st->request_start);
+	__builtin_memcpy(&x->request_start, &st->request_start, REQUEST_SIZE);
 	x->fd = st->fd;
 	x->status = st->status;
 	x->error = st->error;
@@ -774,7 +783,8 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) &&
 		    !settle_late(h, w)) {
 			w->next = STEPS;
-			steps.call(ctx, w->begun || w->answered ? STEP_PLACE_STREAMS : STEPS);
+			if (w->begun || w->answered)
+				steps.call(ctx, STEP_PLACE_STREAMS);
 			return;
 		}
 	} while (--turns && next == GO_ON);
@@ -823,21 +833,23 @@ static __always_inline void leave_stream(const struct connection *c, const struc
 }
 
 /* What the end of a connection leaves without an answer. `x`: memory to tell it with. */
-static __always_inline void end_streams(struct connection *c, __u64 key, __u64 time, struct exchange *x)
+static __always_inline void end_streams(struct connection *c, __u64 key, __u64 time, struct exchange *x, __u32 *turns)
 {
 	struct http2 *h = http2_connections.lookup(&key);
 
 	if (!h)
 		return;
-	for (int i = 0; i < HTTP2_PLACES; i++) {
+	LOOP_OVER (i, *turns, HTTP2_PLACES) {
 		http1_barrier();
-		if (!h->places[i])
+
+		__u32 *place = place_numbered(h, i);
+		if (!*place)
 			continue;
-		leave_stream(c, h, h->places[i], time);
+		leave_stream(c, h, *place, time);
 		http1_barrier();
-		fill_part(x, c, h->places[i], HTTP2_ENDED);
-		x->sequence = end_stream(x, h, h->places[i]); /* in memory, for what follows looks alike then */
-		h->places[i] = 0;
+		fill_part(x, c, *place, HTTP2_ENDED);
+		x->sequence = end_stream(x, h, *place); /* in memory, for what follows looks alike then */
+		*place = 0;
 		http1_barrier();
 		if (!x->sequence)
 			continue;

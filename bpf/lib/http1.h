@@ -15,11 +15,10 @@
 
 #define WINDOW 512
 #define CARRY 96        /* longest incomplete line kept between calls; every field that framing needs is shorter */
-#define REACH 64        /* bytes in which one turn looks for a line feed */
+#define REACH 64        /* bytes in which one turn looks for line feeds */
 #define WINDOW_MASK 1023 /* what the verifier is told of offsets in the window */
 /* words and copies are checked one by one, and may reach beyond the window */
 #define WINDOW_SLACK (WINDOW_MASK + 1 - WINDOW + REACH)
-#define NOWHERE ~0ULL
 #define CARRY_TAIL 16   /* of a longer request line its end is kept: " HTTP/1.1\r" */
 #ifndef SCAN_TURNS
 #define SCAN_TURNS 24
@@ -65,8 +64,8 @@ struct framer {
 };
 
 struct scan {
-	__u64 from; /* offset from which the next line feed is looked for */
-	__u64 end;  /* offset of that line feed, or NOWHERE */
+	__u64 from;  /* offset behind the bytes in which line feeds were looked for */
+	__u64 feeds; /* a bit for each of the last REACH of them: a line feed that has not been taken */
 	__u64 line; /* offset of the current line */
 	__u64 start, start_end;
 	__u64 length_at;
@@ -74,7 +73,6 @@ struct scan {
 	__u64 traceparent_at; /* offset of its value; 0: none */
 	__u64 chunk_at;
 	__u64 size;
-	__u64 digits_at, digits, value; /* of number() */
 	__u64 phase;
 	__u64 long_line;
 	__u64 done;
@@ -82,6 +80,32 @@ struct scan {
 };
 
 #define http1_barrier() asm volatile("" ::: "memory")
+
+/*
+ * A loop of at most `most` turns. The verifier follows it turn by turn, which takes the longest part of a start. From Linux
+ * 6.10 on it takes a jump that may be made at any time (may_goto), and then follows a loop only until a turn begins with
+ * what it knows already; the count is in memory there, `counter`, so that the verifier does not know it.
+ */
+#ifdef MAY_GOTO
+#define MAY_GO_ON()                                                                                                    \
+	({                                                                                                             \
+		__label__ stop, end;                                                                                   \
+		int on = 1;                                                                                            \
+		asm volatile goto("1:.byte 0xe5\n.byte 0\n.long ((%l[stop] - 1b - 8) / 8) & 0xffff\n.short 0"          \
+				  ::: "memory" : stop);                                                                \
+		goto end;                                                                                              \
+stop:                                                                                                                  \
+		on = 0;                                                                                                \
+end:                                                                                                                   \
+		on;                                                                                                    \
+	})
+#define LOOP(counter, most) for ((counter) = 0; (counter) < (most) && MAY_GO_ON(); (counter)++)
+#define LOOP_OVER(i, counter, most)                                                                                    \
+	for (__u32 i = (counter) = 0; (i = (counter)) < (most) && MAY_GO_ON(); (counter)++)
+#else
+#define LOOP(counter, most) for (__u32 turn_ = 0; turn_ < (most); turn_++)
+#define LOOP_OVER(i, counter, most) for (__u32 i = 0; i < (most); i++)
+#endif
 
 /*
  * The value, or the limit if that is less: for lengths and offsets of which this is known, but not to the verifier.
@@ -123,38 +147,56 @@ static __always_inline __u8 byte_at(const __u8 *window, __u64 at)
 	return window[within(at)];
 }
 
-/* High bit of every byte of the word that is a line feed; exact for all bytes. */
-static __always_inline __u64 line_feeds(__u64 word)
-{
-	const __u64 low7 = 0x7f7f7f7f7f7f7f7fULL;
-	__u64 other = word ^ 0x0a0a0a0a0a0a0a0aULL;
+#define ONES 0x0101010101010101ULL
+#define HIGH 0x8080808080808080ULL
 
-	return ~(((other & low7) + low7) | other | low7);
+/* High bit of every byte of the word that is this one; exact for all bytes. */
+static __always_inline __u64 matches_of(__u64 word, const __u64 byte)
+{
+	__u64 other = word ^ byte * ONES;
+
+	return ~(((other & ~HIGH) + ~HIGH) | other | ~HIGH);
 }
 
-/* Number of the byte in which the lowest set bit of a mask from line_feeds() lies. */
+static __always_inline __u64 line_feeds(__u64 word)
+{
+	return matches_of(word, '\n');
+}
+
+/* Number of the byte in which the lowest set bit of such a mask lies; 8: there is none. */
 static __always_inline __u64 first_match(__u64 matches)
 {
-	__u64 below = ((matches & -matches) - 1) & 0x8080808080808080ULL;
+	__u64 below = ~matches & (matches - 1) & HIGH;
 
-	return ((below >> 7) * 0x0101010101010101ULL) >> 56;
+	return ((below >> 7) * ONES) >> 56;
 }
 
 #define LOWER 0x2020202020202020ULL
-/* Offset of the first line feed in the REACH bytes from `from` on, or NOWHERE; in memory, see struct scan. */
-static __always_inline void find_line_feed(const __u8 *window, __u64 from, __u64 *end)
+/* A bit for each of the REACH bytes from `from` on: is it a line feed? One way, whatever is there, for the verifier. */
+static __always_inline __u64 line_feeds_from(const __u8 *window, __u64 from)
 {
+	__u64 found = 0;
+
 	from = within(from);
-	*end = NOWHERE;
 #pragma unroll
 	for (int i = 0; i < REACH; i += 8) {
-		__u64 feeds = line_feeds(load64(window + from + i));
-
-		if (feeds) {
-			*end = from + i + first_match(feeds);
-			return;
-		}
+		found |= ((line_feeds(load64(window + from + i)) >> 7) * 0x0102040810204080ULL) >> 56 << i;
+		asm volatile("" : "+r"(found)); /* one after the other: all at once take more registers than there are */
 	}
+	return found;
+}
+
+/* Number of the lowest set bit; there is one. */
+static __always_inline __u64 first_bit(__u64 bits)
+{
+	__u64 below = ~bits & (bits - 1);
+
+	/* where the compiler knows what follows, it makes an instruction of it that there is not */
+	asm volatile("" : "+r"(below));
+	below -= below >> 1 & 0x5555555555555555ULL;
+	below = (below & 0x3333333333333333ULL) + (below >> 2 & 0x3333333333333333ULL);
+	below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return (below * ONES) >> 56;
 }
 
 #define WORD_CONTENT 0x2d746e65746e6f63ULL  /* "content-" */
@@ -180,35 +222,80 @@ static __always_inline int plausible_start(__u64 word, __u64 n, int response)
 	return (first | 0x20) >= 'a' && (first | 0x20) <= 'z';
 }
 
-/* Value of the decimal or hexadecimal digits at `at`, after blanks; -1: none there, or more than fit. */
-static __always_inline __s64 number(const __u8 *window, struct scan *s, __u64 at, __u64 base)
+/* The word with its first bytes as the last ones, behind zeros. */
+static __always_inline __u64 put_last(__u64 word, __u64 count)
 {
-	s->digits_at = at;
-	s->digits = 0;
-	s->value = 0;
-	for (int i = 0; i < 24; i++) {
-		http1_barrier();
-		at = s->digits_at;
-		if (at >= WINDOW)
-			break;
-		s->digits_at = at + 1;
+	return word << (32 - 4 * count) << (32 - 4 * count);
+}
 
-		__u8 c = byte_at(window, at);
-		if (!s->digits && (c == ' ' || c == '\t'))
-			continue;
+/* How many digits a word begins with, at most 8. */
+static __always_inline __u64 count_decimal(__u64 word)
+{
+	__u64 digits = word ^ '0' * ONES; /* each at most 9 */
 
-		__u64 digit = (__u64)c - '0';
-		if (digit > 9) {
-			digit = (__u64)(c | 0x20) - 'a';
-			if (base != 16 || digit > 5)
-				break;
-			digit += 10;
-		}
-		s->value = s->value * base + digit;
-		s->digits++;
+	return first_match((((digits & ~HIGH) + 118 * ONES) | digits) & HIGH);
+}
+
+static __always_inline __u64 decimal(__u64 word, __u64 count)
+{
+	__u64 value = put_last(word, count);
+
+	value = (value & 0x0f0f0f0f0f0f0f0fULL) * 2561 >> 8;
+	value = (value & 0x00ff00ff00ff00ffULL) * 6553601 >> 16;
+	return (value & 0x0000ffff0000ffffULL) * 42949672960001ULL >> 32;
+}
+
+static __always_inline __u64 count_hexadecimal(__u64 word)
+{
+	__u64 digits = word ^ '0' * ONES;             /* each at most 9 ... */
+	__u64 letters = (word | LOWER) ^ 0x60 * ONES; /* ... or one of 1 to 6 */
+	__u64 no_digits = ((digits & ~HIGH) + 118 * ONES) | digits;
+	__u64 no_letters = ((letters & ~HIGH) + 121 * ONES) | ~((letters & ~HIGH) + 127 * ONES) | letters;
+
+	return first_match(no_digits & no_letters & HIGH);
+}
+
+static __always_inline __u64 hexadecimal(__u64 word, __u64 count)
+{
+	__u64 value = put_last((word & 15 * ONES) + (word >> 6 & ONES) * 9, count);
+
+	value = (value << 4 | value >> 8) & 0x00ff00ff00ff00ffULL;
+	value = (value << 8 | value >> 16) & 0x0000ffff0000ffffULL;
+	return (value << 16 | value >> 32) & 0xffffffff;
+}
+
+/* Blanks at the beginning of a word. */
+static __always_inline __u64 blanks(__u64 word)
+{
+	return first_match(~(matches_of(word, ' ') | matches_of(word, '\t')) & HIGH);
+}
+
+/*
+ * Value of the digits at `at`, after blanks; -1: none there, or more than fit in two words. One way, whatever is there, for
+ * the verifier.
+ */
+static __always_inline __s64 number(const __u8 *window, __u64 at, const __u64 base)
+{
+	__u64 first, second, count, more, value, power;
+
+	at += blanks(word_at(window, at));
+	at += blanks(word_at(window, at));
+	first = word_at(window, at);
+	second = word_at(window, at + 8);
+	count = base == 16 ? count_hexadecimal(first) : count_decimal(first);
+	more = base == 16 ? count_hexadecimal(second) : count_decimal(second);
+	more &= -(count >> 3); /* those of the second word go on only where all of the first one are */
+	value = base == 16 ? hexadecimal(first, count) : decimal(first, count);
+	if (base == 16) {
+		power = 1ULL << (4 * more);
+		value = value * power + hexadecimal(second, more);
+	} else {
+		power = 1 + 9 * (more & 1);
+		power *= 1 + 99 * (more >> 1 & 1);
+		power *= 1 + 9999 * (more >> 2 & 1);
+		value = value * power + decimal(second, more);
 	}
-	http1_barrier();
-	return s->digits - 1 < (base == 16 ? 15 : 18) ? (__s64)s->value : -1;
+	return count && more < 8 ? (__s64)value : -1;
 }
 
 /* Notes the line [at, end) of a head if framing or tracing needs it. */
@@ -265,6 +352,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 {
 	s->size = size;
 	s->from = 0;
+	s->feeds = 0;
 	s->line = 0;
 	s->start_end = 0;
 	s->length_at = 0;
@@ -277,27 +365,29 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 
 	for (int turn = 0; turn < SCAN_TURNS; turn++) {
 		http1_barrier();
-		__u64 from = s->from;
-
 		size = s->size;
-		if (from >= size || from >= WINDOW) {
-			s->seen = 1;
-			break;
+		if (!s->feeds) {
+			__u64 from = s->from;
+
+			if (from >= size || from >= WINDOW) {
+				s->seen = 1;
+				break;
+			}
+			s->from = from + REACH;
+			s->feeds = line_feeds_from(window, from);
+			if (!s->feeds)
+				continue;
 		}
-		s->from = from + REACH;
-		find_line_feed(window, from, &s->end);
 		http1_barrier();
 
-		__u64 end = s->end, at = s->line;
+		__u64 feeds = s->feeds, end = s->from - REACH + first_bit(feeds), at = s->line;
 
-		if (end == NOWHERE)
-			continue;
+		s->feeds = feeds & (feeds - 1);
 		if (end >= size || at >= WINDOW || end < at) {
 			s->seen = 1;
 			break;
 		}
 		s->line = end + 1;
-		s->from = end + 1;
 
 		int empty = end == at || (end == at + 1 && byte_at(window, at) == '\r');
 
@@ -332,7 +422,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 		return HTTP1_INVALID;
 
 	if (s->length_at) {
-		__s64 length = number(window, s, s->length_at, 10);
+		__s64 length = number(window, s->length_at, 10);
 
 		if (length >= 0) {
 			f->remaining = length;
@@ -356,7 +446,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 
 	http1_barrier();
 	if (f->phase == HTTP1_CHUNK_SIZE && s->done) {
-		__s64 length = number(window, s, s->chunk_at, 16);
+		__s64 length = number(window, s->chunk_at, 16);
 
 		if (length < 0)
 			return HTTP1_INVALID;

@@ -82,13 +82,19 @@ static __always_inline __u32 visible_pid(__u64 task)
 #endif
 }
 
-static __always_inline __u32 current_pid(void)
+/* `ids`: what bpf_get_current_pid_tgid() says, for those who want the thread's id, too. */
+static __always_inline __u32 pid_of_current(__u64 ids)
 {
 #ifdef PID_NAMESPACE
 	return visible_pid(bpf_get_current_task());
 #else
-	return bpf_get_current_pid_tgid() >> 32;
+	return ids >> 32;
 #endif
+}
+
+static __always_inline __u32 current_pid(void)
+{
+	return pid_of_current(bpf_get_current_pid_tgid());
 }
 
 /* struct file behind a descriptor of the current task; 0: none. */

@@ -282,7 +282,7 @@ static __always_inline enum outcome take_body(struct work *w, struct framer *f)
  */
 static __always_inline int skip_chunks(struct connection *c, struct work *w)
 {
-	for (int i = 0; i < CHUNKS_A_RUN; i++) {
+	LOOP (w->turns, CHUNKS_A_RUN) {
 		struct framer *f = &c->framers[w->side & 1];
 		__u64 left = w->size - w->position, line = 0, size = 0, digits = 0;
 
@@ -322,27 +322,10 @@ static __always_inline int skip_chunks(struct connection *c, struct work *w)
 			line |= more << (8 * n);
 			n += m;
 		}
-		w->scan.value = line;
-		w->scan.digits = 0;
-		w->scan.size = 0;
-		for (int k = 0; k < 6; k++) {
-			http1_barrier();
 
-			__u64 digit = (w->scan.value & 0xff) - '0';
-			if (digit > 9) {
-				digit = ((w->scan.value & 0xff) | 0x20) - 'a';
-				if (digit > 5)
-					break;
-				digit += 10;
-			}
-			w->scan.size = w->scan.size * 16 + digit;
-			w->scan.value >>= 8;
-			w->scan.digits++;
-		}
-		http1_barrier();
-		size = w->scan.size;
-		digits = w->scan.digits;
-		if (!size || digits + 2 > n || (w->scan.value & 0xffff) != 0x0a0d)
+		digits = count_hexadecimal(line);
+		size = hexadecimal(line, digits);
+		if (!size || digits > 6 || digits + 2 > n || (line >> 8 * digits & 0xffff) != 0x0a0d)
 			return 0;
 		w->position += digits + 2;
 		f->body += size;
@@ -357,7 +340,10 @@ static __always_inline void keep_head(struct exchange *x, struct framer *f, stru
 {
 	__u64 at = f->head;
 
-	if (at < HEAD_SIZE) {
+	if (!at) {
+		/* all that there is room for: cheaper than to call a helper for what there is */
+		__builtin_memcpy(x->head, w->window, HEAD_SIZE);
+	} else if (at < HEAD_SIZE) {
 		__u64 n = HEAD_SIZE - at;
 
 		if (n > size)
@@ -529,7 +515,8 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	if (n > WINDOW)
 		return OUTCOME_DONE;
 	w->scan.size = 0;
-	bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
+	if (carried)
+		bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
 	if (bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
 				(void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
@@ -709,7 +696,8 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
 		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left)) {
-			steps.call(ctx, w->begun ? STEP_PLACE : STEPS);
+			if (w->begun)
+				steps.call(ctx, STEP_PLACE);
 			return;
 		}
 	} while (--windows && !before_chunk(c, w));

@@ -10,7 +10,7 @@
 static __always_inline void know_asker(__u32 pid, struct submitted *call)
 {
 	__u64 runtime = runtime_of(pid);
-	__u64 thread = (__u32)bpf_get_current_pid_tgid(), execution = execution_of(pid, 0, runtime);
+	__u64 thread = (__u32)bpf_get_current_pid_tgid(), execution = execution_of(pid, thread, 0, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (!ctx || ctx->pid != pid)

@@ -25,7 +25,7 @@ static __always_inline __u64 spread(__u64 value)
 /* A request begins, in a trace of its own until more is known. */
 static __always_inline void begin_trace(struct trace *t, __u64 time)
 {
-	__u64 span = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	__u64 span = spread((__u64)bpf_get_prandom_u32() << 32 ^ time);
 
 	span += !span;
 	t->span = span;
@@ -72,9 +72,9 @@ static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout 
  * contexts, and then enters one that many connections may share: what is done in that is done for what the thread has
  * read. And the greenlet that waits for events is the thread.
  */
-static __always_inline __u64 own_context(__u32 pid, __u64 runtime)
+static __always_inline __u64 own_context(__u32 pid, __u32 tid, __u64 runtime)
 {
-	__u64 context = python_context(runtime), thread = (__u32)bpf_get_current_pid_tgid();
+	__u64 context = python_context(runtime), thread = tid;
 	struct context *ctx;
 
 	if (!(runtime & RUNTIME_UVLOOP) && (context || !has_greenlets(runtime)))
@@ -87,15 +87,15 @@ static __always_inline __u64 own_context(__u32 pid, __u64 runtime)
 	return context == ctx->entered ? 0 : context;
 }
 
-/* Who is at work: a thread, or a goroutine, or a context of Python. */
-static __always_inline __u64 execution_of(__u32 pid, __u64 goroutine, __u64 runtime)
+/* Who is at work: a thread, or a goroutine, or a context of Python. `tid`: the thread. */
+static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine, __u64 runtime)
 {
 	if (runtime & RUNTIME_GO && goroutine)
 		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
-	__u64 context = runtime & RUNTIME_PYTHON ? own_context(pid, runtime) : 0;
+	__u64 context = runtime & RUNTIME_PYTHON ? own_context(pid, tid, runtime) : 0;
 
-	return context ? session_key(pid, context) : (__u32)bpf_get_current_pid_tgid();
+	return context ? session_key(pid, context) : tid;
 }
 
 /*
@@ -194,7 +194,7 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 {
 	__u32 pid = w->pid;
 	__u64 runtime = runtime_of(pid);
-	__u64 execution = execution_of(pid, w->goroutine, runtime);
+	__u64 execution = execution_of(pid, w->tid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
@@ -240,9 +240,9 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 }
 
 /* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
-static __always_inline void note_wait(__u32 pid, int always)
+static __always_inline void note_wait(__u32 pid, __u32 tid, int always)
 {
-	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid) {
@@ -261,9 +261,9 @@ static __always_inline void note_wait(__u32 pid, int always)
 }
 
 /* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c` may be NULL. */
-static __always_inline void note_read(__u32 pid, struct connection *c)
+static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c)
 {
-	__u64 execution = (__u32)bpf_get_current_pid_tgid();
+	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (!ctx || !ctx->loop || ctx->pid != pid)
@@ -276,7 +276,7 @@ static __always_inline void note_read(__u32 pid, struct connection *c)
 	__u64 runtime = runtime_of(pid);
 
 	if (runtime & RUNTIME_PYTHON) {
-		__u64 context = own_context(pid, runtime);
+		__u64 context = own_context(pid, tid, runtime);
 
 		if (context) { /* of which a callback may have been made for something else */
 			execution = session_key(pid, context);
@@ -382,7 +382,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 						 struct served *found)
 {
 	__u64 runtime = runtime_of(w->pid);
-	__u64 execution = execution_of(w->pid, w->goroutine, runtime);
+	__u64 execution = execution_of(w->pid, w->tid, w->goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (runtime & RUNTIME_GO && c->asked && !c->http2) {
@@ -604,8 +604,6 @@ static __always_inline void meet_stream(const struct connection *c, struct trace
 	stream_offers.delete(&key);
 }
 
-#define ONES 0x0101010101010101ULL
-
 /* Eight hexadecimal digits, as W3C trace context has them, as the four bytes that they stand for. `bad`: set if they are none. */
 static __always_inline __u32 read_hex(__u64 digits, __u64 *bad)
 {
@@ -653,7 +651,7 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
 {
 	__u64 runtime = runtime_of(pid);
-	__u64 execution = execution_of(pid, goroutine, runtime);
+	__u64 execution = execution_of(pid, bpf_get_current_pid_tgid(), goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime))

@@ -23,7 +23,7 @@ int python_copied(struct pt_regs *regs)
 	if (!(runtime & RUNTIME_PYTHON) || !RETURNED(regs))
 		return 0;
 
-	__u64 now = own_context(pid, runtime);
+	__u64 now = own_context(pid, bpf_get_current_pid_tgid(), runtime);
 	int reads = !now && runtime & RUNTIME_UVLOOP && python_context(runtime);
 	__u64 maker = now ? session_key(pid, now) : (__u32)bpf_get_current_pid_tgid();
 	__u64 made = session_key(pid, RETURNED(regs));

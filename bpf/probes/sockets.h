@@ -92,7 +92,8 @@ static __always_inline void note_own_endpoint(__u64 file)
  * Ends what is going on on a connection. `last`: and the connection, too; in memory, for it is asked twice, and what lies
  * between looks alike then. `x`: memory to tell what is left with.
  */
-static __always_inline void end_connection(__u64 key, struct connection *c, __u64 time, const __u32 *last, struct exchange *x)
+static __always_inline void end_connection(__u64 key, struct connection *c, __u64 time, const __u32 *last, struct exchange *x,
+					   __u32 *turns)
 {
 	if (*last) {
 		if (c->entered)
@@ -102,9 +103,9 @@ static __always_inline void end_connection(__u64 key, struct connection *c, __u6
 	}
 	http1_barrier();
 	if (c->http2)
-		end_streams(c, key, time, x);
+		end_streams(c, key, time, x, turns);
 	else if (!*last || !c->ignored)
-		give_up(c, key, time);
+		give_up(c, key, time, turns);
 	http1_barrier();
 	if (!*last)
 		return;
@@ -137,7 +138,7 @@ static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *c
 	if (!words)
 		return 0;
 	words->last = 1;
-	end_connection(key, c, bpf_ktime_get_ns(), &words->last, &words->exchange);
+	end_connection(key, c, bpf_ktime_get_ns(), &words->last, &words->exchange, &words->turns);
 	if (key != sk)
 		connections.delete(&sk);
 	return 0;

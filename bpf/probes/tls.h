@@ -107,7 +107,8 @@ static __always_inline struct work *session_work(void)
 	}
 	if (!w)
 		return NULL;
-	leave_works();
+	leave_works(tid);
+	w->tid = tid;
 	return w;
 }
 

@@ -351,9 +351,9 @@ void end_of_connection(int error)
 {
 	connection.error = error;
 	if (connection.http2)
-		end_streams(&connection, 1, ++now, (struct exchange *)works_leaf.window);
+		end_streams(&connection, 1, ++now, (struct exchange *)works_leaf.window, &works_leaf.turns);
 	else if (!connection.ignored)
-		give_up(&connection, 1, ++now);
+		give_up(&connection, 1, ++now, &works_leaf.turns);
 }
 
 /* The thread is an event loop that acts in order, and has read a request on another connection; 0: something else. */

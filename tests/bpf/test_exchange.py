@@ -297,6 +297,49 @@ def test_traceparent_of_one_request_is_not_the_next_ones() -> None:
     assert [bool(at) for at in connection.told["traceparent"]] == [True, False]
 
 
+@pytest.mark.parametrize("blanks", [b"", b" ", b"\t", b" \t      ", b" " * 15])
+@pytest.mark.parametrize(
+    "digits", ["7", "12", "1234567", "12345678", "123456789", "123456789012345", "000000000000009"]
+)
+def test_content_length(blanks: bytes, digits: str) -> None:
+    response = b"HTTP/1.1 200 OK\r\nContent-Length:" + blanks + digits.encode() + b"\r\n\r\n"
+    connection = talk((">", GET), ("<", response))
+    assert not len(connection.told)
+    connection.sendfile(int(digits) - 1)
+    assert not len(connection.told)
+    connection.sendfile(1)
+    assert lines(connection.told) == [f"GET /a 200 0/{int(digits)}"]
+
+
+@pytest.mark.parametrize("digits", [b"", b"x", b"-1", b"1234567890123456", b" " * 17 + b"5"])
+def test_content_length_that_is_none(digits: bytes) -> None:
+    """Such a body ends with the connection."""
+    connection = talk((">", GET), ("<", b"HTTP/1.1 200 OK\r\nContent-Length:" + digits + b"\r\n\r\nwhatever"))
+    assert not len(connection.told)
+    connection.end()
+    assert lines(connection.told) == ["GET /a 200 0/8"]
+
+
+@pytest.mark.parametrize(
+    "digits", ["1", "a", "F", "09", "1aF", "7fffff", "ABCDEF0", "0000000c", "00000000c", "1ffffffff"]
+)
+@pytest.mark.parametrize("extension", [b"", b";x=f"])
+def test_size_of_a_chunk(digits: str, extension: bytes) -> None:
+    size = int(digits, 16)
+    connection = talk((">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+    connection.response(digits.encode() + extension + b"\r\n")
+    connection.sendfile(size)
+    connection.response(b"\r\n0\r\n\r\n")
+    assert lines(connection.told) == [f"GET /a 200 0/{size}"]
+
+
+@pytest.mark.parametrize("digits", [b"", b"g", b"\x11", b"@", b"`", b"1234567890123456", b"-1"])
+def test_size_of_a_chunk_that_is_none(digits: bytes) -> None:
+    connection = talk((">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+    connection.response(digits + b"\r\n")
+    assert connection.counter(Counter.LOST_SYNC) == 1
+
+
 def test_many_small_chunks() -> None:
     for count in (10, 50, 1000, 2500):
         body = b"".join(b"3\r\nabc\r\n" for _ in range(count)) + b"0\r\n\r\n"
