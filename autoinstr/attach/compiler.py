@@ -18,7 +18,7 @@ from pathlib import Path
 from autoinstr.attach.image import Image
 from autoinstr.errors import AutoinstrError
 
-COMPILE_SECONDS = 300
+COMPILE_SECONDS = 600
 # Bytes in which two compilers fit, of 130 MB each, with their maps and the agent.
 ROOM = 448 << 20
 COMMAND = [sys.executable, "-c", "import sys; from autoinstr.bcc_compile import main; sys.exit(main())"]
