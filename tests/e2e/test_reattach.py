@@ -92,19 +92,22 @@ def test_again_and_again(attached: Attached, launched: Callable[[str], Running],
     def mark(pid: int, flags: int, layout: dict[str, int]) -> None:
         control.mark(pid, flags & 0xFF, layout)
 
-    seen = []
+    def once() -> int:
+        """Records that came meanwhile."""
+        ring.take(MOST)
+        functions = Functions(attached.function_program, mark, GROUPS)
+        functions.follow(pid, Path(f"/proc/{pid}/maps").read_bytes(), older=True)
+        assert functions.files()
+        time.sleep(HELD)
+        functions.close()
+        assert running.process.poll() is None
+        return len(ring.take(MOST))
+
     with under_load(running) as loads:
         time.sleep(0.2)
+        once()  # programs are loaded when they are needed first, and stay
         before = descriptors()
-        for _ in range(TIMES):
-            ring.take(MOST)
-            functions = Functions(attached.function_program, mark, GROUPS)
-            functions.follow(pid, Path(f"/proc/{pid}/maps").read_bytes(), older=True)
-            assert functions.files()
-            time.sleep(HELD)
-            functions.close()
-            seen.append(len(ring.take(MOST)))
-            assert running.process.poll() is None
+        seen = [once() for _ in range(TIMES)]
         left = descriptors()
     control.ignore(pid)
     assert left == before
