@@ -19,6 +19,9 @@ from agent import Agent
 
 # It is given so long to tell what it saw, after the load has ended.
 TOLD_WITHIN = 10.0
+# After `ready` it loads what programs that come later may need: some seconds of the verifier's work, once.
+SETTLED_WITHIN = 30.0
+AT_REST = 0.05  # of a core
 
 
 class Watching:
@@ -28,6 +31,14 @@ class Watching:
         self.ready_after = agent.ready_after
         self.pids = meter.family(agent.pid)
         self._url = f"http://127.0.0.1:{page}/metrics"
+
+    def settle(self) -> None:
+        """Until it is at rest."""
+        end, busy = time.monotonic() + SETTLED_WITHIN, True
+        while busy and time.monotonic() < end:
+            before = sum(meter.cpu_seconds(self.pids))
+            time.sleep(0.5)
+            busy = (sum(meter.cpu_seconds(self.pids)) - before) / 0.5 > AT_REST
 
     def page(self) -> str:
         """Its Prometheus page."""
@@ -67,7 +78,9 @@ def watching(port: int | str, endpoint: str, sampler: dict[str, str], cache: Pat
     flags = ("--port", port, "--prometheus-port", page)
     agent = Agent(*flags, environment=environment, exports=("otlp", "prometheus"))
     try:
-        yield Watching(agent.wait_ready(), page)
+        found = Watching(agent.wait_ready(), page)
+        found.settle()
+        yield found
         agent.stop()
     finally:
         agent.kill()
