@@ -13,7 +13,15 @@ from enum import Enum
 from pathlib import Path
 
 
-class Loss(Enum):
+class Told(Enum):
+    """Something that is counted: its label, and what it means to a reader."""
+
+    def __init__(self, label: str, meaning: str) -> None:
+        self.label = label
+        self.meaning = meaning
+
+
+class Loss(Told):
     """Everything that can go missing: name in the self-metrics, and what it means to a user."""
 
     RING_FULL = ("ring_full", "requests without a span: the ring was full, their metrics are exact, without the route")
@@ -49,12 +57,8 @@ class Loss(Enum):
     LOG_LOST = ("log_lost", "lines of autoinstr's own log that met no backend")
     INTERNAL = ("internal", "batches given up because of an error in autoinstr itself")
 
-    def __init__(self, label: str, meaning: str) -> None:
-        self.label = label
-        self.meaning = meaning
 
-
-class Orphan(Enum):
+class Orphan(Told):
     """Why a request is told without a parent; nothing of it is lost. The kernel side's numbers, in their order."""
 
     UNPLACED = (
@@ -71,10 +75,6 @@ class Orphan(Enum):
         "turn",
         "calls of an event loop that was at something else than what it had read: a timer, other connections",
     )
-
-    def __init__(self, label: str, meaning: str) -> None:
-        self.label = label
-        self.meaning = meaning
 
 
 ORPHANS = tuple(Orphan)

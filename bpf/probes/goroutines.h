@@ -62,18 +62,23 @@ static __always_inline struct go_layout *layout_of_target(__u32 pid)
 	return go_layouts.lookup(&pid);
 }
 
+/* f(connection, writer, ...): where the connection has its socket, the writer its state, that its stream, that its id */
+static __always_inline void run_handler(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 server, __u64 state,
+					__u64 stream, __u64 id)
+{
+	__u64 of_writer = user_u64(GO_ARGUMENT_2(ctx) + state);
+
+	serve_stream(ctx, pid, l, GO_ARGUMENT_1(ctx) + server, user_u64(user_u64(of_writer + stream) + id));
+}
+
 /* net/http: func (sc *http2serverConn) runHandler(rw *http2responseWriter, req *Request, handler func(...)) */
 int go_run_handler(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (!l || !l->server)
-		return 0;
-
-	__u64 state = user_u64(GO_ARGUMENT_2(ctx) + l->state), stream = user_u64(state + l->stream);
-
-	serve_stream(ctx, pid, l, GO_ARGUMENT_1(ctx) + l->server, user_u64(stream + l->id));
+	if (l && l->server)
+		run_handler(ctx, pid, l, l->server, l->state, l->stream, l->id);
 	return 0;
 }
 
@@ -83,12 +88,8 @@ int go_run_handler_x(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (!l || !l->x_server)
-		return 0;
-
-	__u64 state = user_u64(GO_ARGUMENT_2(ctx) + l->x_state), stream = user_u64(state + l->x_stream);
-
-	serve_stream(ctx, pid, l, GO_ARGUMENT_1(ctx) + l->x_server, user_u64(stream + l->x_id));
+	if (l && l->x_server)
+		run_handler(ctx, pid, l, l->x_server, l->x_state, l->x_stream, l->x_id);
 	return 0;
 }
 
