@@ -95,6 +95,8 @@ HOPS = (
             build=("rustc", "--edition=2021", "-O", "-o", "{folder}/hop", "{here}/hop.rs"),
         )
     ),
+    Hop(hop("sockets", "{python}", "{here}/with_sockets.py"), calls=("http", "https")),
+    Hop(hop("streams", "{python}", "{here}/with_streams.py"), joins=0.95),
     Hop(hop("grpcio", "{python}", "{here}/with_grpcio.py"), calls=("grpc",)),
 )
 SECURE = ("https", "h2")
@@ -111,25 +113,28 @@ def named(name: str, transport: str = "http") -> Hop:
     return replace(found, server=server)
 
 
+# Little but what the language itself brings, so that two cores can bear hundreds of requests a second.
 CHAIN = (
     named("go"),
     named("nginx", "https"),
-    named("threads"),
-    named("aiohttp", "https"),
+    named("sockets"),
+    named("streams", "https"),
     named("java"),
     named("rust"),
     named("node"),
     named("go", "h2"),
-    named("grpcio", "grpc"),
     named("grpc-go", "grpc"),
 )
-SHORT_CHAIN = (
-    named("go"),
-    named("nginx", "https"),
+# What people use, at a lower rate.
+FRAMEWORKS = (
+    named("nginx"),
     named("threads"),
     named("aiohttp", "https"),
-    named("rust"),
+    named("uvloop"),
+    named("gevent"),
     named("node"),
     named("go", "h2"),
+    named("grpcio", "grpc"),
+    named("grpc-go", "grpc"),
 )
 SHORT = ("threads", "aiohttp", "node")  # also by themselves
