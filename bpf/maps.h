@@ -432,6 +432,10 @@ struct work {
 	__u32 turn;     /* enum turn, in memory */
 	__u32 turns;    /* of the loop that is at work: see LOOP() */
 	__u32 settled;  /* HTTP/2: a stream that was answered before its request was told */
+	__u32 kept;     /* a stream of which a block is kept, to be told with what follows in this call; 0: none */
+	__u32 kept_size; /* 0: there is none */
+	__u32 joined;    /* HTTP2_JOINED: the fragment begins with it */
+	__u64 kept_block; /* its bytes */
 	__u32 answered; /* a stream of whose response something came; SEVERAL_STREAMS */
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */

@@ -16,6 +16,7 @@ from autoinstr.capture.abi import (
     HTTP2_ENDED,
     HTTP2_FIRST,
     HTTP2_FRAGMENT,
+    HTTP2_JOINED,
     HTTP2_PART,
     HTTP2_PROMISE,
     HTTP2_REQUEST,
@@ -94,13 +95,14 @@ class Streams:
         said, is_request = said[order], parts.flags[order] & HTTP2_REQUEST != 0
         request = self._first_request(said, is_request, stream[order], len(starts))
         answer = np.where(is_request, 0, said)
+        blocks = np.where(parts.flags[order] & HTTP2_JOINED, 2, 1) * (answer & FINAL != 0)
         ended = Ended(
             rows=tx.marked(parts.flags & HTTP2_ENDED),
             flags=parts.flags,
             request=request,
             status=np.maximum.reduceat(answer & ((1 << STATUS_BITS) - 1), starts).astype(np.uint16),
             grpc=np.maximum.reduceat(answer // GRPC_STATUS & GRPC_STATUS_MASK, starts),
-            blocks=np.add.reduceat(answer & FINAL != 0, starts, dtype=np.int64),
+            blocks=np.add.reduceat(blocks, starts, dtype=np.int64),
             grpc_type=np.logical_or.reduceat(answer & GRPC_TYPE != 0, starts),
             length=np.maximum.reduceat(answer // LENGTH, starts),
         )

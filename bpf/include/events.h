@@ -122,6 +122,7 @@ struct http2_part {
 #define HTTP2_TABLE_OLD 64  /* the connection is older than the agent: what its tables held then is not known */
 #define HTTP2_FIELDS 256    /* a part of a header block: the fragment is valid */
 #define HTTP2_TABLE 512     /* the fragment is a struct http2_entry, and `number` the part before which the table held it */
+#define HTTP2_JOINED 1024   /* the fragment is two blocks of a response, end to end; the first changes no table */
 #define HTTP2_UPGRADED 128  /* the stream's request came as HTTP/1, which asked for an upgrade to h2c */
 
 _Static_assert(sizeof(struct http2_part) == HEAD_SIZE, "it is the head of an exchange");

@@ -351,6 +351,41 @@ static __always_inline void begin_block(struct connection *c, struct http2 *h, s
 		count(COUNT_STREAM_LOST);
 }
 
+/* The block that was kept is told now. */
+static __always_inline void tell_kept(struct work *w, __u32 part)
+{
+	*(__u64 *)part_of(told_of(w))->fragment = w->kept_block;
+	w->part = HTTP2_FIELDS | HTTP2_FIRST | HTTP2_LAST | part;
+	w->part_stream = w->kept;
+	w->part_size = w->kept_size;
+	w->kept = w->kept_size = 0;
+}
+
+/* All of the same stream's next block lies behind the one that was kept, so that both are as one. */
+static __always_inline int goes_on(const struct http2_side *s, struct work *w)
+{
+	const __u8 *fragment = part_of(told_of(w))->fragment;
+	__u32 size = w->part_size - w->kept_size;
+
+	return (w->kept == s->stream) & !(s->part & HTTP2_PROMISE) & !!(s->flags & HTTP2_END_HEADERS) &
+	       (size + s->padding == s->remaining) & (w->part_size <= HTTP2_FRAGMENT) &
+	       !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]);
+}
+
+/* A response's block is in place: is the end of its stream worth waiting for, which may be in the same call? */
+static __always_inline void keep_block(struct work *w)
+{
+	__u64 word = load64(part_of(told_of(w))->fragment);
+
+	if (w->part != (HTTP2_FIELDS | HTTP2_FIRST | HTTP2_LAST) || !w->part_stream || w->position >= w->size ||
+	    !may_be_kept(word, w->part_size))
+		return;
+	w->kept = w->part_stream;
+	w->kept_size = w->part_size;
+	w->kept_block = word;
+	w->part = w->part_stream = 0;
+}
+
 /* Bytes of a header block are in place; of which side they are may become known by them. */
 static __always_inline void take_block(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -379,7 +414,7 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 		begin_block(c, h, s, w);
 	http1_barrier();
 	if (s->part) {
-		w->part = s->part;
+		w->part = s->part | w->joined;
 		w->part_stream = s->block;
 		if (is_request(c, w))
 			w->part |= HTTP2_REQUEST;
@@ -394,6 +429,8 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 	http1_barrier();
 	if (last && s->ends && s->part && !is_request(c, w))
 		settle_response(c, h, s->stream, w);
+	else
+		keep_block(w);
 }
 
 /* A frame's payload, or the part of it that matters here, is complete. */
@@ -699,10 +736,19 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		n = HTTP2_FRAGMENT;
 	if (!n && s->remaining != s->padding)
 		return TURN_DONE; /* it goes on in the next buffer */
-	if (bpf_probe_read_user(part->fragment, at_most(n, HTTP2_FRAGMENT),
+	*(__u64 *)part->fragment = w->kept_block;
+	if (bpf_probe_read_user(part->fragment + at_most(w->kept_size, KEPT_MAX), at_most(n, HTTP2_FRAGMENT),
 				(void *)(w->segment_begin + (w->position - w->segment_at))))
 		return TURN_LOST;
-	w->part_size = n;
+	w->joined = w->kept ? HTTP2_JOINED : 0;
+	w->part_size = n + w->kept_size;
+	http1_barrier();
+	if (w->kept && !goes_on(s, w)) {
+		tell_kept(w, 0);
+		return TURN_DONE;
+	}
+	w->kept = w->kept_size = 0;
+	http1_barrier();
 	w->position += n;
 	s->remaining -= n;
 	http1_barrier();
@@ -719,20 +765,26 @@ enum { GO_ON, STOP, ONLY_COUNT };
 static __always_inline int take_turn(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
 	w->part = 0;
+	w->part_stream = 0;
 	if (w->settled) {
 		w->part = HTTP2_ENDED;
 		w->part_stream = w->settled;
 		w->settled = 0;
-	} else {
-		if (w->position >= w->size && !use_next_message(w))
-			return STOP;
+	} else if (w->position < w->size || use_next_message(w)) {
 		w->turn = look_at_frame(c, h, s, w);
 		http1_barrier();
 		if (w->turn == TURN_LOST) {
 			lose_frames(c, s, w);
 			return STOP;
 		}
+	} else if (w->kept) {
+		w->part_stream = w->kept;
+	} else {
+		return STOP;
 	}
+	http1_barrier();
+	if (w->kept && w->kept == w->part_stream)
+		tell_kept(w, w->part);
 	http1_barrier();
 	if (!w->part)
 		return GO_ON;
@@ -783,7 +835,7 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 	http1_barrier();
 	do {
 		next = take_turn(c, h, s, w);
-		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) &&
+		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled && !w->kept)) &&
 		    !settle_late(h, w)) {
 			w->next = STEPS;
 			if (w->begun || w->answered)

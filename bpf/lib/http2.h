@@ -108,6 +108,26 @@ static __always_inline int begins_settings(__u64 word, __u64 n)
 	       (n < 6 || !(word >> 40 & 0xff)) && (n < 8 || !(word >> 48));
 }
 
+#define KEPT_MAX 7 /* bytes of a block that may be kept */
+
+/*
+ * May a response's block, whose first bytes these are, be told later, as long as that is before any other block of its
+ * direction? If it has but indexed fields of one byte each (RFC 7541, 6.1), the first of them a status: it changes no table.
+ */
+static __always_inline int may_be_kept(__u64 word, __u64 size)
+{
+	__u64 mask = (1ULL << (8 * size & 63)) - 1, high = 0x8080808080808080ULL & mask;
+	__u64 long_ones = ((word & ~high & mask) + (0x0101010101010101ULL & mask)) & high;
+
+	return (size - 1 < KEPT_MAX) & ((word & high) == high) & !long_ones & ((word & 0xff) - 0x88 <= 0x8e - 0x88);
+}
+
+/* Does a block with this first byte begin with another size of the table (RFC 7541, 6.3)? */
+static __always_inline int begins_with_size(__u8 first)
+{
+	return (first & 0xe0) == 0x20;
+}
+
 enum { BLOCK_UNKNOWN, BLOCK_REQUEST, BLOCK_RESPONSE };
 
 /* Pseudo-header fields of the static table (RFC 7541, appendix A). */

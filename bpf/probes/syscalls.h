@@ -148,7 +148,7 @@ static __always_inline void use_connection(struct work *w, struct connection *c,
 	w->skipped = 0;
 	w->cut = 0;
 	w->last = 0;
-	w->settled = 0;
+	w->settled = w->kept = w->kept_size = 0;
 	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	w->time = bpf_ktime_get_ns();

@@ -235,7 +235,7 @@ static struct work *new_work(int incoming, u64 size)
 	w->steps = 0;
 	w->skipped = 0;
 	w->cut = 0;
-	w->settled = 0;
+	w->settled = w->kept = w->kept_size = 0;
 	w->begun = w->several = w->answered = 0;
 	w->goroutine = 0;
 	return w;

@@ -20,6 +20,7 @@ from autoinstr.capture.abi import (
     HTTP2_FIELDS,
     HTTP2_FIRST,
     HTTP2_FRAGMENT,
+    HTTP2_JOINED,
     HTTP2_LAST,
     HTTP2_MESSAGES,
     HTTP2_PART,
@@ -44,6 +45,7 @@ class Told:
 
     requests: Blocks = field(default_factory=list)
     responses: Blocks = field(default_factory=list)
+    joined: set[int] = field(default_factory=set)  # which of these are two
     ended: dict[int, Any] = field(default_factory=dict)
     flags: dict[int, int] = field(default_factory=dict)  # of the ends
 
@@ -63,6 +65,10 @@ def told(connection: Connection) -> Told:
             open_blocks[request] += bytes(part["fragment"][: part["size"]])
             if flags & HTTP2_LAST:
                 blocks = found.requests if request else found.responses
+                if flags & HTTP2_JOINED:
+                    assert flags & HTTP2_FIRST
+                    assert not request
+                    found.joined.add(len(blocks))
                 blocks.append((0 if flags & HTTP2_PROMISE else stream, open_blocks.pop(request)))
         if flags & HTTP2_ENDED:
             assert stream not in found.ended, "a stream ends once"
@@ -152,7 +158,11 @@ class Talk:
     def check(self, connection: Connection) -> Told:
         found = told(connection)
         assert found.requests == self.requests
-        assert [(s or 0, b) for s, b in found.responses] == self.responses
+        responses: Blocks = []
+        for index, (stream, block) in enumerate(found.responses):
+            at = len(self.responses[len(responses)][1]) if index in found.joined else len(block)
+            responses += [(stream, part) for part in (block[:at], block[at:])[: 1 + (index in found.joined)]]
+        assert responses == self.responses
         ends = {
             stream: (int(x["request_body"]), int(x["response_body"]), int(x["error"]))
             for stream, x in found.ended.items()
@@ -190,6 +200,70 @@ def test_any_conversation(role: Role, seed: int) -> None:
     connection = Connection(role)
     talk.play(connection, whole if seed % 4 == 0 else pieces(talk.random))
     talk.check(connection)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("seed", range(8))
+def test_each_side_in_one_call(role: Role, seed: int) -> None:
+    talk = Talk(seed)
+    talk.greet()
+    talk.streams(40)
+    talk.bytes = [(by, b"".join(data for who, data in talk.bytes if who == by)) for by in (True, False)]
+    connection = Connection(role)
+    talk.play(connection, whole)
+    talk.check(connection)
+
+
+OK, DONE = b"\x88", b"\xbe"  # :status 200; a field of the table
+AFTER = h2.data(1, b"abc", end=False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "joined"),
+    [
+        (h2.headers(1, OK) + AFTER + h2.headers(1, DONE, end=True), True),
+        (h2.headers(1, OK) + AFTER + h2.headers(1, b"\x40\x01a\x01b", end=True, pad=3), True),
+        (h2.headers(1, b"\x88\xc0\xbf\xfe") + AFTER + h2.headers(1, DONE, end=True), True),
+        # its length is not one byte, or it changes the table, or is an interim one
+        (h2.headers(1, b"\x88\xff\x01") + AFTER + h2.headers(1, DONE, end=True), False),
+        (h2.headers(1, b"\x88\x40\x01a\x01b") + AFTER + h2.headers(1, DONE, end=True), False),
+        (h2.headers(1, b"\x08\x03103") + h2.headers(1, OK) + AFTER + h2.headers(1, DONE, end=True), True),
+        # the other one begins with a size, comes in parts, or belongs to another stream
+        (h2.headers(1, OK) + AFTER + h2.headers(1, b"\x20" + DONE, end=True), False),
+        (h2.headers(1, OK) + AFTER + h2.headers(1, DONE * 9, end=True, pieces=(3,)), False),
+        (h2.headers(1, OK) + AFTER + h2.headers(1, b"\x40\x01a\x7f\x60" + b"b" * 223, end=True), False),
+        (h2.headers(1, OK) + h2.headers(3, OK) + AFTER + h2.headers(1, DONE, end=True), False),
+        # there is none
+        (h2.headers(1, OK) + AFTER + h2.data(1), False),
+        (h2.headers(1, OK) + AFTER + h2.rst_stream(1), False),
+        (h2.headers(1, OK) + AFTER, False),
+        (h2.headers(1, OK) + AFTER + b"\0\0\4\1\4\0\0\0\0" + bytes(20), False),
+    ],
+)
+def test_blocks_that_leave_together(sent: bytes, joined: bool) -> None:
+    """A response's first block waits for the end of its stream in the same call, if that makes no difference."""
+    for role in ROLES:
+        talk, connection = Talk(), Connection(role)
+        talk.greet()
+        for stream in (1, 3):
+            talk.client(talk.block(stream, REQUEST, request=True, end=True))
+        talk.play(connection, whole)
+        connection.response(sent)
+        after = told(connection)
+        assert bool(after.joined) == joined
+        # what is told is what would be told of a call for each byte
+        other = Connection(role)
+        talk.play(other, whole)
+        for piece in bytewise(sent):
+            other.response(piece)
+        there, blocks = told(other), {1: b"", 3: b""}
+        for found, sign in ((after, 1), (there, -1)):
+            for stream, block in found.responses:
+                blocks[stream] = blocks[stream] + block if sign > 0 else blocks[stream].removeprefix(block)
+        assert not any(blocks.values())
+        assert {s: (int(x["error"]), int(x["response_body"])) for s, x in after.ended.items()} == {
+            s: (int(x["error"]), int(x["response_body"])) for s, x in there.ended.items()
+        }
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from cells import Cell
@@ -54,7 +55,7 @@ def compare(cell: Cell, made: Collection[Made], spans: Sequence[dict[str, Any]],
         cell.window_p50 = at(windows, 0.5)
     if not cell.in_time:
         cell.complain(f"durations are off by {cell.error_p50:.0f} us (p50), {cell.error_p99:.0f} us (p99)")
-    wrong = wrong_counts([one.expected for one in made], counts)
+    wrong = wrong_counts([one.expected for one in made], counts, late=cell.shape in LATE)
     cell.metrics_equal = not wrong
     for text in wrong:
         cell.complain(text)
@@ -107,17 +108,23 @@ def assign_nameless(made: Collection[Made], told: dict[str, list[dict[str, Any]]
         or (late and path.startswith(f"/{ECHO}/") and path not in known)
         for span in told.pop(path)
     ]
-    missing = [one.expected for one in made if one.expected.path not in told]
-    found = {}
+    of_ends = defaultdict(list)
     for span in sorted(spans, key=lambda span: span["startTimeUnixNano"]):
-        kind, path = kind_of(span), path_of(span)
-        port = span["attributes"].get("client.port" if kind == SERVER else "network.peer.port")
-        own = next((truth for truth in missing if (truth.kind, truth.peer_port) == (kind, port)), None)
-        if own:
-            missing.remove(own)
-            found[span["spanId"]] = ONLY_TRACE if path.startswith(f"/{ECHO}/") and "/_OTHER" not in path else NAMES
-        told[own.path if own else path].append(span)
-    return found
+        port = span["attributes"].get("client.port" if kind_of(span) == SERVER else "network.peer.port")
+        of_ends[kind_of(span), port].append(span)
+    unknown = {}
+    for (kind, port), mine in of_ends.items():
+        due = [one.expected for one in made if one.expected.path not in told]
+        due = [truth for truth in due if (truth.kind, truth.peer_port) == (kind, port)]
+        # where fewer are told than were made, it is those that may be missing that are
+        left_out = [truth for truth in due if truth.optional][: max(len(due) - len(mine), 0)]
+        due = [truth for truth in due if truth not in left_out]
+        for span, own in zip_longest(mine, due[: len(mine)]):
+            path = path_of(span)
+            if own:
+                unknown[span["spanId"]] = ONLY_TRACE if path.startswith(f"/{ECHO}/") and "_OTHER" not in path else NAMES
+            told[own.path if own else path].append(span)
+    return unknown
 
 
 def judge(cell: Cell, truth: Expected, span: dict[str, Any], *, unknown: Names = ()) -> None:
@@ -155,9 +162,16 @@ def counted_method(truth: Expected) -> str:
     return truth.path.split("/")[2] if truth.rpc else truth.method
 
 
-def wrong_counts(truth: Collection[Expected], counts: Counter[Any]) -> list[str]:
-    """What the metrics counted, against what was made: equal, but for what is optional or has no certain status."""
+def wrong_counts(truth: Collection[Expected], counts: Counter[Any], *, late: bool) -> list[str]:
+    """What the metrics counted, against what was made: equal, but for what is optional or has no certain status, and,
+    if the agent was `late`, for methods that are not to be known."""
     complaints = []
+    if late:
+        for kind, method, status in [key for key in counts if key[1] in {"", "_OTHER"}]:
+            due = Counter(counted_method(t) for t in truth if (t.kind, t.status, t.optional) == (kind, status, False))
+            for known, most in due.items():
+                some = min(max(most - counts[kind, known, status], 0), counts[kind, method, status])
+                counts = counts - Counter({(kind, method, status): some}) + Counter({(kind, known, status): some})
     for kind in {one.kind for one in truth} | {key[0] for key in counts}:
         mine = [one for one in truth if one.kind == kind]
         certain = Counter((kind, counted_method(t), t.status) for t in mine if t.status is not None and not t.optional)

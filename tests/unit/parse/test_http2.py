@@ -17,6 +17,7 @@ from autoinstr.capture.abi import (
     HTTP2_ENDED,
     HTTP2_FIELDS,
     HTTP2_FIRST,
+    HTTP2_JOINED,
     HTTP2_LAST,
     HTTP2_MESSAGES,
     HTTP2_PART,
@@ -283,6 +284,26 @@ def test_calls_without_a_status(role: Role, response: Fields, error: int, name: 
     assert "rpc.grpc.status_code" not in group.metric_attributes
     assert group.metric_attributes.get("error.type") == name
     assert group.failed == bool(name)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_blocks_of_a_response_that_came_together(*, old: bool) -> None:
+    """Also on a connection where only trailers, behind another block, tell that it is a call."""
+
+    def told(*, joined: bool) -> Group:
+        peer = warm(True) if old else Peer(1)
+        first, last = peer.encoders[False].encode(OK), peer.encoders[False].encode([("grpc-status", "5")])
+        flags = HTTP2_ENDED | HTTP2_MESSAGES
+        answer = (
+            peer.raw(False, 5, first + last, flags=flags | HTTP2_JOINED)
+            if joined
+            else [*peer.raw(False, 5, first), *peer.raw(False, 5, last, flags=flags)]
+        )
+        return only(*peer.request(5, [*head("POST", UNARY), *GRPC]), *answer)
+
+    together, apart = told(joined=True), told(joined=False)
+    assert (together.name, together.span_attributes) == (apart.name, apart.span_attributes)
+    assert together.span_attributes["rpc.system"] == "grpc"
 
 
 def test_trailers_only() -> None:
