@@ -326,7 +326,7 @@ struct offers {
 };
 BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
 BPF_ARRAY(blank_offers, struct offers, 1);
-/* Of HTTP/2; deleted when the other end has met it. */
+/* Of HTTP/2; deleted when the other end has met it. Of stream 0: the client is a target. */
 struct stream_pair {
 	__u64 pair;
 	__u64 stream;

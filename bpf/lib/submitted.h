@@ -87,6 +87,8 @@ static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 t
 	return found;
 }
 
+#define NEW_STREAMS 128 /* numbers of streams, of which clients use every other one */
+
 /* A stream of HTTP/2 has begun. */
 static __always_inline void place_stream(const struct connection *c, struct http2 *h, const struct work *w, __u32 stream)
 {
@@ -100,7 +102,7 @@ static __always_inline void place_stream(const struct connection *c, struct http
 	this.span = st->trace.span;
 	if (c->role == ROLE_SERVER) {
 		say_why(&st->trace, ORPHAN_ELSEWHERE);
-		meet_stream(c, &st->trace, &this, w->pid);
+		meet_stream(c, &st->trace, &this, w->pid, stream - h->first < NEW_STREAMS);
 		serve(w, &this);
 		return;
 	}
@@ -124,7 +126,7 @@ static __always_inline void place_stream(const struct connection *c, struct http
 			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
 	}
 	become_child(&st->trace, parent, &found);
-	meet_stream(c, &st->trace, &this, w->pid);
+	meet_stream(c, &st->trace, &this, w->pid, 0);
 }
 
 /* Something of a response has come. An event loop goes on with what that call was made for. */

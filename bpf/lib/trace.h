@@ -581,17 +581,39 @@ static __always_inline void make_call(const struct connection *c, struct trace *
 }
 
 /*
+ * Is anybody to be met at the other end, who is a target, too? A client that is one says so, by an offer for no stream; a
+ * server takes it that one may come while the connection is new.
+ */
+static __always_inline int is_met(const struct connection *c, int is_new)
+{
+	struct stream_pair key = {.pair = c->pair};
+	struct offer here = {};
+
+	if (!c->pair || (c->role == ROLE_SERVER && is_new))
+		return c->pair != 0;
+	if (stream_offers.lookup(&key))
+		return 1;
+	if (c->role == ROLE_CLIENT)
+		stream_offers.update(&key, &here);
+	return c->role == ROLE_CLIENT;
+}
+
+/*
  * One end of a connection has met a stream. What it leaves for the other one goes in only if there is nothing yet: both may
  * be here at the same time, on two CPUs, and then one of them finds what the other has left.
  */
-static __always_inline void meet_stream(const struct connection *c, struct trace *t, const struct served *request, __u32 pid)
+static __always_inline void meet_stream(const struct connection *c, struct trace *t, const struct served *request, __u32 pid,
+					int is_new)
 {
+	if (!is_met(c, is_new))
+		return;
+
 	struct stream_pair key = {.pair = c->pair, .stream = request->stream};
 	int is_server = c->role == ROLE_SERVER;
 	struct offer new = {};
 
 	leave_offer(&new, t, request, 0, pid, is_server ? OFFER_WAITS : OFFER_CALL);
-	if (!c->pair || !stream_offers.insert(&key, &new))
+	if (!stream_offers.insert(&key, &new))
 		return;
 
 	struct offer *offer = stream_offers.lookup(&key);
@@ -759,7 +781,7 @@ static __always_inline void place_asked(const struct connection *c, struct strea
 	st->waits = 0;
 	st->name = asked->name;
 	become_child(&st->trace, served_trace(&origin), &origin);
-	meet_stream(c, &st->trace, this, pid);
+	meet_stream(c, &st->trace, this, pid, 0);
 }
 
 /*

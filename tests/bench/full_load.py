@@ -1,10 +1,12 @@
-"""The agent under full load: nginx with one worker, which answers faster than any application, in several settings."""
+"""The agent under full load, in several settings: nginx with one worker, which answers faster than any application, and
+grpc-go, of which many calls come and go at the same time on each connection."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import generators
 import meter
@@ -38,34 +40,38 @@ class Setting:
     name: str
     title: str
     sampler: dict[str, str]
-    script: str = ""
+    script: str | None = None  # of wrk; None: the load is the usual one of the server's protocol
     at_once: int = 1  # requests in flight on a connection
 
 
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 EVERY = {"OTEL_TRACES_SAMPLER": "always_on"}
-SETTINGS = (
+SHARES = (
     Setting("one_percent", "1 % of spans", ONE_PERCENT),
     Setting("every_span", "every span", EVERY),
+)
+SETTINGS = (
+    *(replace(one, script="") for one in SHARES),
     Setting("own_paths", "each a path of its own", EVERY, generators.OWN_PATHS),
     Setting("pipelined", f"{AT_ONCE} at a time", EVERY, PIPELINED, AT_ONCE),
 )
 
 
-def saturate(nginx: Running, setting: Setting, place: Place) -> tuple[int, Figures]:
-    worker = meter.family(nginx.pid)[1:]
-    before = meter.running_seconds(worker)
-    load = generators.wrk(nginx.port, place.seconds, place.folder, setting.script)
-    return load.requests, {
-        "rate": load.rate,
-        "app_us": (meter.running_seconds(worker) - before) / load.requests * 1e6,
-    }
+def saturate(server: Running, setting: Setting, place: Place) -> tuple[int, Figures]:
+    pids = meter.family(server.pid)
+    before = meter.running_seconds(pids)
+    if setting.script is None:
+        load = generators.saturate(server, place.seconds, place.folder)
+    else:
+        load = generators.wrk(server.port, place.seconds, place.folder, setting.script)
+    used = meter.running_seconds(pids) - before
+    return load.requests, {"rate": load.rate, "app_us": used / load.requests * 1e6}
 
 
-def watched(nginx: Running, setting: Setting, place: Place, lost: Counter[str], wrong: list[str]) -> Figures:
-    with watching(nginx.port, place.endpoint("full_load"), setting.sampler) as agent:
+def watched(server: Running, setting: Setting, place: Place, lost: Counter[str], wrong: list[str]) -> Figures:
+    with watching(server.port, place.endpoint("full_load"), setting.sampler) as agent:
         before = meter.cpu_seconds(agent.pids)
-        requests, found = saturate(nginx, setting, place)
+        requests, found = saturate(server, setting, place)
         told = agent.wait_told(requests)
         used = [after - at for at, after in zip(before, meter.cpu_seconds(agent.pids), strict=True)]
         found |= {"agent_user_us": used[0] / requests * 1e6, "agent_system_us": used[1] / requests * 1e6}
@@ -79,25 +85,25 @@ def watched(nginx: Running, setting: Setting, place: Place, lost: Counter[str], 
     return found
 
 
-def measure_setting(nginx: Running, setting: Setting, place: Place, wrong: list[str]) -> Part:
+def measure_setting(server: Running, setting: Setting, place: Place, wrong: list[str]) -> Part:
     lost: Counter[str] = Counter()
     rounds = []
     for _ in range(place.rounds):
-        _, alone = saturate(nginx, setting, place)
-        found = watched(nginx, setting, place, lost, wrong)
+        _, alone = saturate(server, setting, place)
+        found = watched(server, setting, place, lost, wrong)
         rounds.append(found | related(found, alone))
     return {"title": setting.title, "lost": dict(lost), **summary(rounds)}
 
 
-def measure(place: Place) -> Part:
+def measure(place: Place, server: Server = NGINX, settings: Sequence[Setting] = SETTINGS) -> Part:
     """Its part of the price list: the settings are its variants."""
-    title = "the agent under full load: nginx with autoinstr beside it"
-    if lacking := servers.missing(NGINX):
+    title = f"the agent under full load: {server.name} with autoinstr beside it"
+    if lacking := servers.missing(server):
         return {"title": title, "lacking": f"needs {', '.join(lacking)}"}
     wrong: list[str] = []
     with ExitStack() as stack:
-        nginx = servers.launch(NGINX, place.folder / "full_load", log="off")
-        stack.callback(nginx.stop)
-        servers.wait_up(nginx)
-        variants = {one.name: measure_setting(nginx, one, place, wrong) for one in SETTINGS}
+        running = servers.launch(server, place.folder / f"full_load_{server.name}", log="off")
+        stack.callback(running.stop)
+        servers.wait_up(running)
+        variants = {one.name: measure_setting(running, one, place, wrong) for one in settings}
     return {"title": title, "wrong": wrong, "variants": variants}

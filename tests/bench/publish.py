@@ -94,11 +94,15 @@ def probes(parts: Parts) -> str:
     return table([*head, "bytes exported a request", "agent's memory (Pss), MB"], rows)
 
 
-def settings(parts: Parts) -> str:
-    columns = parts["full_load"]["variants"].values()
+def settings(parts: Parts, name: str = "full_load", title: str = "nginx, and autoinstr beside it") -> str:
+    columns = parts[name]["variants"].values()
     keys = ("app_us", "added_us", "agent_user_us", "agent_system_us", "throughput_ratio", "rate")
     rows = [[OF_KEY[key].title.strip(), *(value(one, key) for one in columns)] for key in keys]
-    return table(["nginx, and autoinstr beside it", *(one["title"] for one in columns)], rows)
+    return table([title, *(one["title"] for one in columns)], rows)
+
+
+def settings_grpc(parts: Parts) -> str:
+    return settings(parts, "full_load_grpc", "grpc-go, unary, and autoinstr beside it")
 
 
 def at_rest(parts: Parts) -> str:
@@ -117,7 +121,7 @@ def at_rest(parts: Parts) -> str:
     )
 
 
-MARKED = {one.__name__: one for one in (how, applications, probes, settings, at_rest)}
+MARKED = {one.__name__: one for one in (how, applications, probes, settings, settings_grpc, at_rest)}
 
 
 def main() -> int:

@@ -47,6 +47,8 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     for app in APPS:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
     parts["full_load"] = partial(full_load.measure, here)
+    grpc_go = next(app.server for app in APPS if app.name == "grpc-go")
+    parts["full_load_grpc"] = partial(full_load.measure, here, grpc_go, full_load.SHARES)
     parts["placing"] = partial(placing.measure, here)
     parts["bystander"] = lambda: bystander.measure(here, done[PROBES])
     return parts | {"no_load": partial(no_load.measure, here)}
@@ -57,7 +59,7 @@ def machine() -> dict[str, object]:
 
 
 def options() -> argparse.Namespace:
-    names = [PROBES, *(app.name for app in APPS), "full_load", "placing", "bystander", "no_load"]
+    names = [PROBES, *(app.name for app in APPS), "full_load", "full_load_grpc", "placing", "bystander", "no_load"]
     parser = argparse.ArgumentParser(description="What watching costs, in applications and in the agent.")
     parser.add_argument(
         "--short",
