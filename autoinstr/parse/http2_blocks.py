@@ -67,7 +67,8 @@ class Direction:
         """Not `whole`: what the table holds is not known."""
         self.request = request
         self.next = 0  # number of the part that follows
-        self.begun: list[tuple[bytes, int, int]] = []  # the parts of an unfinished block, their hashes and numbers
+        # an unfinished block, as one part, however many it came in: its bytes, a hash, and the number of the last
+        self.begun: tuple[bytes, int, int] | None = None
         self.state = _FIRST_STATES[whole][request]
         self.table = HeaderTable()
 
@@ -323,7 +324,7 @@ def _blocks(
             more.append(_upgraded(parts.fragment(int(rows[row]))))
             at[row], size[row], flags[row], hashes[row] = room, len(more[-1]), _WHOLE, ~hashes[row]
             room += len(more[-1])
-    begun = [(index, *one) for index, direction in enumerate(lanes) for one in direction.begun]
+    begun = [(index, *direction.begun) for index, direction in enumerate(lanes) if direction.begun]
     if begun:
         where = np.searchsorted(lane, [index for index, *_ in begun])
         sizes = np.array([len(fragment) for _, fragment, *_ in begun])
@@ -340,7 +341,7 @@ def _blocks(
     last_part = np.append(first_part[1:], len(lane)) - 1
 
     expected = np.append(0, number[:-1] + 1)
-    expected[first_part] = [one.begun[0][2] if one.begun else one.next for one in lanes]
+    expected[first_part] = [one.begun[2] if one.begun else one.next for one in lanes]
     gap = number != expected
     begins, ends = flags & HTTP2_FIRST != 0, flags & HTTP2_LAST != 0
     start = begins | gap | np.append(True, ends[:-1])
@@ -360,20 +361,22 @@ def _blocks(
     joined[: len(said.data)] = said.data
     for one, newest in zip(lanes, number[last_part].tolist(), strict=True):
         one.next = newest + 1
-        one.begun = []
-    first_block = np.searchsorted(first, first_part)
-    for index in tx.marked(unfinished[np.append(first_block[1:], len(first)) - 1]).tolist():
-        begin, end = first[np.searchsorted(first, last_part[index], "right") - 1], last_part[index] + 1
-        lanes[index].begun = [
-            (said.text(part), int(hashes[part]), int(number[part])) for part in range(int(begin), int(end))
-        ]
+        one.begun = None
     chained = tx.mix(hashes + (np.arange(len(hashes)) - np.repeat(first, last - first + 1)).astype(np.uint64) * _TURN)
+    hashes = np.where(first == last, hashes[first], np.add.reduceat(chained, first))
+    first_block = np.searchsorted(first, first_part)
+    last_block = np.append(first_block[1:], len(first)) - 1
+    for index in tx.marked(unfinished[last_block]).tolist():
+        block = last_block[index]
+        at_block = int(said.at[first[block]])
+        fragment = said.data[at_block : at_block + int(total[block])].tobytes()
+        lanes[index].begun = fragment, int(hashes[block]), int(number[last_part[index]])
     return _Blocks(
         data=joined,
         at=said.at[first],
         size=np.where(whole, total, 0),
         whole=whole,
-        hash=np.where(first == last, hashes[first], np.add.reduceat(chained, first)),
+        hash=hashes,
         row=rows[last],
         first=first_block,
         lost=lost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -592,6 +593,23 @@ def test_a_gap_never_makes_a_wrong_name(lost: int) -> None:
     more, names = many_calls(peer)
     assert is_right(stage.names(*more), names)
     assert stage.names(*peer.call(99, "/a.B/New", flags=HTTP2_MESSAGES)) == ["a.B/New"]
+
+
+def test_a_block_in_very_many_parts_takes_no_more_than_its_bytes() -> None:
+    """Whoever sends each byte in a frame of its own costs no more memory than others."""
+    stage, before = Stage(), 0
+    tracemalloc.start()
+    for peer in (Peer(1), Peer(2)):  # the first one fills what stays
+        before, _ = tracemalloc.get_traced_memory()
+        parts = peer.request(1, [*head("GET", "/drop/by/drop"), ("x-long", "z" * 2500)], size=1)
+        for at in range(0, len(parts) - 1, 500):
+            assert not stage.names(*parts[at : min(at + 500, len(parts) - 1)])
+        *_, last = parts
+        del parts
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 100_000
+    assert stage.names(last, *peer.response(1, OK), *peer.end(1)) == ["GET /drop/by/drop"]
 
 
 def test_a_gap_within_a_block() -> None:
