@@ -331,8 +331,7 @@ def _blocks(
         at = np.insert(at, where, room + np.cumsum(sizes) - sizes)
         size, rows = np.insert(size, where, sizes), np.insert(rows, where, -1)
         hashes = np.insert(hashes, where, np.array([value for _, _, value, _ in begun], np.uint64))
-        number = np.insert(number, where, [number for *_, number in begun])
-        flags = np.insert(flags, where, 0)
+        number, flags = np.insert(number, where, [number for *_, number in begun]), np.insert(flags, where, 0)
         goes_on = np.unique(lane[where])
         lane = np.insert(lane, where, lane[where])
         flags[np.searchsorted(lane, goes_on)] = HTTP2_FIRST
@@ -365,15 +364,13 @@ def _blocks(
     chained = tx.mix(hashes + (np.arange(len(hashes)) - np.repeat(first, last - first + 1)).astype(np.uint64) * _TURN)
     hashes = np.where(first == last, hashes[first], np.add.reduceat(chained, first))
     first_block = np.searchsorted(first, first_part)
-    last_block = np.append(first_block[1:], len(first)) - 1
+    last_block, of_blocks = np.append(first_block[1:], len(first)) - 1, tx.Texts(said.data, said.at[first], total)
     for index in tx.marked(unfinished[last_block]).tolist():
         block = last_block[index]
-        at_block = int(said.at[first[block]])
-        fragment = said.data[at_block : at_block + int(total[block])].tobytes()
-        lanes[index].begun = fragment, int(hashes[block]), int(number[last_part[index]])
+        lanes[index].begun = of_blocks.text(block), int(hashes[block]), int(number[last_part[index]])
     return _Blocks(
         data=joined,
-        at=said.at[first],
+        at=of_blocks.at,
         size=np.where(whole, total, 0),
         whole=whole,
         hash=hashes,
