@@ -73,8 +73,8 @@ def main() -> int:
 def relocatable(
     name: str, functions: list[str], code_of: Callable[[str], bytes], maps: dict[int, str]
 ) -> dict[str, Any]:
-    """A program as bcc made it, with the descriptors of its own maps taken out again, calls of kernel functions, and the
-    functions of the text that it calls behind it.
+    """A program as bcc made it, with the descriptors of its own maps taken out again, calls of kernel functions, and
+    behind it the functions of the text that it calls.
     """
     code, relocations = bytearray(code_of(name)), []
     begins = dict[int, int]()  # of functions, by number
