@@ -1,10 +1,11 @@
 """Keeps the stack of programs on the stack of the task.
 
-From Linux 6.13 on a program on tracepoints or functions may get a stack that it shares with all of its runs on a CPU. That
-is only right as long as it can't be run by two tasks at a time, which the kernel takes care of where it attaches a
-program, and not where programs call it (by tail call), nor for functions in user space. With tasks that are preempted in
-the middle (from Linux 7 on in tracepoints, before that in functions) the one then goes on with the other's stack, and the
-kernel crashes. Programs that can call others (check_max_stack_depth: `has_tail_call`) get no such stack.
+From Linux 6.13 on a program on tracepoints or functions may get a stack that it shares with all of its runs on a CPU.
+That is only right as long as it can't be run by two tasks at a time, which the kernel takes care of where it attaches
+a program, and not where programs call it (by tail call), nor for functions in user space. With tasks that are
+preempted in the middle (from Linux 7 on in tracepoints, before that in functions) the one then goes on with the
+other's stack, and the kernel crashes. Programs that can call others (check_max_stack_depth: `has_tail_call`) get no
+such stack.
 
 In: a program. Out: the same one, with a call before its first instruction that is never made, and that the verifier
 takes away again once it has counted.
