@@ -42,7 +42,7 @@ _ARRAY = 2  # which of these refers to the map
 def gives_private_stacks(release: str = "") -> bool:
     """Does the kernel have them? `release`: as uname(2) says it; of this host."""
     found = re.match(r"(\d+)\.(\d+)", release or platform.release())
-    return bool(found) and (int(found[1]), int(found[2])) >= SINCE
+    return found is not None and (int(found[1]), int(found[2])) >= SINCE
 
 
 def without_private_stack(program: Program) -> Program:
