@@ -465,6 +465,9 @@ BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS);
 BPF_PROG_ARRAY(go_steps, STEPS);
 
+/* Of Go: does it write its first byte by itself? */
+enum tls_parts { PARTS_ONE, PARTS_MAYBE, PARTS_TWO };
+
 /* A call of a TLS library that has not returned yet. */
 enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
 struct tls_call {
@@ -480,7 +483,7 @@ struct tls_call {
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
 	__u32 looked; /* what it writes was looked at already */
-	__u32 unused;
+	__u32 parts;  /* enum tls_parts */
 };
 /*
  * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go

@@ -1,9 +1,12 @@
 """What the instructions of a Go function tell: where it may be probed, and where its arguments are when it returns.
 
 In: its bytes, its address, the architecture. Out: addresses. Probes can't be anywhere:
-- its first instructions may run twice: where the stack is too small they call for a larger one and begin again;
+- its first instructions may run twice: where the stack is too small they call for a larger one and begin again. That is
+  seen by the processor's flags at the branch that decides it;
 - a probe on its return, as the kernel makes it, changes the return address, which crashes Go when it moves a stack: the
-  return instructions themselves are probed.
+  return instructions themselves are probed, or what is passed once before them.
+
+Where there is a choice, it is an instruction that the kernel emulates under a probe.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import capstone
 
@@ -27,21 +31,25 @@ class _Words:
     stack: str  # a place on the stack
     registers: tuple[str, ...]  # of arguments and of results, in their order
     emulated: re.Pattern[str]  # what the kernel does by itself under a probe, which costs a tenth of a single step
+    returns: bool  # of these, too
     harmless: frozenset[str]  # what changes nothing but what it names first
 
 
 _X86_64_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 _AARCH64_REGISTERS = tuple(f"x{n}" for n in range(16))
 _MOVES = ("mov", "movzx", "lea", "cmp", "test", "nop", "movups", "movdqu", "movaps", "add", "sub", "and", "or", "xor")
+_CHANGE_NOTHING = ("cmp", "test", "nop", "str", "strb")  # of registers
 _WORDS = {
     X86_64: _Words(
         *("[r14 + 0x10]", "jbe", "call", "[rsp + {:#x}]", _X86_64_REGISTERS),
-        re.compile(r"j\w+ 0x[0-9a-f]+|nop|push r\w+"),
+        re.compile(r"(j\w+|call) 0x[0-9a-f]+|nop|push r\w+"),
+        False,
         frozenset(_MOVES),
     ),
     AARCH64: _Words(
         *("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", _AARCH64_REGISTERS),
-        re.compile(r"(b|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
+        re.compile(r"(bl?|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
+        True,
         frozenset(("mov", "movz", "movk", "cmp", "add", "sub", "adrp", "str", "ldr", "ldrb", "ldrh", "nop", "strb")),
     ),
 }
@@ -62,19 +70,17 @@ class GoCode:
         ]
 
     def entry(self) -> int | None:
-        """The instruction behind the check of the stack: arguments are where they were at the first one.
+        """The branch that ends the check of the stack: arguments are where they were at the first instruction.
 
         None: it has no such check, or none of Go's calling convention with registers.
         """
         checked = False
         for at, name, text in self._lines:
-            if checked:
-                return at
             if name == self._words.call:
                 return None
-            checked = name == self._words.branch and any(
-                self._words.stack_check in text for place, _, text in self._lines if place < at
-            )
+            if name == self._words.branch and checked:
+                return at
+            checked |= self._words.stack_check in text
         return None
 
     def after_calls(self, target: int, results: Collection[int]) -> list[int]:
@@ -83,26 +89,80 @@ class GoCode:
         `results`: which of the registers that they come back in have to be as the call has left them. The instruction
         behind the call will do; a cheaper one a bit further on is better.
         """
-        places = []
-        for index, (_, name, text) in enumerate(self._lines[:-1]):
-            if name == self._words.call and text.removeprefix("#") == f"{target:#x}":
-                places.append(self._cheapest(index + 1, [self._words.registers[n] for n in results]))
-        return places
+        registers = [self._words.registers[n] for n in results]
+        last = len(self._lines) - 1
+        return [self._cheapest(index + 1, registers) for index in self._calls(target) if index < last]
+
+    def _calls(self, target: int) -> list[int]:
+        """Indices of the calls of a function."""
+        wanted = f"{target:#x}"
+        return [
+            index
+            for index, (_, name, text) in enumerate(self._lines)
+            if name == self._words.call and text.removeprefix("#") == wanted
+        ]
+
+    def calls(self, target: int) -> list[int]:
+        """Where it calls this function."""
+        return [self._lines[index][0] for index in self._calls(target)]
 
     def _cheapest(self, index: int, registers: Collection[str]) -> int:
         """An instruction from there on, before anything else may be gone on with, that the kernel emulates."""
         kept = {part for register in registers for part in _parts(register)}
         for at, name, text in self._lines[index:]:
+            if at != self._lines[index][0] and f"{at:#x}" in self._targets:
+                break  # others come here, too
             if self._words.emulated.fullmatch(f"{name} {text}".strip()):
                 return at
-            changed = text.partition(",")[0].strip()
+            changed = "" if name in _CHANGE_NOTHING else text.partition(",")[0].strip()
             if name not in self._words.harmless or changed in kept or (name == "ldr" and "!" in text):
                 break
         return self._lines[index][0]
 
+    @cached_property
+    def _targets(self) -> frozenset[str]:
+        """Where its branches lead to."""
+        return frozenset(
+            text.rpartition(" ")[2].removeprefix("#") for _, name, text in self._lines if name != self._words.call
+        )
+
     def returns(self) -> list[int]:
         """All return instructions."""
         return [at for at, name, _ in self._lines if name == "ret"]
+
+    @property
+    def returns_are_cheap(self) -> bool:
+        return self._words.returns
+
+    def returns_without(self, places: Collection[int]) -> list[int]:
+        """Those that no way leads to from these places; of x86-64."""
+        index_of = {at: index for index, (at, _, _) in enumerate(self._lines)}
+        reached, ahead = set[int](), [index_of[at] for at in places]
+        while ahead:
+            index = ahead.pop()
+            if index in reached or index >= len(self._lines):
+                continue
+            reached.add(index)
+            _, name, text = self._lines[index]
+            if name.startswith("j"):
+                if not text.startswith("0x"):
+                    return []  # by a table: anywhere
+                if (to := index_of.get(int(text, 16))) is not None:
+                    ahead.append(to)
+            if name not in ("jmp", "ret"):
+                ahead.append(index + 1)
+        return [at for index, (at, name, _) in enumerate(self._lines) if name == "ret" and index not in reached]
+
+    def has_frame(self) -> bool:
+        """Does rbp point to where its caller's was saved, from the beginning on? Of x86-64."""
+        frame = 0
+        for _, name, text in self._lines:
+            if name == self._words.call:
+                break
+            frame += _taken(name, text)
+            if frame and (name, text) in (("mov", "rbp, rsp"), ("lea", f"rbp, [rsp + {frame - 8:#x}]")):
+                return (frame == 8) == (name == "mov")
+        return False
 
     def keeps(self, *wanted: int, barriers: Collection[int] = ()) -> bool:
         """Does it store these of its arguments where its caller has left room for them, and nothing else there?

@@ -77,7 +77,7 @@ int go_run_handler(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (l && l->server)
+	if (l && l->server && !GO_BEGINS_AGAIN(ctx))
 		run_handler(ctx, pid, l, l->server, l->state, l->stream, l->id);
 	return 0;
 }
@@ -88,7 +88,7 @@ int go_run_handler_x(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (l && l->x_server)
+	if (l && l->x_server && !GO_BEGINS_AGAIN(ctx))
 		run_handler(ctx, pid, l, l->x_server, l->x_state, l->x_stream, l->x_id);
 	return 0;
 }
@@ -101,7 +101,7 @@ int go_handle_stream(struct pt_regs *ctx)
 	__u64 stream = GO_ARGUMENT_4(ctx);
 	struct text method = {};
 
-	if (!l || !l->rpc_server)
+	if (!l || !l->rpc_server || GO_BEGINS_AGAIN(ctx))
 		return 0;
 	if (l->rpc_by_pointer)
 		stream = user_u64(stream);
@@ -120,7 +120,7 @@ int go_round_trip(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (!l || !l->client)
+	if (!l || !l->client || GO_BEGINS_AGAIN(ctx))
 		return 0;
 
 	struct context *context = serving_goroutine(ctx, pid);
@@ -148,7 +148,7 @@ int go_look_up(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 
-	if (layout_of_target(pid))
+	if (layout_of_target(pid) && !GO_BEGINS_AGAIN(ctx))
 		serving_goroutine(ctx, pid);
 	return 0;
 }
