@@ -38,7 +38,7 @@ def go_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
         cheap = {} if code.returns_are_cheap else _cheap_places(program, function.symbol, code)
         if function.symbol == READ and not cheap and not code.keeps(0, 1):
             raise ValueError("crypto/tls of a Go that keeps the arguments of Read elsewhere")
-        ends = cheap or {at: function.on_return for at in code.returns()}
+        ends = cheap or dict.fromkeys(code.returns(), function.on_return)
         places += [Place(program.offset(where, at), name) for at, name in ends.items()]
         if function.symbol != READ or (
             not cheap and is_called(descriptor, program.segments, where.begin, program.machine)
@@ -57,7 +57,7 @@ def _cheap_places(program: GoProgram, symbol: str, code: GoCode) -> dict[int, st
         return {calls[0]: "go_read_copy"} if len(calls) == 1 and code.keeps(0) else {}
     behind = code.after_calls(callee.begin, (0, 1))
     # else it returns before it has written anything, which is rare
-    return {at: "go_written" for at in behind} | {at: "go_return" for at in code.returns_without(behind) if behind}
+    return dict.fromkeys(behind, "go_written") | {at: "go_return" for at in code.returns_without(behind) if behind}
 
 
 GO_TLS = Library(
