@@ -95,6 +95,14 @@ static __always_inline void announce_end(__u64 sk)
 	arrivals.delete(&sk);
 }
 
+/* What is written there is not HTTP/1 alone: from here on all is left as it is, whatever it looks like. */
+static __always_inline void announce_no_more(const struct work *w)
+{
+	__u64 sock = w->sock;
+
+	announcements.delete(&sock);
+}
+
 /* A client's request begins in a write that has not happened yet. `count`: how many have begun. */
 static __always_inline void announce_begin(struct work *w, __u32 count)
 {

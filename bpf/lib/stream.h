@@ -166,6 +166,9 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		forget_guess(c, w);
 		return;
 	}
+#ifdef PROPAGATE
+	announce_no_more(w);
+#endif
 	if (c->switched)
 		c->ignored = 1;
 	if (!f->carried && is_tls_record(load64(w->window)))
@@ -599,6 +602,13 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	w->begun = 1;
 	w->streams[0] = c->requests - 1;
 #ifdef PROPAGATE
+	struct exchange *asked = current_request(c, w->sock);
+	__u32 method = 0;
+
+	if (asked)
+		__builtin_memcpy(&method, asked->head, 4);
+	if (method == METHOD_CONNECT)
+		announce_no_more(w); /* behind it is a tunnel */
 	announce_head(w, c->requests);
 	arrive_head(c, w);
 	http1_barrier();
@@ -648,6 +658,9 @@ static __always_inline void cut_short(struct connection *c, struct work *w)
 	struct framer *f = &c->framers[w->side & 1];
 
 	count(COUNT_STEPS_EXHAUSTED);
+#ifdef PROPAGATE
+	announce_no_more(w);
+#endif
 	if (f->phase == HTTP1_CHUNK_SIZE || f->phase == HTTP1_CHUNK_DATA) {
 		/* many small chunks: the end of the body will be known by its bytes, its size only about */
 		f->phase = HTTP1_CHUNKS_LOST;

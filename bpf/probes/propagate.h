@@ -185,7 +185,6 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 
 #ifdef PROPAGATE_HEADERS
 
-#define STARTS_CONNECT 0x205443454e4e4f43ULL /* "CONNECT " */
 #define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
 #define MAX_HEAD 8192 /* a longer one is left alone */
 #define BLANK_LINE 0x0a0d0a0d
@@ -247,7 +246,7 @@ int propagate_message(struct sk_msg_md *message)
 	__u64 sk = address_of(message->sk);
 	struct announcement *a = announcements.lookup(&sk);
 
-	if (!a || !a->pending || !a->head || a->field || a->starts == STARTS_CONNECT)
+	if (!a || !a->pending || !a->head || a->field)
 		return SK_PASS;
 	if (kernel_u32(sk + OFFSET_tcp_sock_write_seq) != a->number)
 		return SK_PASS;

@@ -28,7 +28,11 @@ from watch import LOOKS_EVERY, Watch
 
 STEADY = Path(__file__).resolve().parents[1] / "bench/steady.c"
 CONNECTIONS = 32
-LONGEST = 16.0  # seconds of load: no more than 8,192 methods of gRPC are told apart
+RATE = 500  # requests/s of the quick chain
+SLOW = 100  # of the one with frameworks, which take four times the CPU
+WARMING = (100, 4.0)  # requests/s, seconds: what compiles itself while it runs has done so by then
+SECONDS = 10.0  # of a chain's load. In all no more than 8,192 requests: so many methods of gRPC are told apart
+KEPT_UP = 0.95  # of the rate that was asked for
 ENDS_JOINED = (
     0.75  # of servers' spans: over TLS the first request of a connection may be told before its socket is known
 )
@@ -45,7 +49,8 @@ class Trial:
     joins: list[Join] = field(default_factory=list)
     reason: str = ""
     broken: bool = False
-    rate: float = 0.0  # requests/s
+    asked: float = 0.0  # requests/s
+    rate: float = 0.0  # that came through
     cpu: float = 0.0  # seconds of CPU a request, of all services
     lost: dict[str, int] = field(default_factory=dict)
     orphans: dict[str, int] = field(
@@ -59,11 +64,18 @@ class Trial:
 
     @property
     def good(self) -> bool:
-        return not self.broken and not self.uncounted and all(join.good for join in self.joins)
+        kept_up = self.rate >= KEPT_UP * self.asked
+        return kept_up and not self.broken and not self.uncounted and all(join.good for join in self.joins)
 
     def as_json(self) -> dict[str, Any]:
-        about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "lost": self.lost}
-        return {**about, "cpu": self.cpu, "orphans": self.orphans, "joins": [join.as_json() for join in self.joins]}
+        about = {"name": self.name, "reason": self.reason, "good": self.good, "rate": self.rate, "asked": self.asked}
+        return {
+            **about,
+            "lost": self.lost,
+            "cpu": self.cpu,
+            "orphans": self.orphans,
+            "joins": [join.as_json() for join in self.joins],
+        }
 
 
 class Place:
@@ -97,13 +109,21 @@ class Place:
 
 
 def watched(
-    place: Place, trial: Trial, services: Sequence[Running], parts: Sequence[tuple[Hop, str]], **load: Any
+    place: Place,
+    trial: Trial,
+    services: Sequence[Running],
+    parts: Sequence[tuple[Hop, str]],
+    *,
+    warming: tuple[float, float] | None = None,
+    **load: Any,
 ) -> None:
     """Load on the last one that was started while the agent watches all; fills in the trial."""
     pids = [pid for service in services for pid in meter.family(service.pid)]
     watch = Watch(["--cmd", f"*{place.folder}/*"])
     try:
         watch.start()
+        if warming:
+            place.load(services[-1].port, *warming, ("warm",))
         before = sum(meter.cpu_seconds(pids))
         trial.rate = place.load(services[-1].port, **load)
         trial.cpu = (sum(meter.cpu_seconds(pids)) - before) / (load["rate"] * load["seconds"])
@@ -116,8 +136,9 @@ def watched(
     trial.joins = joins([place.log(hop, name) for hop, name in parts], watch.spans)
 
 
-def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> Trial:
-    trial, parts, reasons = Trial("chain"), [], []
+def chain(place: Place, kind: str, short: bool) -> Trial:
+    wanted, rate = CHAINS[kind]
+    trial, parts, reasons = Trial(kind, asked=0 if short else rate), [], []
     for hop in wanted:
         lacking = servers.missing(hop.server)
         if lacking:
@@ -134,7 +155,8 @@ def chain(place: Place, wanted: Sequence[Hop], rate: float, seconds: float) -> T
             services.append(place.start(hop, name, services[-1] if services else None, scheme, background=False))
             stack.callback(services[-1].stop)
             scheme = hop.server.transport
-        watched(place, trial, services, parts, rate=rate, seconds=min(seconds, LONGEST), ways=())
+        load = {"rate": SLOW, "seconds": 3.0} if short else {"rate": rate, "seconds": SECONDS, "warming": WARMING}
+        watched(place, trial, services, parts, ways=(), **load)
     called = {name: after[0].server.transport for (_, name), after in pairwise(parts)}
     for join in trial.joins:
         hop = next((hop for hop, name in parts if name == join.hop), None)
@@ -172,7 +194,8 @@ ALONE |= {
     for by in ENDS
     if by != "http" and by in hop.calls and hop.streams
 }
-NAMES = ("chain", *ALONE)
+CHAINS = {"chain": (hops.CHAIN, RATE), "frameworks": (hops.FRAMEWORKS, SLOW)}
+NAMES = (*CHAINS, *ALONE)
 SHORT = ("chain", *hops.SHORT)
 
 
@@ -185,9 +208,8 @@ def play(folder: Path, names: Collection[str], short: bool) -> list[Trial]:
         begun = time.monotonic()
         print(f"traces: {name} ...", file=sys.stderr, flush=True)
         try:
-            if name == "chain":
-                wanted, rate, seconds = (hops.SHORT_CHAIN, 100, 3.0) if short else (hops.CHAIN, 500, 10.0)
-                trial = chain(place, wanted, rate, seconds)
+            if name in CHAINS:
+                trial = chain(place, name, short)
             else:
                 trial = ways(place, name, 60 if short else 150, 2.0 if short else 4.0)
         except (AssertionError, subprocess.SubprocessError) as error:

@@ -23,6 +23,7 @@ WAYS = {
     "fan": "three at a time",
     "twice": "two, one after the other",
     "late": "one that begins after the response was sent",
+    "after": "the same, while who has served it can't serve the next one yet",
     "handed": "by a thread of a pool, or after work of such a thread",
     "name": "over a connection of its own, to a name instead of an address",
     "fetch": "by Node's fetch instead of its http",
@@ -95,6 +96,13 @@ HOPS = (
             build=("rustc", "--edition=2021", "-O", "-o", "{folder}/hop", "{here}/hop.rs"),
         )
     ),
+    Hop(hop("sockets", "{python}", "{here}/with_sockets.py"), calls=("http", "https")),
+    Hop(
+        hop("streams", "{python}", "{here}/with_streams.py"),
+        ("plain", "pause", "fan", "twice", "late"),
+        joins=0.95,
+    ),
+    Hop(hop("streams-after", "{python}", "{here}/with_streams.py"), ("plain", "after"), joins=0.0),
     Hop(hop("grpcio", "{python}", "{here}/with_grpcio.py"), calls=("grpc",)),
 )
 SECURE = ("https", "h2")
@@ -111,25 +119,28 @@ def named(name: str, transport: str = "http") -> Hop:
     return replace(found, server=server)
 
 
+# Little but what the language itself brings, so that two cores can bear hundreds of requests a second.
 CHAIN = (
     named("go"),
     named("nginx", "https"),
-    named("threads"),
-    named("aiohttp", "https"),
+    named("sockets"),
+    named("streams", "https"),
     named("java"),
     named("rust"),
     named("node"),
     named("go", "h2"),
-    named("grpcio", "grpc"),
     named("grpc-go", "grpc"),
 )
-SHORT_CHAIN = (
-    named("go"),
-    named("nginx", "https"),
+# What people use, at a lower rate.
+FRAMEWORKS = (
+    named("nginx"),
     named("threads"),
     named("aiohttp", "https"),
-    named("rust"),
+    named("uvloop"),
+    named("gevent"),
     named("node"),
     named("go", "h2"),
+    named("grpcio", "grpc"),
+    named("grpc-go", "grpc"),
 )
 SHORT = ("threads", "aiohttp", "node")  # also by themselves
