@@ -6,13 +6,10 @@ one hit each tells who is who. Where the fields lie that are read then is known 
 
 from __future__ import annotations
 
-import logging
-
 from autoinstr.libraries.base import Function, Library, Place
 from autoinstr.libraries.go_layouts import go_layout, layout
 from autoinstr.libraries.go_program import GoProgram, go_program
-
-log = logging.getLogger(__name__)
+from autoinstr.libraries.unknown import not_known
 
 GO = "golang.org/toolchain"
 GRPC = "google.golang.org/grpc"
@@ -60,7 +57,7 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
             unknown.add(module)
     for module in unknown:
         version = ".".join(map(str, program.version)) if module == GO else program.modules.get(module, "")
-        log.warning(
+        not_known(
             "%s %s is not one that autoinstr knows: what its requests ask others has no parent",
             "Go" if module == GO else module,
             version or "of a version that is not told",
