@@ -299,10 +299,12 @@ struct go_layout {
 	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
 	__u16 rpc_client;           /* ... conn of http2Client */
 	__u16 rpc_of;               /* ... of a client's stream: its http2Client */
+	__u16 rpc_made;             /* where the stream lies at go_new_stream_made, from the stack pointer */
 	__u16 rpc_by_pointer;       /* a client's or server's stream does not contain a Stream, but begins with a pointer to it */
 	__u16 x_server, x_state, x_stream, x_id; /* as without x, of golang.org/x/net */
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
+	__u16 unused[3];
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 

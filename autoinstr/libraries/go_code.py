@@ -12,7 +12,7 @@ Where there is a choice, it is an instruction that the kernel emulates under a p
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,8 @@ class _Words:
     harmless: frozenset[str]  # what changes nothing but what it names first
 
 
+FAR = 8  # instructions that a return and what it returns may be apart
+_ON_STACK = re.compile(r"\[rsp \+ (0x[0-9a-f]+|[0-9])\]")
 _X86_64_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 _AARCH64_REGISTERS = tuple(f"x{n}" for n in range(16))
 _MOVES = ("mov", "movzx", "lea", "cmp", "test", "nop", "movups", "movdqu", "movaps", "add", "sub", "and", "or", "xor")
@@ -136,22 +138,72 @@ class GoCode:
 
     def returns_without(self, places: Collection[int]) -> list[int]:
         """Those that no way leads to from these places; of x86-64."""
-        index_of = {at: index for index, (at, _, _) in enumerate(self._lines)}
-        reached, ahead = set[int](), [index_of[at] for at in places]
+        reached = self._reached(self._index_of[at] for at in places)
+        return [at for index, (at, name, _) in enumerate(self._lines) if name == "ret" and index not in reached]
+
+    @cached_property
+    def _index_of(self) -> dict[int, int]:
+        return {at: index for index, (at, _, _) in enumerate(self._lines)}
+
+    @cached_property
+    def _next(self) -> list[list[int]]:
+        """Indices of the instructions that may follow each; of x86-64. Behind one that goes on by a table, all."""
+        following = []
+        for index, (_, name, text) in enumerate(self._lines):
+            some = [] if name in ("jmp", "ret") or index + 1 == len(self._lines) else [index + 1]
+            if name.startswith("j") and not text.startswith("0x"):
+                some = list(range(len(self._lines)))
+            elif name.startswith("j") and (to := self._index_of.get(int(text, 16))) is not None:
+                some.append(to)
+            following.append(some)
+        return following
+
+    def _reached(self, begin: Iterable[int], without: int = -1) -> set[int]:
+        """Indices of what may come to pass from there on, also if one of them never does."""
+        reached, ahead = set[int](), list(begin)
         while ahead:
             index = ahead.pop()
-            if index in reached or index >= len(self._lines):
+            if index not in reached and index != without:
+                reached.add(index)
+                ahead += self._next[index]
+        return reached
+
+    def before_success(self) -> tuple[int, int] | None:
+        """An instruction that the kernel emulates, passed once by each call that returns its first result and no error, and
+        by no other one; and how far from the stack pointer the result lies by then. None: there is no such; of x86-64.
+        """
+        good, places = set[int](), set[str]()
+        for index, (_, name, _) in enumerate(self._lines):
+            if name == "ret" and (place := self._returned(index)):
+                good.add(index)
+                places.add(place)
+        found = _ON_STACK.fullmatch(places.pop()) if len(places) == 1 else None
+        if found is None:
+            return None
+        best: tuple[int, int] | None = None
+        for index, (at, name, text) in enumerate(self._lines):
+            if not self._words.emulated.fullmatch(f"{name} {text}".strip()):
                 continue
-            reached.add(index)
-            _, name, text = self._lines[index]
-            if name.startswith("j"):
-                if not text.startswith("0x"):
-                    return []  # by a table: anywhere
-                if (to := index_of.get(int(text, 16))) is not None:
-                    ahead.append(to)
-            if name not in ("jmp", "ret"):
-                ahead.append(index + 1)
-        return [at for index, (at, name, _) in enumerate(self._lines) if name == "ret" and index not in reached]
+            behind = self._reached(self._next[index])
+            ends = {one for one in behind if self._lines[one][1] == "ret"}
+            if index in behind or ends != good or good & self._reached([0], without=index):
+                continue
+            if any(place == found[0] for one in behind for _, place in self._stores(*self._lines[one][1:])):
+                continue
+            if best is None or len(behind) < best[0]:
+                best = len(behind), at
+        return (best[1], int(found[1], 0)) if best else None
+
+    def _returned(self, index: int) -> str:
+        """What a return takes its first result from, if what follows that, the error, is none."""
+        zero = False
+        for _, name, text in reversed(self._lines[max(0, index - FAR) : index]):
+            zero |= (name, text) == ("xor", "ebx, ebx")
+            if name == "mov" and text.startswith("rax, qword ptr [rsp + "):
+                return text.removeprefix("rax, qword ptr ") if zero else ""
+            if name not in ("add", "pop", "mov", "xor") or text.startswith(("rax,", "eax,")):
+                break
+        return ""
 
     def has_frame(self) -> bool:
         """Does rbp point to where its caller's was saved, from the beginning on? Of x86-64."""

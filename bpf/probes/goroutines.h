@@ -154,16 +154,12 @@ int go_look_up(struct pt_regs *ctx)
 }
 
 /*
- * grpc-go: func (t *http2Client) NewStream(...) (*ClientStream, error) returns: the stream has its number, and another goroutine
- * will write it. What it is made for is known here, and its method.
+ * grpc-go: func (t *http2Client) NewStream(...) (*ClientStream, error) has made a stream, which has its number, and another
+ * goroutine will write it. What it is made for is known here, and its method.
  */
-int go_new_stream(struct pt_regs *ctx)
+static __always_inline int stream_made(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 own)
 {
-	__u32 pid = current_pid();
-	struct go_layout *l = layout_of_target(pid);
-	__u64 own = GO_ARGUMENT_1(ctx);
-
-	if (!l || !l->rpc_client || !own)
+	if (!own)
 		return 0;
 
 	__u64 stream = l->rpc_by_pointer ? user_u64(own) : own, conn = user_u64(own + l->rpc_of) + l->rpc_client;
@@ -199,6 +195,24 @@ int go_new_stream(struct pt_regs *ctx)
 		place_asked(c, st, &this, &new, pid);
 	}
 	return 0;
+}
+
+/* It returns. */
+int go_new_stream(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+
+	return l && l->rpc_client ? stream_made(ctx, pid, l, GO_ARGUMENT_1(ctx)) : 0;
+}
+
+/* It is sure to return the stream. */
+int go_new_stream_made(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+
+	return l && l->rpc_client && l->rpc_made ? stream_made(ctx, pid, l, user_u64(ctx->sp + l->rpc_made)) : 0;
 }
 
 #endif

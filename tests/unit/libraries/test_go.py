@@ -160,6 +160,25 @@ def test_place_behind_a_call(code: str, at: int) -> None:
     assert GoCode(bytes.fromhex(code), 0x1000, X86_64).after_calls(0x100F, (0, 1)) == [0x1000 + at]
 
 
+# push rbp; sub rsp, 0x10; call 0x1020; mov [rsp + 8], rax; test rbx, rbx; je +7; xor eax, eax; add rsp, 0x10; pop rbp; ret;
+# cmp cl, 0; je +0; mov rax, [rsp + 8]; xor ebx, ebx; add rsp, 0x10; pop rbp; ret
+MADE = "55 4883ec10 e816000000 4889442408 4885db 7408 31c0 4883c410 5d c3 80f900 7400 488b442408 31db 4883c410 5d c3"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (MADE, (0x1000 + 31, 8)),
+        # the second return has an error, too: mov rbx, rcx
+        (MADE.replace("31db", "4889cb"), None),
+        # what it returns is changed behind the branch: mov [rsp + 8], rcx
+        (MADE.replace("7400 ", "7400 48894c2408 "), None),
+    ],
+)
+def test_place_before_a_success(code: str, found: tuple[int, int] | None) -> None:
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).before_success() == found
+
+
 def test_frames() -> None:
     # sub rsp, 0x18; mov [rsp + 0x10], rbp; lea rbp, [rsp + 0x10]; call
     assert GoCode(bytes.fromhex("4883ec18 48896c2410 488d6c2410 e800000000"), 0x1000, X86_64).has_frame()
