@@ -169,8 +169,8 @@ class GoCode:
         return reached
 
     def before_success(self) -> tuple[int, int] | None:
-        """An instruction that the kernel emulates, passed once by each call that returns its first result and no error, and
-        by no other one; and how far from the stack pointer the result lies by then. None: there is no such; of x86-64.
+        """An instruction that the kernel emulates, passed once by each call that returns its first result and no error,
+        and by no other one; and how far from the stack pointer the result lies by then. Of x86-64; None: there is none.
         """
         good, places = set[int](), set[str]()
         for index, (_, name, _) in enumerate(self._lines):

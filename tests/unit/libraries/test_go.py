@@ -160,8 +160,8 @@ def test_place_behind_a_call(code: str, at: int) -> None:
     assert GoCode(bytes.fromhex(code), 0x1000, X86_64).after_calls(0x100F, (0, 1)) == [0x1000 + at]
 
 
-# push rbp; sub rsp, 0x10; call 0x1020; mov [rsp + 8], rax; test rbx, rbx; je +7; xor eax, eax; add rsp, 0x10; pop rbp; ret;
-# cmp cl, 0; je +0; mov rax, [rsp + 8]; xor ebx, ebx; add rsp, 0x10; pop rbp; ret
+# push rbp; sub rsp, 0x10; call 0x1020; mov [rsp + 8], rax; test rbx, rbx; je +7; xor eax, eax; add rsp, 0x10; pop rbp;
+# ret; cmp cl, 0; je +0; mov rax, [rsp + 8]; xor ebx, ebx; add rsp, 0x10; pop rbp; ret
 MADE = "55 4883ec10 e816000000 4889442408 4885db 7408 31c0 4883c410 5d c3 80f900 7400 488b442408 31db 4883c410 5d c3"
 
 
