@@ -695,6 +695,16 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 	return f->phase == HTTP1_CHUNK_DATA || (f->phase == HTTP1_CHUNK_SIZE && !f->carried);
 }
 
+/* Looks at one window; returns whether to look at another one. */
+static __always_inline int look_on(void *ctx, struct connection *c, struct work *w)
+{
+	if (act(ctx, c, w, look(c, w)) && (w->position < w->size || w->messages_left))
+		return 1;
+	if (w->begun)
+		steps.call(ctx, STEP_PLACE);
+	return 0;
+}
+
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
@@ -708,17 +718,25 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
-		if (!act(ctx, c, w, look(c, w)) || (w->position >= w->size && !w->messages_left)) {
-			if (w->begun)
-				steps.call(ctx, STEP_PLACE);
+		if (!look_on(ctx, c, w))
 			return;
-		}
 	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
 		cut_short(c, w);
 	}
 	steps.call(ctx, STEP_LOOK);
+}
+
+/*
+ * The same, by a program that has found the connection itself: most calls are one window, and to find connection and work
+ * once more would take as long as to look at that.
+ */
+static __always_inline void look_at_first(void *ctx, struct connection *c, struct work *w)
+{
+	http1_barrier();
+	if (before_chunk(c, w) || look_on(ctx, c, w))
+		steps.call(ctx, STEP_LOOK);
 }
 
 #endif
