@@ -101,6 +101,7 @@ struct connection {
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
 	__u8 asked; /* that, or what its next request will be for; of HTTP/2: who makes a call leaves that in `asked_streams` */
+	__u32 unasked; /* so many lists of offers had been made, and one, when there was none for it */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
@@ -326,6 +327,8 @@ struct offers {
 };
 BPF_TABLE("lru_hash", u64, struct offers, offers, MAX_OFFERS);
 BPF_ARRAY(blank_offers, struct offers, 1);
+/* How many of them were ever made: as long as there is no new one, there is none for who had none. */
+BPF_ARRAY(offered, u32, 1);
 /* Of HTTP/2; deleted when the other end has met it. */
 struct stream_pair {
 	__u64 pair;

@@ -698,11 +698,7 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 /* Looks at one window; returns whether to look at another one. */
 static __always_inline int look_on(void *ctx, struct connection *c, struct work *w)
 {
-	if (act(ctx, c, w, look(c, w)) && (w->position < w->size || w->messages_left))
-		return 1;
-	if (w->begun)
-		steps.call(ctx, STEP_PLACE);
-	return 0;
+	return act(ctx, c, w, look(c, w)) && (w->position < w->size || w->messages_left);
 }
 
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
@@ -718,8 +714,11 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	do {
-		if (!look_on(ctx, c, w))
+		if (!look_on(ctx, c, w)) {
+			if (w->begun)
+				steps.call(ctx, STEP_PLACE);
 			return;
+		}
 	} while (--windows && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
@@ -735,8 +734,19 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 static __always_inline void look_at_first(void *ctx, struct connection *c, struct work *w)
 {
 	http1_barrier();
-	if (before_chunk(c, w) || look_on(ctx, c, w))
+	if (before_chunk(c, w) || look_on(ctx, c, w)) {
 		steps.call(ctx, STEP_LOOK);
+		return;
+	}
+	http1_barrier();
+	if (!w->begun)
+		return;
+	if (c->role != ROLE_SERVER || !c->slot_used || c->slot.sequence != w->streams[0]) {
+		steps.call(ctx, STEP_PLACE);
+		return;
+	}
+	know_pair(c, w->sock);
+	place_served(c, w, &c->slot);
 }
 
 #endif

@@ -528,17 +528,27 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 	if (all || !blank)
 		return all;
 	offers.update(&pair, blank);
+
+	__u32 *lists = offered.lookup(&zero);
+	if (lists)
+		__sync_fetch_and_add(lists, 1);
 	return offers.lookup(&pair);
 }
 
 /* The call that was left for the request with this number; NULL: there is none, or it is not certain which. */
-static __always_inline struct offer *find_call(const struct connection *c, struct trace *t, __u32 number)
+static __always_inline struct offer *find_call(struct connection *c, struct trace *t, __u32 number)
 {
 	__u64 pair = c->pair;
-	struct offers *all = pair ? offers.lookup(&pair) : NULL;
+	__u32 zero = 0, *lists = offered.lookup(&zero), now = lists ? *lists + 1 : 0;
 
-	if (!all)
+	if (!pair || (now && now == c->unasked))
+		return NULL; /* most clients are no targets, and this is asked with each request */
+
+	struct offers *all = offers.lookup(&pair);
+	if (!all) {
+		c->unasked = now;
 		return NULL;
+	}
 
 	int numbered = all->fresh && c->fresh;
 	struct offer *offer = &all->offers[(numbered ? number : all->last) & (OFFERS - 1)];
@@ -664,7 +674,7 @@ static __always_inline int is_same_trace(const struct trace *one, const struct t
 }
 
 /* A server's request: its parent is who asked, on this machine, or by trace context. */
-static __always_inline void place_served(const struct connection *c, const struct work *w, struct exchange *x)
+static __always_inline void place_served(struct connection *c, const struct work *w, struct exchange *x)
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
 

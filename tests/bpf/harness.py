@@ -38,9 +38,9 @@ def library() -> ctypes.CDLL:
 class Connection:
     """Feeds bytes as system calls would, and collects what is told."""
 
-    def __init__(self, role: Role = Role.SERVER, *, fresh: bool = True) -> None:
+    def __init__(self, role: Role = Role.SERVER, *, fresh: bool = True, socket: bool = True) -> None:
         self.library = library()
-        self.library.open_connection(int(role), fresh)
+        self.library.open_connection(int(role), fresh, socket)
         self.role = role
 
     def read(self, data: bytes) -> None:
