@@ -29,7 +29,9 @@ def library() -> ctypes.CDLL:
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
     loaded.loop_reads.argtypes = [ctypes.c_uint64]
-    loaded.serves_now.restype = ctypes.c_uint64
+    loaded.serves_now.restype = loaded.runtime_seen.restype = ctypes.c_uint64
+    loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
+    loaded.know_it_by.argtypes = [ctypes.c_uint64]
     loaded.submit.argtypes = [ctypes.c_uint64, ctypes.c_int]
     loaded.move_opaque.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return loaded
