@@ -113,6 +113,7 @@ struct connection {
 	__u32 unasked; /* made.offers, and one, when there was no list for it */
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
+	__u8 turn;  /* of the event loop, in which a request was read last */
 	__u8 asked; /* that, or what its next request will be for; of HTTP/2: who makes a call leaves that in `asked_streams` */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
@@ -255,12 +256,12 @@ BPF_ARRAY(blank_name, struct name, 1);
  */
 struct context {
 	struct served now;
-	__u64 first; /* span of the first request met since it last waited for several */
+	__u64 first; /* span of the first request met since it last waited for several; of a connection's own task the one at work */
 	__u32 pid;   /* whose thread it is */
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
 	__u8 lent;   /* the thread has it from who created it, while that one served it */
-	__u8 waits;  /* for several connections at a time, modulo */
+	__u8 turn;   /* of its event loop: TURN_* */
 	union {
 		__u64 since;   /* of a goroutine: those with lower ids were there before the request that it serves */
 		/* of a thread of Python, what is done in which is its own: with uvloop the context that it has entered with what it
@@ -270,6 +271,8 @@ struct context {
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define READ_NOW 1
+#define TURN_AT_ONCE 1 /* it began without a wait: somebody was to be woken up */
+#define TURN_COUNT(turn) ((__u8)(turn) >> 1) /* how many have begun, modulo 128 */
 
 /* RUNTIME_* of targets, by pid; user space writes it, fork copies it. */
 #define RUNTIME_GO 1       /* what is executed are goroutines */
@@ -281,6 +284,7 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
 #define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
+#define RUNTIME_AFTER (1 << 29) /* tasks that connections have for themselves do things for none of their requests */
 BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 
 /*

@@ -501,13 +501,15 @@ static __always_inline int begin_frame(struct connection *c, struct http2 *h, st
 	return 1;
 }
 
-/* The beginning of a body: padding, and whether it looks like a message. */
-static __always_inline void begin_body(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
+/* The beginning of a body: padding, and whether it looks like a message. Returns whether it makes sense. */
+static __always_inline int begin_body(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
 	const __u8 *prefix = s->carry + FRAME_HEADER;
 	struct stream *st = stream_of(h, s->stream);
 
 	if (s->flags & HTTP2_PADDED) {
+		if (prefix[0] >= s->remaining + s->wanted)
+			return 0;
 		/* it counts as body until here; what lies behind it may already have been read */
 		if (st && is_request(c, w))
 			st->request_body -= prefix[0] + 1;
@@ -521,6 +523,7 @@ static __always_inline void begin_body(struct connection *c, struct http2 *h, st
 		st->messages = prefix[0] <= 1 && length < MESSAGE_MAX &&
 			       (!(s->flags & HTTP2_END_STREAM) || length <= s->remaining);
 	}
+	return 1;
 }
 
 /* All that is wanted of a frame's payload lies behind its header. Returns whether it makes sense. */
@@ -531,8 +534,8 @@ static __always_inline int begin_payload(struct connection *c, struct http2 *h, 
 	s->phase = HTTP2_SKIP;
 	switch (s->type) {
 	case HTTP2_DATA:
-		if (s->wanted)
-			begin_body(c, h, s, w);
+		if (s->wanted && !begin_body(c, h, s, w))
+			return 0;
 		break;
 	case HTTP2_RST_STREAM:
 		if (c->role != ROLE_UNKNOWN)

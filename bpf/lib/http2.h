@@ -72,7 +72,7 @@ static __always_inline int valid_frame(const __u8 *header, int guess)
 			     type < 8			? FRAME_FLAGS >> (8 * (type & 7)) :
 							  0;
 
-		if (type >= HTTP2_TYPES || header[4] & ~known || header[5] & 0x80 || stream >= 1 << 30)
+		if (type >= HTTP2_TYPES || header[4] & ~known || header[5] & 0x80)
 			return 0;
 		if ((type == HTTP2_DATA || type == HTTP2_HEADERS) && !(stream & 1))
 			return 0;

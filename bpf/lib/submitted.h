@@ -101,7 +101,7 @@ static __always_inline void place_stream(const struct connection *c, struct http
 	if (c->role == ROLE_SERVER) {
 		say_why(&st->trace, ORPHAN_ELSEWHERE);
 		meet_stream(c, &st->trace, &this, w->pid);
-		serve(w, &this);
+		serve(NULL, w, &this);
 		return;
 	}
 

@@ -178,8 +178,8 @@ static __always_inline struct trace *served_trace(const struct served *served)
 	return c && c->slot_used && c->slot.trace.span == served->span ? &c->slot.trace : NULL;
 }
 
-/* What a connection is to answer next takes the place of SPAN_NEXT, if that is known by now. */
-static __always_inline void know_next(struct served *served)
+/* What a connection is to answer next takes the place of SPAN_NEXT, if that is known by now; returns the connection, or NULL. */
+static __always_inline struct connection *know_next(struct served *served)
 {
 	struct connection *c = connections.lookup(&served->key);
 
@@ -187,8 +187,53 @@ static __always_inline void know_next(struct served *served)
 		served->key = c->other;
 		c = connections.lookup(&served->key);
 	}
-	if (c && c->slot_used && c->role == ROLE_SERVER)
-		served->span = c->slot.trace.span;
+	if (!c || !c->slot_used || c->role != ROLE_SERVER)
+		return NULL;
+	served->span = c->slot.trace.span;
+	return c;
+}
+
+/* Turn of a thread's event loop. */
+static __always_inline __u8 turn_of(__u32 pid, __u32 tid)
+{
+	__u64 thread = tid;
+	struct context *ctx = contexts.lookup(&thread);
+
+	return ctx && ctx->pid == pid ? ctx->turn : 0;
+}
+
+/* Is this the turn in which those are woken up who wait for what was read in the other? */
+static __always_inline int is_next_turn(__u8 turn, __u8 read)
+{
+	return turn & TURN_AT_ONCE && TURN_COUNT(turn - (read & ~TURN_AT_ONCE)) == 1;
+}
+
+/*
+ * A task that a connection has for itself does something: for the request that it was woken up for, in the turn behind the
+ * one that has read it. Once it has begun with a request it stays with it until that is answered. What it does in other
+ * turns may be for the one before, whose response is out. Returns whether there is a request at all.
+ */
+static __always_inline int take_up(struct context *task, struct served *served, __u32 tid, __u64 runtime)
+{
+	struct served next = *served;
+	struct connection *c = know_next(&next);
+
+	if (!c)
+		return 0;
+	if (runtime & RUNTIME_AFTER || c->requests - c->responses != 1)
+		return 1;
+	if (task->first == next.span || is_next_turn(turn_of(task->pid, tid), c->turn)) {
+		task->first = next.span;
+		*served = next;
+	}
+	return 1;
+}
+
+/* Such a task makes a call while nothing is asked of it: nothing is certain any more of what it does when something is. */
+static __always_inline void note_after(__u32 pid, __u64 runtime)
+{
+	runtime |= RUNTIME_AFTER;
+	runtimes.update(&pid, &runtime);
 }
 
 #define MIXED 1   /* one after the other */
@@ -222,8 +267,8 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 	lender->newest = *served;
 }
 
-/* An execution has read a request. */
-static __always_inline void serve(const struct work *w, const struct served *served)
+/* An execution has read a request. `c`: the connection, of HTTP/1. */
+static __always_inline void serve(struct connection *c, const struct work *w, const struct served *served)
 {
 	__u32 pid = w->pid;
 	__u64 runtime = runtime_of_server(pid);
@@ -236,6 +281,8 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 
 	if (runtime & RUNTIME_LENDS)
 		note_served(pid, served);
+	if (runtime & RUNTIME_PYTHON && c)
+		c->turn = turn_of(pid, w->tid);
 
 	if (!ctx || ctx->pid != pid) {
 		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
@@ -258,12 +305,12 @@ static __always_inline void serve(const struct work *w, const struct served *ser
 	ctx->mixed |= at_once;
 }
 
-#define WAITS_LOOKED_AT 3 /* one of four */
+#define TURNS_LOOKED_AT 3 /* one of four */
 
 /* Which greenlet of a thread waits does not change, but may come to be known late. */
 static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 {
-	if (ctx->waits++ & WAITS_LOOKED_AT)
+	if (TURN_COUNT(ctx->turn) & TURNS_LOOKED_AT)
 		return;
 
 	__u64 runtime = runtime_of(pid);
@@ -272,8 +319,11 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 		ctx->entered = python_greenlet(runtime);
 }
 
-/* A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does. */
-static __always_inline void note_wait(__u32 pid, __u32 tid, int always)
+/*
+ * A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does.
+ * `at_once`: it did not want to wait.
+ */
+static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_once)
 {
 	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
@@ -285,6 +335,7 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always)
 		ctx->now.span = 0;
 		ctx->first = 0;
 		ctx->mixed = 0;
+		ctx->turn = ((ctx->turn | TURN_AT_ONCE) + 1) | at_once;
 		know_waiter(pid, ctx);
 	} else if (always) {
 		struct context new = {.pid = pid, .loop = 1};
@@ -429,8 +480,13 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 		*found = ctx->now;
 	else
 		ctx = NULL;
-	if (runtime & RUNTIME_PYTHON && execution != w->tid)
+	if (runtime & RUNTIME_PYTHON && execution != w->tid) {
+		if (ctx && found->span == SPAN_NEXT && !take_up(ctx, found, w->tid, runtime))
+			note_after(w->pid, runtime);
+		if (found->span == SPAN_NEXT)
+			return unsure_parent(t, found, ORPHAN_TURN);
 		return served_trace(found); /* a context's own, or none: there is no better word */
+	}
 	/*
 	 * Who reads from a connection that many requests share hands them to others, and who writes to one writes whatever
 	 * waits (gRPC's C core, with any of its threads), unless all is done in order.
@@ -747,7 +803,7 @@ static __always_inline void place_served(struct connection *c, const struct work
 	}
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
-	serve(w, &served);
+	serve(c, w, &served);
 }
 
 /*

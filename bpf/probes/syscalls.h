@@ -95,6 +95,12 @@ static __always_inline int waits_for_events(__u64 nr)
 	return nr == NR_epoll_pwait || nr == NR_epoll_pwait2;
 }
 
+/* Of these, does this one return at once, whether there are events or not? */
+static __always_inline int waits_not(const struct syscall *call)
+{
+	return call->nr != NR_epoll_pwait2 && !(__u32)call->args[3];
+}
+
 /* The same, or a thread that waits for one of its own. */
 static __always_inline int waits_for_any(__u64 nr)
 {
@@ -463,11 +469,11 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	if (*target & TARGET_SELF)
 		return 0;
 	if (waits_for_events(call.nr)) {
-		note_wait(pid, tid, 1);
+		note_wait(pid, tid, 1, waits_not(&call));
 		return 0;
 	}
 	if (waits_for_any(call.nr)) {
-		note_wait(pid, tid, 0);
+		note_wait(pid, tid, 0, 0);
 		return 0;
 	}
 	if (call.nr == NR_getsockopt) {

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from e2e import http2_frames as h2
 from harness import Connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoinstr.capture.abi import (
     EXCHANGE,
     HTTP2_ENDED,
     HTTP2_FIELDS,
     HTTP2_FIRST,
+    HTTP2_FRAGMENT,
     HTTP2_LAST,
     HTTP2_MESSAGES,
     HTTP2_PART,
@@ -526,3 +529,60 @@ def test_frames_are_lost_and_found() -> None:
     talk.play(connection, whole)
     parts = [x["head"].view(HTTP2_PART)[0] for x in connection.told[before:]]
     assert [int(part["stream"]) for part in parts if part["flags"] & HTTP2_ENDED] == [11]
+
+
+@pytest.mark.parametrize("pad", [0, 4, 5, 6, 255])
+def test_padding_that_is_longer_than_its_frame(pad: int) -> None:
+    """It is an error (RFC 9113, section 6.1): no body has less than no bytes."""
+    for ends in (0, h2.END_STREAM):
+        talk, connection = Talk(), Connection()
+        talk.greet()
+        talk.client(talk.block(1, REQUEST, request=True, end=False))
+        talk.client(h2.frame(h2.DATA, h2.PADDED | ends, 1, bytes((pad,)) + bytes(4)))
+        talk.play(connection, whole)
+        connection.end()
+        assert told(connection).ended[1]["request_body"] <= 5
+        assert connection.counter(Counter.LOST_SYNC) == (pad > 4)
+
+
+any_frame = st.tuples(
+    st.booleans(),
+    st.sampled_from((*range(10), h2.DATA, h2.HEADERS, 0x10)),
+    st.sampled_from((0, 1, 4, 5, 8, 9, 0xC, 0xD, 0x2D, 0xFF)),
+    st.sampled_from((0, 1, 1, 3, 3, 5, 2, 0x7FFFFFFF)),
+    st.binary(max_size=12)
+    | st.sampled_from((b"\x82\x84\x86", b"\x88", b"\0\0\0\x07", b"\0\0\0\1\0\0\0\0", bytes(300))),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    frames=st.lists(any_frame, max_size=25), seed=st.integers(0, 99), role=st.sampled_from(ROLES), whole=st.booleans()
+)
+def test_any_frames_at_all(frames: list[tuple[bool, int, int, int, bytes]], seed: int, role: Role, whole: bool) -> None:
+    """Whatever both sides say, what was begun ends once, with no more bytes than were sent."""
+    frames = [(True, h2.HEADERS, 4, 1, b"\x82\x84\x86"), (True, h2.HEADERS, 4, 3, b"\x83"), *frames]
+    connection, dice = Connection(role), random.Random(seed)
+    connection.request(h2.PREFACE + h2.settings())
+    connection.response(h2.settings())
+    sent = [0, 0]
+    for by_client, kind, flags, stream, payload in frames:
+        data = h2.frame(kind, flags, stream, payload)
+        sent[by_client] += len(payload)
+        for piece in [data] if whole else pieces(dice)(data):
+            (connection.request if by_client else connection.response)(piece)
+    connection.end()
+    ended = set()
+    for exchange in connection.told:
+        part = exchange["head"].view(HTTP2_PART)[0]
+        stream = int(part["stream"])
+        assert stream not in ended
+        assert part["size"] <= HTTP2_FRAGMENT
+        if part["flags"] & HTTP2_ENDED:
+            ended.add(stream)
+            assert exchange["request_body"] <= sent[True]
+            assert exchange["response_body"] <= sent[False]
+            assert 0 < exchange["request_start"] <= exchange["response_end"]
+            assert not exchange["response_start"] or exchange["request_start"] <= exchange["response_start"]
+    begun = {stream for by_client, kind, _, stream, _ in frames if by_client and kind == h2.HEADERS and stream & 1}
+    assert ended <= begun

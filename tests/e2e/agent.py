@@ -38,6 +38,7 @@ class Agent:
         environment: dict[str, str] | None = None,
         wrapper: Sequence[str] = (),
         exports: Sequence[str] = ("console",),
+        program: Sequence[str | Path] = (PROGRAM,),
     ) -> None:
         options = [part for name in exports for part in ("--export", name)]
         if "console" in exports:
@@ -49,7 +50,7 @@ class Agent:
         self._started = time.monotonic()
         self.ready_after = 0.0
         self.process = subprocess.Popen(
-            [*wrapper, PROGRAM, "run", *map(str, flags), *options],
+            [*wrapper, *program, "run", *map(str, flags), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

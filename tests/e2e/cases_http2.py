@@ -341,6 +341,17 @@ def a_thread_for_each_step(t: Talk) -> None:
     few(t)
 
 
+@case()
+def last_stream_numbers(t: Talk) -> None:
+    """As far as they go (RFC 9113, section 5.1.1): then a client needs another connection."""
+    link = Link(t)
+    link._next = (1 << 30) - 1
+    link.exchange(answer=b"half way")
+    link._next = (1 << 31) - 5
+    for _ in range(3):
+        link.exchange("POST", body=b"12345", answer=b"abc")
+
+
 # Parts of frames
 
 
@@ -353,6 +364,17 @@ def padding(t: Talk) -> None:
         t.client(asked + data(stream, b"12345", pad=pad))
         t.server(link.response(stream, pad=pad) + data(stream, b"abc", pad=pad))
         link.expect(path, method="POST", request_size=5, response_size=3)
+
+
+@case()
+def nothing_but_padding(t: Talk) -> None:
+    """Frames that end a stream with no byte of a body, and such as begin one."""
+    link = Link(t)
+    for pad in (0, 3, 255):
+        stream, path, asked = link.request("POST", end=False)
+        t.client(asked + data(stream, b"", pad=pad, end=False) + data(stream, b"123") + h2.priority(stream))
+        t.server(link.response(stream) + data(stream, b"abc", end=False) + data(stream, b"", pad=pad))
+        link.expect(path, method="POST", request_size=3, response_size=3)
 
 
 @case()
@@ -380,6 +402,24 @@ def continuation(t: Talk) -> None:
         t.server(link.response(stream, fields=many_fields(seed=n), pieces=pieces) + data(stream, b"abc"))
         link.expect(path, response_size=3)
     link.exchange(answer=b"after")
+
+
+@case()
+def large_frames(t: Talk) -> None:
+    """Larger than the 16 KB that every side has to take, since both have allowed it."""
+    link, body = Link(t, huffman=False), noise(600_000)
+    allowed = h2.settings((h2.MAX_FRAME_SIZE, (1 << 24) - 1))
+    t.client(allowed)
+    t.server(allowed + h2.SETTINGS_ACK)
+    stream, path = link.stream(), t.path()
+    fields = [("x-own", "put into the table"), *many_fields(20_000)]
+    asked = h2.frame(h2.HEADERS, h2.END_HEADERS, stream, link.tables.request(path, "POST", HOST, fields))
+    t.client(asked + h2.frame(h2.DATA, h2.END_STREAM, stream, body))
+    told = h2.frame(h2.HEADERS, h2.END_HEADERS, stream, link.tables.response(201, fields))
+    t.server(told + h2.frame(h2.DATA, h2.END_STREAM, stream, body[:300_000]))
+    link.expect(path, method="POST", status=201, request_size=len(body), response_size=300_000)
+    own = [("x-own", "put into the table")]
+    link.exchange(answer=b"after", fields=own, answer_fields=own)
 
 
 @case()
@@ -495,6 +535,68 @@ def push(t: Talk) -> None:
 
 
 @case()
+def push_in_parts(t: Talk) -> None:
+    """A promise with padding, that goes on in CONTINUATION; and what it promised, which the client does not want."""
+    link = Link(t)
+    stream, path, asked = link.request()
+    t.client(asked)
+    own = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", HOST),
+        (":path", f"/t/{t.name}/pushed"),
+        ("x-own", "1"),
+    ]
+    promised = link.tables.server.encode(own)
+    promise = h2.frame(h2.PUSH_PROMISE, h2.PADDED, stream, h2.padded(struct.pack(">I", 4) + promised[:5], 9))
+    promise += h2.frame(h2.CONTINUATION, 0, stream, promised[5:20])
+    promise += h2.frame(h2.CONTINUATION, h2.END_HEADERS, stream, promised[20:])
+    t.server(promise + link.response(stream, fields=[("x-own", "1")]) + data(stream, b"page"), pieces=(9, 20, 30))
+    t.client(rst_stream(4))
+    t.server(link.response(4, fields=[("x-own", "1")]) + rst_stream(4, h2.NO_ERROR))
+    link.expect(path, response_size=4)
+    link.exchange(answer=b"after", answer_fields=[("x-own", "1")])
+
+
+@case()
+def tunnel(t: Talk) -> None:
+    """CONNECT has neither scheme nor path; what is in the tunnel is its body."""
+    link = Link(t)
+    stream = link.stream()
+    t.client(headers(stream, link.tables.client.encode([(":method", "CONNECT"), (":authority", HOST)])))
+    t.server(link.response(stream))
+    for n in range(3):
+        t.client(data(stream, b"up" * n, end=n == 2))
+        t.server(data(stream, b"down" * n, end=n == 2))
+    link.expect("CONNECT", method="CONNECT", request_size=6, response_size=12)
+    link.exchange(answer=b"after")
+
+
+@case()
+def web_socket(t: Talk) -> None:
+    """Extended CONNECT (RFC 8441): a request that lasts as long as the socket does."""
+    link = Link(t)
+    t.server(h2.settings((h2.ENABLE_CONNECT_PROTOCOL, 1)))
+    for ends in (True, False):
+        stream, path = link.stream(), t.path()
+        own = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", path)]
+        own += [(":authority", HOST), ("sec-websocket-version", "13")]
+        t.client(headers(stream, link.tables.client.encode(own)))
+        t.server(link.response(stream, fields=[("sec-websocket-protocol", "chat")]))
+        for _ in range(3):
+            t.client(data(stream, b"\x82\x05hello", end=False))
+            t.server(data(stream, b"\x82\x02yo", end=False))
+        t.sleep(CLIENT, 0.05)
+        # closed in good order, and left
+        t.client(data(stream) if ends else rst_stream(stream, h2.CANCEL))
+        if ends:
+            t.server(data(stream))
+        errors = () if ends else ("CANCEL",)
+        link.expect(path, method="CONNECT", request_size=21, response_size=12, delay=0.05, errors=errors)
+    link.exchange(answer=b"after")
+
+
+@case()
 def unknown_frames(t: Talk) -> None:
     link = Link(t)
     strange = b"".join(h2.frame(kind, 0xFF, n, b"z" * 20 * n) for n, kind in enumerate((0x0A, 0x0C, 0x21, 0xFF)))
@@ -578,6 +680,46 @@ def table_sizes(t: Talk) -> None:
         for n in range(4):
             fields = [("x-kept", "one and the same"), ("x-number", str(n))]
             link.exchange(answer=b"x" * n, fields=fields, answer_fields=fields)
+
+
+@case()
+def table_sizes_at_once(t: Talk) -> None:
+    """Several changes in one SETTINGS: a block begins with the smallest, and then the last (RFC 7541, section 4.2)."""
+    link = Link(t)
+    kept = [("x-kept", "one and the same"), ("x-more", "of a table")]
+    for sizes in ((0, 4096), (8192, 100, 4096), (200, 0), (4096,), (60, 70, 80)):
+        setting = h2.settings(*((h2.HEADER_TABLE_SIZE, size) for size in sizes))
+        t.client(setting)
+        t.server(setting + h2.SETTINGS_ACK)
+        t.client(h2.SETTINGS_ACK)
+        for size in sizes:
+            link.tables.client.header_table_size = link.tables.server.header_table_size = size
+        for n in range(3):
+            link.exchange(answer=b"x" * n, fields=kept, answer_fields=kept)
+
+
+@case()
+def field_larger_than_the_table(t: Talk) -> None:
+    """It empties the table and is no entry of it (RFC 7541, section 4.4)."""
+    link = Link(t)
+    kept = [("x-kept", "one and the same")]
+    for n in range(4):
+        link.exchange(answer=b"before", fields=kept, answer_fields=kept)
+        huge = [("x-huge", f"{n}" * 5000)]
+        link.exchange(answer=b"huge", fields=[*huge, *kept], answer_fields=[*huge, *kept])
+
+
+@case()
+def list_beyond_all_limits(t: Talk) -> None:
+    """48 KB of fields are not put together. The request counts; the table is unknown until it is sent anew."""
+    link = Link(t, huffman=False)
+    link.exchange(answer=b"before")
+    stream, _, asked = link.request(fields=many_fields(60_000))
+    t.client(asked)
+    t.server(link.response(stream) + data(stream, b"abc"))
+    link.expect("_OTHER", method="_OTHER", response_size=3, client=UNNAMED)
+    for n in range(3):
+        link.exchange(answer=b"x" * n, client=UNNAMED)
 
 
 @case()
@@ -740,6 +882,34 @@ def answered_while_sending(t: Talk) -> None:
 
 
 @case()
+def trailers_after_the_answer(t: Talk) -> None:
+    """What a client still says of a request that was answered changes the table."""
+    link = Link(t)
+    stream, path, asked = link.request("POST", end=False)
+    t.client(asked + data(stream, b"12345", end=False))
+    t.server(link.response(stream) + data(stream, b"early"))
+    t.client(data(stream, b"678", end=False) + link.trailers(stream, [("x-sum", "new")], of_client=True))
+    link.expect(path, method="POST", request_size=None, response_size=5)
+    link.exchange(answer=b"after", fields=[("x-sum", "new")])
+
+
+@case()
+def refused_and_asked_again(t: Talk) -> None:
+    """On another connection: both are requests, and one was answered."""
+    link = Link(t)
+    asked = [link.request() for _ in range(3)]
+    t.client(b"".join(one for _, _, one in asked))
+    t.server(b"".join(rst_stream(stream, h2.REFUSED_STREAM) for stream, _, _ in asked) + h2.goaway(0))
+    for _, path, _ in asked:
+        link.expect(path, status=0, errors=("REFUSED_STREAM",))
+    t.do(Close(CLIENT))
+    t.reconnect()
+    link = Link(t)
+    for _ in range(3):
+        link.exchange(answer=b"now")
+
+
+@case()
 def goaway_graceful(t: Talk) -> None:
     """What is open goes on to its end."""
     link = Link(t)
@@ -899,6 +1069,17 @@ def upgrade_refused(t: Talk) -> None:
     t.exchange(answer=b"after", version="1.1")
 
 
+@case()
+def answered_in_http_1(t: Talk) -> None:
+    """By a server that knows nothing else. What was asked was asked, and its answer is none."""
+    link = Link(t, greet=False)
+    _, path, asked = link.request()
+    t.client(h2.PREFACE + h2.settings() + asked)
+    t.server(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    t.do(Close(SERVER))
+    link.expect(path, status=0, errors=GONE)
+
+
 # Older than the agent
 
 
@@ -916,6 +1097,18 @@ def older(t: Talk) -> None:
         status = 404 if n % 2 else 200
         own = [*fields, ("x-new", str(n))]
         link.exchange(status=status, answer=b"x" * n, fields=own, answer_fields=fields, client=UNNAMED)
+
+
+@case(before=True)
+def older_with_high_numbers(t: Talk) -> None:
+    """Of a connection that has carried hundreds of millions of requests."""
+    link = Link(t)
+    link._next = (1 << 30) + 12_345
+    link.exchange(answer=b"early")
+    t.expected.clear()
+    t.do(Gate())
+    for n in range(4):
+        link.exchange(answer=b"x" * n, client=UNNAMED)
 
 
 @case(before=True)

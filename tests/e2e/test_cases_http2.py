@@ -25,7 +25,7 @@ class Side:
 
 def read(said: bytes) -> dict[int, Side]:
     """Streams, by number; what is after an error is left out."""
-    decoder, sides, block, at = Decoder(), dict[int, Side](), b"", 0
+    decoder, sides, block, promised, at = Decoder(), dict[int, Side](), b"", False, 0
     decoder.max_allowed_table_size = 1 << 16
     decoder.max_header_list_size = 1 << 20
     while at + 9 <= len(said):
@@ -41,6 +41,7 @@ def read(said: bytes) -> dict[int, Side]:
         if isinstance(frame, DataFrame):
             side.size += len(frame.data)
         if isinstance(frame, (HeadersFrame, ContinuationFrame, PushPromiseFrame)):
+            promised = isinstance(frame, PushPromiseFrame) or (promised and bool(block))
             block += frame.data
             if "END_HEADERS" in frame.flags:
                 try:
@@ -48,7 +49,7 @@ def read(said: bytes) -> dict[int, Side]:
                 except HPACKError:
                     break
                 block = b""
-                if not isinstance(frame, PushPromiseFrame):
+                if not promised:
                     side.heads.append(head)
     return sides
 
@@ -64,7 +65,7 @@ def requests(talk: Talk) -> dict[str, tuple[Side, Side]]:
         told = read(said[SERVER])
         for number, side in asked.items():
             if side.heads:
-                found[side.heads[0][":path"].partition("?")[0]] = (side, told.get(number, Side()))
+                found[side.heads[0].get(":path", "").partition("?")[0]] = (side, told.get(number, Side()))
     return found
 
 

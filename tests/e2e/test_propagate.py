@@ -39,9 +39,11 @@ def refusal(way: str) -> str:
     return torture.refusal(way)
 
 
-def allowed(way: str) -> None:
-    if reason := refusal(way):
-        pytest.skip(f"{way} is refused here, which test_refused asks for: {reason}")
+def allowed(way: str) -> dict[str, Any]:
+    """How to start an agent that does it."""
+    if program := torture.program_for(way):
+        return {"program": program}
+    pytest.skip(f"{way} is refused here, which test_refused asks for: {refusal(way)}")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,10 @@ def by_path(spans: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 @ways
 def test_crosses(way: str, link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
-    allowed(way)
+    how = allowed(way)
     server, client = puppets(), puppets()
-    there = agent("--pid", server.pid, "--propagate", way)
-    here = agent("--pid", client.pid, "--propagate", way)
+    there = agent("--pid", server.pid, "--propagate", way, **how)
+    here = agent("--pid", client.pid, "--propagate", way, **how)
     port = server.call(hosts.serve, str(link.file), link.there).result(10)
     for anew in (False, True):
         client.call(functools.partial(hosts.call, anew=anew), link.there, port, COUNT).result(20)
@@ -79,10 +81,10 @@ def test_crosses(way: str, link: Link, agent: Callable[..., Agent], puppets: Cal
 
 @ways
 def test_own_context_stays(way: str, link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
-    allowed(way)
+    how = allowed(way)
     server, client = puppets(), puppets()
-    there = agent("--pid", server.pid, "--propagate", way)
-    agent("--pid", client.pid, "--propagate", way)
+    there = agent("--pid", server.pid, "--propagate", way, **how)
+    agent("--pid", client.pid, "--propagate", way, **how)
     port = server.call(hosts.serve, str(link.file), link.there).result(10)
     call = functools.partial(hosts.call, anew=False, fields={"TraceParent": OWN})
     client.call(call, link.there, port, COUNT).result(20)

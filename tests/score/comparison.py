@@ -18,8 +18,13 @@ from typing import Any
 
 from cells import Cell
 from generator import Made
-from truth import Expected, differences, kind_of, path_of
+from shapes import SHAPES
+from truth import ECHO, SERVER, Expected, differences, kind_of, path_of
 
+LATE = {shape.name for shape in SHAPES if shape.late}
+Names = Sequence[str]  # how complaints begin
+ONLY_TRACE = ("trace is", "server.address")
+NAMES = ("rpc.service", "rpc.method", *ONLY_TRACE)
 PEER = ("server.address", "server.port", "client.port", "network.peer.port")
 
 
@@ -34,10 +39,10 @@ def compare(cell: Cell, made: Collection[Made], spans: Sequence[dict[str, Any]],
     offset = time.time_ns() - time.monotonic_ns()
     errors: list[float] = []
     windows: list[float] = []
-    nameless = assign_nameless(made, told)
+    nameless = assign_nameless(made, told, late=cell.shape in LATE)
     for path, ones in due.items():
         for one, span in pair(cell, ones, told.pop(path, [])):
-            judge(cell, one.expected, span, named=span["spanId"] not in nameless)
+            judge(cell, one.expected, span, unknown=nameless.get(span["spanId"], ()))
             if bounds := error_of(one, span, offset):
                 errors.append(bounds[0])
                 windows.append(bounds[1])
@@ -89,27 +94,34 @@ def pair(cell: Cell, ones: list[Made], spans: list[dict[str, Any]]) -> list[tupl
     return pairs
 
 
-def assign_nameless(made: Collection[Made], told: dict[str, list[dict[str, Any]]]) -> set[str]:
+def assign_nameless(made: Collection[Made], told: dict[str, list[dict[str, Any]]], *, late: bool) -> dict[str, Names]:
     """A connection of HTTP/2 that is older than the agent has names in its table that nobody else knows. Spans without
-    path or method are of the requests of their connection, in order of time; their ids."""
-    spans = [span for path in list(told) if not path.startswith("/") or "/_OTHER" in path for span in told.pop(path)]
+    path or method are of the requests of their connection, in order of time; and so are, if the agent was `late`, those
+    that have them and not their trace, by which RPCs are told apart. By id, what is not to be known of them."""
+    known = {one.expected.path for one in made}
+    spans = [
+        span
+        for path in list(told)
+        if not path.startswith("/")
+        or "/_OTHER" in path
+        or (late and path.startswith(f"/{ECHO}/") and path not in known)
+        for span in told.pop(path)
+    ]
     missing = [one.expected for one in made if one.expected.path not in told]
-    found = set()
+    found = {}
     for span in sorted(spans, key=lambda span: span["startTimeUnixNano"]):
-        kind, port = kind_of(span), span["attributes"].get("client.port")
+        kind, path = kind_of(span), path_of(span)
+        port = span["attributes"].get("client.port" if kind == SERVER else "network.peer.port")
         own = next((truth for truth in missing if (truth.kind, truth.peer_port) == (kind, port)), None)
         if own:
             missing.remove(own)
-            found.add(span["spanId"])
-        told[own.path if own else path_of(span)].append(span)
+            found[span["spanId"]] = ONLY_TRACE if path.startswith(f"/{ECHO}/") and "/_OTHER" not in path else NAMES
+        told[own.path if own else path].append(span)
     return found
 
 
-NAMES = ("rpc.service", "rpc.method", "trace is", "server.address")
-
-
-def judge(cell: Cell, truth: Expected, span: dict[str, Any], *, named: bool = True) -> None:
-    complaints = [text for text in differences(truth, span) if named or not text.startswith(NAMES)]
+def judge(cell: Cell, truth: Expected, span: dict[str, Any], *, unknown: Names = ()) -> None:
+    complaints = [text for text in differences(truth, span) if not text.startswith(tuple(unknown))]
     parents = [text for text in complaints if text.startswith("trace is")]
     peers = [text for text in complaints if text.startswith(PEER)]
     cell.traced += bool(truth.trace)

@@ -23,6 +23,7 @@ WAYS = {
     "fan": "three at a time",
     "twice": "two, one after the other",
     "late": "one that begins after the response was sent",
+    "after": "the same, while who has served it can't serve the next one yet",
     "handed": "by a thread of a pool, or after work of such a thread",
     "name": "over a connection of its own, to a name instead of an address",
     "fetch": "by Node's fetch instead of its http",
@@ -96,7 +97,12 @@ HOPS = (
         )
     ),
     Hop(hop("sockets", "{python}", "{here}/with_sockets.py"), calls=("http", "https")),
-    Hop(hop("streams", "{python}", "{here}/with_streams.py"), joins=0.95),
+    Hop(
+        hop("streams", "{python}", "{here}/with_streams.py"),
+        ("plain", "pause", "fan", "twice", "late"),
+        joins=0.95,
+    ),
+    Hop(hop("streams-after", "{python}", "{here}/with_streams.py"), ("plain", "after"), joins=0.0),
     Hop(hop("grpcio", "{python}", "{here}/with_grpcio.py"), calls=("grpc",)),
 )
 SECURE = ("https", "h2")

@@ -7,6 +7,7 @@ import ssl
 from urllib.parse import urlsplit
 
 import hop
+import tasks
 
 place = urlsplit(hop.NEXT)
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -33,15 +34,23 @@ async def call(served: str) -> None:
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """All requests of a connection, in one task."""
     while head := await message(reader):
-        await call(head.split(b" ", 2)[1].decode())
+        path = head.split(b" ", 2)[1].decode()
+        way = hop.way(path)
+        if way != "after":
+            await tasks.serve(path, call, call, call)
         writer.write(ANSWER)
+        if way == "after":
+            await tasks.later(call, path)
     writer.close()
 
 
 async def main() -> None:
     context: ssl.SSLContext | None = hop.server_context()
     server = await asyncio.start_server(serve, "127.0.0.1", int(hop.PORT), ssl=context, backlog=128)
+    if hop.BACKGROUND:
+        tasks.keep(tasks.poll(call))
     await server.serve_forever()
 
 
