@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
+from autoinstr.attach.private_stack import NO_PROGRAMS, gives_private_stacks, without_private_stack
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
 from autoinstr.attach.propagation import attach_way
 from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
@@ -285,6 +286,18 @@ def create_map(one: Map, entries: int) -> int:
 
 def load_program(program: Program, maps: dict[str, int], kind: int, purpose: int) -> int:
     """Its descriptor. `kind`: BPF_PROG_TYPE_*; `purpose`: enum bpf_attach_type, where the kernel asks for it."""
+    if kind not in (KPROBE, RAW_TRACEPOINT) or not gives_private_stacks():
+        return load_instructions(program, maps, kind, purpose)
+    no_programs = create_map(NO_PROGRAMS, NO_PROGRAMS.max_entries)
+    try:
+        maps = maps | {NO_PROGRAMS.name: no_programs}
+        return load_instructions(without_private_stack(program), maps, kind, purpose)
+    finally:
+        os.close(no_programs)
+
+
+def load_instructions(program: Program, maps: dict[str, int], kind: int, purpose: int) -> int:
+    """The same, of the program as it is."""
     code = bytearray(program.instructions)
     for at, name in program.relocations:
         struct.pack_into("<i", code, 8 * at + 4, maps[name])
