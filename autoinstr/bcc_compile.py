@@ -12,15 +12,20 @@ import json
 import os
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 # The text calls a function of the kernel as if it were a helper with this number and the function's BTF id.
 KFUNC = 1 << 30
 
+# The text calls a function of its own, that is to stay one, as if it were a helper with this number and the function's.
+APART = 1 << 29
+
 LOAD_IMM64 = 0x18  # BPF_LD | BPF_IMM | BPF_DW
 PSEUDO_MAP_FD = 1  # in its source register: the value is a map's descriptor
 CALL = 0x85  # BPF_JMP | BPF_CALL
 PSEUDO_KFUNC_CALL = 2  # in its source register: the value is a BTF id
+PSEUDO_CALL = 1  # in its source register: the value is the distance to a function of the same program
 
 INSTALL_BCC = (
     "install the distribution's package (Debian, Ubuntu: python3-bpfcc; Fedora: python3-bcc) and make the virtual "
@@ -58,21 +63,33 @@ def main() -> int:
                 "flags": lib.bpf_table_flags_id(bpf.module, i),
             }
         )
-    programs = [relocatable(name, bpf.dump_func(name), names) for name in request["programs"]]
+    functions = request["functions"]
+    programs = [relocatable(name, functions, bpf.dump_func, names) for name in request["programs"]]
     answer.write(json.dumps({"maps": maps, "programs": programs}))
     answer.close()
     os._exit(0)  # bcc would take its time to tidy up
 
 
-def relocatable(name: str, instructions: bytes, maps: dict[int, str]) -> dict[str, Any]:
-    """A program as bcc made it, with the descriptors of its own maps taken out again, and calls of kernel functions."""
-    code = bytearray(instructions)
-    relocations = []
-    for at in range(0, len(code), 8):
-        operation, registers, _offset, value = struct.unpack_from("<BBhi", code, at)
+def relocatable(
+    name: str, functions: list[str], code_of: Callable[[str], bytes], maps: dict[int, str]
+) -> dict[str, Any]:
+    """A program as bcc made it, with the descriptors of its own maps taken out again, calls of kernel functions, and
+    behind it the functions of the text that it calls.
+    """
+    code, relocations = bytearray(code_of(name)), []
+    begins = dict[int, int]()  # of functions, by number
+    at = -1
+    while (at := at + 1) < len(code) // 8:
+        operation, registers, _offset, value = struct.unpack_from("<BBhi", code, 8 * at)
         if operation == LOAD_IMM64 and registers >> 4 == PSEUDO_MAP_FD:
-            relocations.append((at // 8, maps[value]))
-            struct.pack_into("<i", code, at + 4, 0)
+            relocations.append((at, maps[value]))
+            struct.pack_into("<i", code, 8 * at + 4, 0)
         elif operation == CALL and registers == 0 and value & KFUNC:
-            struct.pack_into("<BBhi", code, at, CALL, PSEUDO_KFUNC_CALL << 4, 0, value & ~KFUNC)
+            struct.pack_into("<BBhi", code, 8 * at, CALL, PSEUDO_KFUNC_CALL << 4, 0, value & ~KFUNC)
+        elif operation == CALL and registers == 0 and value & APART:
+            number = value & ~APART
+            if number not in begins:
+                begins[number] = len(code) // 8
+                code += code_of(functions[number])
+            struct.pack_into("<BBhi", code, 8 * at, CALL, PSEUDO_CALL << 4, 0, begins[number] - at - 1)
     return {"name": name, "instructions": base64.b64encode(code).decode(), "relocations": relocations}

@@ -14,13 +14,16 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from autoinstr.attach.image import Image
+from autoinstr.bcc_compile import APART
 from autoinstr.errors import AutoinstrError
 
 COMPILE_SECONDS = 600
 # Bytes in which two compilers fit, of 130 MB each, with their maps and the agent.
 ROOM = 448 << 20
+APARTS = re.compile(r"^APART\((\w+),", re.MULTILINE)  # functions of the text: see bpf/lib/http1.h
 COMMAND = [sys.executable, "-c", "import sys; from autoinstr.bcc_compile import main; sys.exit(main())"]
 
 
@@ -32,8 +35,12 @@ def compile_image(source: str, flags: Sequence[str], parts: Sequence[Sequence[st
     names = [name for part in parts for name in part]
     if len(os.sched_getaffinity(0)) == 1 or memory_left() < ROOM:
         parts = [names]
+    functions = APARTS.findall(source)
+    flags = [*flags, *(f"-DAPART_{name}={APART + number}" for number, name in enumerate(functions))]
+    request = {"source": source, "functions": functions}
     with ThreadPoolExecutor(len(parts)) as pool:
-        images = list(pool.map(lambda part: _compile(source, [*flags, *_chosen(names, part)], part, headers), parts))
+        wanted = [{"programs": part, "flags": [*flags, *_chosen(names, part)]} for part in parts]
+        images = list(pool.map(lambda part: _compile(request | part, headers), wanted))
     return Image(images[0].maps, tuple(program for image in images for program in image.programs))
 
 
@@ -61,12 +68,11 @@ def _chosen(names: Sequence[str], part: Sequence[str]) -> list[str]:
     return [f"-DPROGRAM_{name}={'' if name in part else 'static'}" for name in names]
 
 
-def _compile(source: str, flags: Sequence[str], programs: Sequence[str], headers: Path) -> Image:
-    request = json.dumps({"source": source, "flags": list(flags), "programs": list(programs)})
+def _compile(request: dict[str, Any], headers: Path) -> Image:
     try:
         done = subprocess.run(
             COMMAND,
-            input=request,
+            input=json.dumps(request),
             env=os.environ | {"BCC_KERNEL_SOURCE": str(headers)},
             text=True,
             capture_output=True,

@@ -24,9 +24,14 @@ static __always_inline __u32 size_bucket(__u64 value)
 
 #define METHOD_GRPC 0x43505267 /* "gRPC" */
 
-/* The ring is full: count the exchange, or several like it, so that metrics stay exact. */
-static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 times)
+struct uncounted {
+	const struct exchange *x;
+	__u64 times;
+};
+APART(count_exchanges, struct uncounted)
 {
+	const struct exchange *x = at->x;
+	__u64 times = at->times;
 	struct overflow_key key = {};
 	__u64 duration = x->response_end - x->request_start;
 	__u32 zero = 0;
@@ -46,7 +51,7 @@ static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 
 		struct overflow *blank = blank_overflow.lookup(&zero);
 
 		if (!blank)
-			return;
+			return 0;
 		aggregate.insert(&key, blank);
 		sums = aggregate.lookup(&key);
 	}
@@ -56,7 +61,7 @@ static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 
 		key.role = x->role;
 		sums = aggregate.lookup(&key); /* inserted by the loader */
 		if (!sums)
-			return;
+			return 0;
 	}
 	__sync_fetch_and_add(&sums->count, times);
 	__sync_fetch_and_add(&sums->duration_sum, times * duration);
@@ -72,6 +77,15 @@ static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 
 	i = size_bucket(x->response_body);
 	if (i < SIZE_BUCKETS)
 		__sync_fetch_and_add(&sums->response[i], times);
+	return 0;
+}
+
+/* The ring is full: count the exchange, or several like it, so that metrics stay exact. */
+static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 times)
+{
+	struct uncounted at = {x, times};
+
+	TURN(count_exchanges, &at);
 }
 
 /* Puts a record into the ring; returns whether there was no room. */

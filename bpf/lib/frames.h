@@ -765,11 +765,23 @@ static __always_inline void note_frames(struct connection *c, struct http2 *h, s
 	last_reads.update(&tid, &new);
 }
 
+struct frames_at_hand {
+	struct connection *c;
+	struct http2 *h;
+	struct http2_side *s;
+	struct work *w;
+};
+APART(turn_of_frames, struct frames_at_hand)
+{
+	return take_turn(at->c, at->h, at->s, at->w);
+}
+
 /* Looks at all frames of the call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_frames(void *ctx, struct connection *c, struct http2 *h, struct work *w)
 {
 	struct http2_side *s = &h->sides[w->incoming & 1];
-	int turns = FRAMES_A_RUN, next;
+	struct frames_at_hand at = {c, h, s, w};
+	int next;
 
 	if (!w->steps && s->phase == HTTP2_SEARCH) {
 		s->phase = HTTP2_HEADER;
@@ -781,8 +793,9 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 	if (!w->steps)
 		note_frames(c, h, w);
 	http1_barrier();
+	TURNS(turns, w->turns, FRAMES_A_RUN);
 	do {
-		next = take_turn(c, h, s, w);
+		next = TURN(turn_of_frames, &at);
 		if ((next == STOP || (next == GO_ON && w->position >= w->size && !w->messages_left && !w->settled)) &&
 		    !settle_late(h, w)) {
 			w->next = STEPS;
@@ -790,7 +803,7 @@ static __always_inline void look_at_frames(void *ctx, struct connection *c, stru
 				steps.call(ctx, STEP_PLACE_STREAMS);
 			return;
 		}
-	} while (--turns && next == GO_ON);
+	} while (ANOTHER(turns) && next == GO_ON);
 	w->next = next == ONLY_COUNT ? STEP_AGGREGATE : STEP_FRAMES;
 	if (++w->steps >= MAX_STEPS) {
 		count(COUNT_STEPS_EXHAUSTED);
@@ -835,6 +848,33 @@ static __always_inline void leave_stream(const struct connection *c, const struc
 		st->error = h->refused;
 }
 
+struct ends_at_hand {
+	struct connection *c;
+	struct http2 *h;
+	struct exchange *x;
+	__u64 time, i;
+};
+APART(turn_of_ends, struct ends_at_hand)
+{
+	struct exchange *x = at->x;
+	struct http2 *h = at->h;
+	__u32 *place = place_numbered(h, at->i);
+
+	if (!*place)
+		return 0;
+	leave_stream(at->c, h, *place, at->time);
+	http1_barrier();
+	fill_part(x, at->c, *place, HTTP2_ENDED);
+	x->sequence = end_stream(x, h, *place); /* in memory, for what follows looks alike then */
+	*place = 0;
+	http1_barrier();
+	if (!x->sequence)
+		return 0;
+	x->sequence = 0;
+	h->unsent += put_exchange(x);
+	return 0;
+}
+
 /* What the end of a connection leaves without an answer. `x`: memory to tell it with. */
 static __always_inline void end_streams(struct connection *c, __u64 key, __u64 time, struct exchange *x, __u32 *turns)
 {
@@ -842,22 +882,14 @@ static __always_inline void end_streams(struct connection *c, __u64 key, __u64 t
 
 	if (!h)
 		return;
+
+	struct ends_at_hand at = {c, h, x, time};
 	LOOP_OVER (i, *turns, HTTP2_PLACES) {
 		http1_barrier();
-
-		__u32 *place = place_numbered(h, i);
-		if (!*place)
+		if (!*place_numbered(h, i))
 			continue;
-		leave_stream(c, h, *place, time);
-		http1_barrier();
-		fill_part(x, c, *place, HTTP2_ENDED);
-		x->sequence = end_stream(x, h, *place); /* in memory, for what follows looks alike then */
-		*place = 0;
-		http1_barrier();
-		if (!x->sequence)
-			continue;
-		x->sequence = 0;
-		h->unsent += put_exchange(x);
+		at.i = i;
+		TURN(turn_of_ends, &at);
 	}
 	http1_barrier();
 	if (h->unsent)

@@ -77,6 +77,7 @@ struct scan {
 	__u64 long_line;
 	__u64 done;
 	__u64 seen; /* all of the window: what follows the last line is none yet */
+	__u64 turns; /* see LOOP() */
 };
 
 #define http1_barrier() asm volatile("" ::: "memory")
@@ -85,6 +86,9 @@ struct scan {
  * A loop of at most `most` turns. The verifier follows it turn by turn, which takes the longest part of a start. From Linux
  * 6.10 on it takes a jump that may be made at any time (may_goto), and then follows a loop only until a turn begins with
  * what it knows already; the count is in memory there, `counter`, so that the verifier does not know it.
+ *
+ * What a turn leaves in registers and on the stack is compared, too, even if nobody reads it any more. So a turn that has
+ * much to do is there a function of its own (APART), whose leavings go with it; what it is about is in the caller's hands.
  */
 #ifdef MAY_GOTO
 #define MAY_GO_ON()                                                                                                    \
@@ -100,11 +104,21 @@ end:                                                                            
 		on;                                                                                                    \
 	})
 #define LOOP(counter, most) for ((counter) = 0; (counter) < (most) && MAY_GO_ON(); (counter)++)
+#define TURNS(name, counter, most)                                                                                     \
+	__u32 *name = &(counter);                                                                                      \
+	*name = (most)
+#define ANOTHER(name) (--*name && MAY_GO_ON())
+#define APART(name, type) int name(type *at)
+#define TURN(name, at) (((int (*)(void *))(__u64)APART_##name)(at))
 #define LOOP_OVER(i, counter, most)                                                                                    \
 	for (__u32 i = (counter) = 0; (i = (counter)) < (most) && MAY_GO_ON(); (counter)++)
 #else
 #define LOOP(counter, most) for (__u32 turn_ = 0; turn_ < (most); turn_++)
 #define LOOP_OVER(i, counter, most) for (__u32 i = 0; i < (most); i++)
+#define TURNS(name, counter, most) __u32 name = (most)
+#define ANOTHER(name) (--name)
+#define APART(name, type) static __always_inline int name(type *at)
+#define TURN(name, at) name(at)
 #endif
 
 /*
@@ -363,7 +377,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 	s->phase = f->phase;
 	s->long_line = f->flags & FRAMER_LONG_LINE;
 
-	for (int turn = 0; turn < SCAN_TURNS; turn++) {
+	LOOP (s->turns, SCAN_TURNS) {
 		http1_barrier();
 		size = s->size;
 		if (!s->feeds) {

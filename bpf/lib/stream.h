@@ -130,6 +130,7 @@ enum outcome {
 	OUTCOME_DONE,  /* nothing more to look at in this call */
 	OUTCOME_ENDED, /* a message is complete */
 	OUTCOME_LOST,  /* what is there is no HTTP/1, or no longer */
+	OUTCOME_LINES, /* lines are in the window, and are to be scanned */
 };
 
 /* The rest of this call is not to be looked at. */
@@ -491,11 +492,11 @@ static __always_inline int find_role(struct connection *c, struct work *w, __u64
 }
 
 /*
- * Looks at the next bytes where lines are expected: in a head, before a chunk, after the last one. What is decided is
+ * Reads the next bytes where lines are expected: in a head, before a chunk, after the last one. What is decided is
  * kept in memory, and barriers part the steps, so that all the ways that lead to the next step look alike to the
  * verifier.
  */
-static __always_inline enum outcome look_at_lines(struct connection *c, struct work *w)
+static __always_inline enum outcome read_lines(struct connection *c, struct work *w)
 {
 	struct framer *f = &c->framers[w->side & 1];
 
@@ -569,9 +570,14 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 		if (x)
 			keep_head(x, f, w, size);
 	}
-	http1_barrier();
-	w->event = http1_scan(f, &w->scan, w->window, w->scan.size, w->side & 1);
-	http1_barrier();
+	return OUTCOME_LINES;
+}
+
+/* The lines in the window have been scanned. */
+static __always_inline enum outcome take_lines(struct connection *c, struct work *w)
+{
+	struct framer *f = &c->framers[w->side & 1];
+
 	if (w->event == HTTP1_INVALID)
 		return OUTCOME_LOST;
 	if (f->phase != HTTP1_START_LINE || w->event != HTTP1_MORE)
@@ -617,39 +623,56 @@ static __always_inline enum outcome look_at_lines(struct connection *c, struct w
 	return http1_after_head(f, 0, 0) ? OUTCOME_ENDED : OUTCOME_MORE;
 }
 
-/* Looks at the next bytes of the call: a head and what follows of its body, a chunk, or a part of that. */
-static __always_inline enum outcome look(struct connection *c, struct work *w)
+/*
+ * A look at the next bytes of the call, a head and what follows of its body, a chunk, or a part of that, in three: each
+ * leaves to the next what is in memory.
+ */
+struct bytes_at_hand {
+	struct connection *c;
+	struct work *w;
+};
+
+APART(begin_look, struct bytes_at_hand)
 {
-	struct framer *f = &c->framers[w->side & 1];
+	struct connection *c = at->c;
+	struct work *w = at->w;
 
 	if (w->position >= w->size && !use_next_message(w))
 		return OUTCOME_DONE;
 	if (c->ignored)
 		return OUTCOME_DONE;
-	w->outcome = OUTCOME_MORE;
-	if (f->phase < HTTP1_BODY)
-		w->outcome = look_at_lines(c, w);
+	return c->framers[w->side & 1].phase < HTTP1_BODY ? read_lines(c, w) : OUTCOME_MORE;
+}
+
+APART(scan_lines, struct bytes_at_hand)
+{
+	struct work *w = at->w;
+
+	w->event = http1_scan(&at->c->framers[w->side & 1], &w->scan, w->window, w->scan.size, w->side & 1);
+	return OUTCOME_LINES;
+}
+
+/* Returns OUTCOME_MORE, _DONE or _LOST. */
+APART(end_look, struct bytes_at_hand)
+{
+	struct connection *c = at->c;
+	struct work *w = at->w;
+	struct framer *f;
+
+	if (w->outcome == OUTCOME_LINES)
+		w->outcome = take_lines(c, w);
 	http1_barrier();
 	f = &c->framers[w->side & 1];
 	if (w->outcome == OUTCOME_MORE && f->phase >= HTTP1_BODY && w->position < w->size)
-		return take_body(w, f);
-	return w->outcome;
-}
-
-/* Acts on what a look has found; returns whether to look again. */
-static __always_inline int act(void *ctx, struct connection *c, struct work *w, enum outcome outcome)
-{
-	if (outcome == OUTCOME_LOST) {
-		steps.call(ctx, STEP_LOST);
-		return 0;
-	}
-	if (outcome == OUTCOME_ENDED) {
-		if (w->side == SIDE_REQUEST)
-			end_request(c, w);
-		else
-			end_response(c, w->time);
-	}
-	return outcome != OUTCOME_DONE;
+		w->outcome = take_body(w, f);
+	http1_barrier();
+	if (w->outcome != OUTCOME_ENDED)
+		return w->outcome;
+	if (w->side == SIDE_REQUEST)
+		end_request(c, w);
+	else
+		end_response(c, w->time);
+	return OUTCOME_MORE;
 }
 
 /* The kernel's limit of tail calls (33) is near, in the middle of a call. */
@@ -696,15 +719,25 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 }
 
 /* Looks at one window; returns whether to look at another one. */
-static __always_inline int look_on(void *ctx, struct connection *c, struct work *w)
+static __always_inline int look_on(void *ctx, struct work *w, struct bytes_at_hand *at)
 {
-	return act(ctx, c, w, look(c, w)) && (w->position < w->size || w->messages_left);
+	w->outcome = TURN(begin_look, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LINES)
+		TURN(scan_lines, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE)
+		w->outcome = TURN(end_look, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LOST)
+		steps.call(ctx, STEP_LOST);
+	return w->outcome == OUTCOME_MORE && (w->position < w->size || w->messages_left);
 }
 
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
-	int windows = WINDOWS_A_RUN;
+	struct bytes_at_hand at = {c, w};
 
 	if (before_chunk(c, w) && !w->skipped) {
 		w->skipped = 1;
@@ -713,13 +746,14 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	}
 	w->skipped = 0;
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
+	TURNS(windows, w->turns, WINDOWS_A_RUN);
 	do {
-		if (!look_on(ctx, c, w)) {
+		if (!look_on(ctx, w, &at)) {
 			if (w->begun)
 				steps.call(ctx, STEP_PLACE);
 			return;
 		}
-	} while (--windows && !before_chunk(c, w));
+	} while (ANOTHER(windows) && !before_chunk(c, w));
 	if (++w->steps >= MAX_STEPS && !w->cut) {
 		w->cut = 1;
 		cut_short(c, w);
@@ -733,20 +767,13 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
  */
 static __always_inline void look_at_first(void *ctx, struct connection *c, struct work *w)
 {
+	struct bytes_at_hand at = {c, w};
+
 	http1_barrier();
-	if (before_chunk(c, w) || look_on(ctx, c, w)) {
+	if (before_chunk(c, w) || look_on(ctx, w, &at))
 		steps.call(ctx, STEP_LOOK);
-		return;
-	}
-	http1_barrier();
-	if (!w->begun)
-		return;
-	if (c->role != ROLE_SERVER || !c->slot_used || c->slot.sequence != w->streams[0]) {
+	else if (w->begun)
 		steps.call(ctx, STEP_PLACE);
-		return;
-	}
-	know_pair(c, w->sock);
-	place_served(c, w, &c->slot);
 }
 
 #endif

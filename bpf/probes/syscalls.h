@@ -374,6 +374,12 @@ PROGRAM(place, void *ctx)
 	return 0;
 }
 
+APART(turn_of_places, struct frames_at_hand)
+{
+	place_stream(at->c, at->h, at->w, at->w->streams[at->w->begun & (BEGUN - 1)]);
+	return 0;
+}
+
 /* Tail call: so do streams of HTTP/2 that have begun, or were answered; then goes on with what is left. */
 PROGRAM(place_streams, void *ctx)
 {
@@ -391,12 +397,14 @@ PROGRAM(place_streams, void *ctx)
 		w->several = 1;
 	if (w->begun > BEGUN)
 		w->begun = BEGUN; /* of more the last ones */
+
+	struct frames_at_hand at = {c, h, .w = w};
 	for (int i = 0; i < PLACES_A_RUN; i++) {
 		http1_barrier();
 		if (!w->begun)
 			break;
 		w->begun--;
-		place_stream(c, h, w, w->streams[w->begun & (BEGUN - 1)]);
+		TURN(turn_of_places, &at);
 	}
 	http1_barrier();
 	if (w->answered && w->next == STEPS)

@@ -58,6 +58,7 @@ FIGURES = (
     # the agent without load
     Figure("ready_s", "start to ready, s", "{:.2f}"),
     Figure("compiled_s", "  when it has to compile", "{:.2f}"),
+    Figure("start_cpu_s", "CPU until at rest, s", "{:.1f}"),
     Figure("idle_percent", "idle, % of a core", "{:.2f}"),
     # one hit of a probe
     Figure("tracepoint_ns", "raw tracepoint, ns", "{:,.0f}"),

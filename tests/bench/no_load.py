@@ -10,7 +10,11 @@ from figures import Figures, Part, summary
 from place import SINK, Place
 from watching import watching
 
-SETTLING = 2.0  # what a start leaves to do is not idleness
+from autoinstr.pipeline import SETTLED_AFTER
+
+# What a start leaves to do is not idleness: memory is given back some seconds after `ready`.
+SETTLING = SETTLED_AFTER + 1
+IDLE = 10  # times as long as a load: it wakes twice a second
 
 
 def measure(place: Place) -> Part:
@@ -25,12 +29,13 @@ def measure(place: Place) -> Part:
         with watching(watched.port, place.endpoint("no_load"), {}, cache) as agent:
             time.sleep(SETTLING)
             before = meter.running_seconds(agent.pids)
-            time.sleep(2 * place.seconds)
+            time.sleep(IDLE * place.seconds)
             rounds.append(
                 {
                     "ready_s": agent.ready_after,
                     "compiled_s": compiled,
-                    "idle_percent": (meter.running_seconds(agent.pids) - before) / (2 * place.seconds) * 100,
+                    "start_cpu_s": agent.started_with,
+                    "idle_percent": (meter.running_seconds(agent.pids) - before) / (IDLE * place.seconds) * 100,
                     "pss_bytes": meter.pss_bytes(agent.pids),
                     "map_bytes": meter.map_bytes(agent.pids),
                 }

@@ -107,8 +107,8 @@ def at_rest(parts: Parts) -> str:
         (
             f"Start to `ready`: {value(agent, 'ready_s')} s, {value(agent, 'compiled_s')} s the first time, when the"
             " eBPF programs are compiled;",
-            f"they are kept in `/var/cache/autoinstr`. Idle: {value(agent, 'idle_percent')} % of a core and"
-            f" {value(agent, 'pss_bytes')} MB (Pss).",
+            f"they are kept in `/var/cache/autoinstr`. CPU until at rest: {value(agent, 'start_cpu_s')} s.",
+            f"Idle: {value(agent, 'idle_percent')} % of a core and {value(agent, 'pss_bytes')} MB (Pss).",
             f"eBPF maps: {value(agent, 'map_bytes')} MiB. One hit of a probe that does nothing, on this machine:"
             f" {value(hit, 'tracepoint_ns')} ns of a raw tracepoint,",
             f"which is all that plaintext takes, {value(hit, 'uprobe_push_ns')} ns of a uprobe on an instruction that",

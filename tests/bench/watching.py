@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import meter
-import servers
 from agent import Agent
+from ports import free_port
 
 # It is given so long to tell what it saw, after the load has ended.
 TOLD_WITHIN = 10.0
@@ -30,6 +30,7 @@ class Watching:
     def __init__(self, agent: Agent, page: int) -> None:
         self.ready_after = agent.ready_after
         self.pids = meter.family(agent.pid)
+        self.started_with = 0.0  # seconds of CPU, until it is at rest
         self._url = f"http://127.0.0.1:{page}/metrics"
 
     def settle(self) -> None:
@@ -38,7 +39,8 @@ class Watching:
         while busy and time.monotonic() < end:
             before = sum(meter.cpu_seconds(self.pids))
             time.sleep(0.5)
-            busy = (sum(meter.cpu_seconds(self.pids)) - before) / 0.5 > AT_REST
+            self.started_with = sum(meter.cpu_seconds(self.pids))
+            busy = (self.started_with - before) / 0.5 > AT_REST
 
     def page(self) -> str:
         """Its Prometheus page."""
@@ -66,7 +68,7 @@ class Watching:
 @contextmanager
 def watching(port: int | str, endpoint: str, sampler: dict[str, str], cache: Path | None = None) -> Iterator[Watching]:
     """An agent that watches who listens at the port, or at several, with commas."""
-    page = servers.free_port()
+    page = free_port()
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",

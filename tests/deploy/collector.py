@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from machine import wait_for
+from ports import free_port
 
 
 class Told(NamedTuple):
@@ -150,9 +151,3 @@ def edges(spans: list[Told]) -> Counter[tuple[str, str]]:
         if caller := clients.get((one.content["traceId"], one.content.get("parentSpanId", ""))):
             found[str(caller.resource["service.name"]), str(one.resource["service.name"])] += 1
     return found
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])

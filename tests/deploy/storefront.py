@@ -14,8 +14,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from collector import free_port
 from machine import run, wait_for
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ['PATH']}:/usr/sbin"

@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 from agent import Agent  # noqa: E402 - found by the line above
-from collector import free_port  # noqa: E402
 from machine import attempt, run, wait_for  # noqa: E402
+from ports import free_port  # noqa: E402
 from queries import Api, of_dashboards, of_data_sources, sensible  # noqa: E402
 from storefront import ROOT, Storefront, k6  # noqa: E402
 

@@ -20,10 +20,11 @@ import alloy
 import backends
 import pytest
 import yaml
-from collector import edges, free_port, plain, told_in
+from collector import edges, plain, told_in
 from engine import Engine
 from machine import commands, run, wait_for
 from podman import Podman
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))

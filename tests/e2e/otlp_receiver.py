@@ -21,7 +21,6 @@ from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 from ssl import CERT_REQUIRED, PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
@@ -55,6 +54,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from ports import free_port
 
 # signal -> what is asked, what is answered, and where that says how much was refused
 SIGNALS: dict[str, tuple[Any, Any, str]] = {
@@ -200,13 +200,6 @@ def attributes(pairs: Any) -> dict[str, Any]:
         return content
 
     return {pair.key: value(pair) for pair in pairs}
-
-
-def free_port() -> int:
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _HttpServer(ThreadingHTTPServer):

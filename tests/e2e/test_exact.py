@@ -19,6 +19,7 @@ import servers
 from agent import END_WITHIN, Agent
 from load import Plan
 from otlp_receiver import OtlpReceiver
+from ports import free_port
 from servers import Running, Server
 
 NGINX = Server(
@@ -96,7 +97,7 @@ def logged(nginx: Running) -> Counter[str]:
 
 def test_counts_are_exact_although_the_agent_stood_still(agent: StartAgent, nginx: Running, tmp_path: Path) -> None:
     (tmp_path / "script.lua").write_text(WRK_SCRIPT)
-    page = servers.free_port()
+    page = free_port()
     started = agent("--port", nginx.port, "--prometheus-port", page, exports=("prometheus",))
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LOAD_SECONDS}s", "-s", str(tmp_path / "script.lua")]
     wrk = subprocess.Popen([*command, f"http://127.0.0.1:{nginx.port}"], stdout=subprocess.PIPE, text=True)
@@ -140,7 +141,7 @@ def test_calls_are_exact_although_the_agent_stood_still(agent: StartAgent, tmp_p
     if lacking := servers.missing(GRPC):
         pytest.skip(f"needs {', '.join(lacking)}")
     running = servers.wait_up(servers.launch(GRPC, tmp_path / "grpc"))
-    page = servers.free_port()
+    page = free_port()
     started = agent("--pid", running.pid, "--prometheus-port", page, "--ring-size", "1MiB", exports=("prometheus",))
     program = running.folder / "grpc-go"
     command = [str(program), "load", str(running.port), str(LOAD_SECONDS - 2)]

@@ -14,7 +14,7 @@ import pytest
 import servers
 from agent import Agent
 from hops import HOPS
-from servers import free_ports
+from ports import free_ports
 from truth import CLIENT, SERVER
 
 StartAgent = Callable[..., Agent]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from agent import Agent
-from servers import free_ports
+from ports import free_ports
 
 StartAgent = Callable[..., Agent]
 SOURCES = Path(__file__).with_name("go_routes")

@@ -23,6 +23,7 @@ import servers
 from agent import SLOWNESS, Agent
 from load import Plan
 from otlp_receiver import OtlpReceiver
+from ports import free_port
 from servers import HERE, Running, Server
 from truth import CLIENT, SERVER, Expected, compare, kind_of, path_of, seconds_of
 
@@ -80,7 +81,7 @@ def own_python(folder: Path) -> str:
 
 @pytest.mark.parametrize("selector", ["port", "exe", "cmd"])
 def test_process_that_starts_later(agent: StartAgent, serve: StartServer, tmp_path: Path, selector: str) -> None:
-    port = servers.free_port()
+    port = free_port()
     python = own_python(tmp_path)
     started = agent(f"--{selector}", {"port": port, "exe": python, "cmd": f"*threading_http.py {port}*"}[selector])
     command = ("env", f"PYTHONHOME={sys.base_prefix}", python, "{here}/threading_http.py", "{port}")
@@ -99,7 +100,7 @@ connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nonce")
 
 def test_servers_that_answer_once(agent: StartAgent) -> None:
     """They have ended before anyone looks at who listens there."""
-    port = servers.free_port()
+    port = free_port()
     started = agent("--port", port)
     truth = []
     for number in range(20):
@@ -137,7 +138,7 @@ def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) 
 
 def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:
     """A shell is matched; what it starts later is watched, too."""
-    port = servers.free_port()
+    port = free_port()
     command = ("sh", "-c", "{python} {here}/threading_http.py $1; exit 0", "a-shell-of-our-own", "{port}")
     started = agent("--cmd", "*a-shell-of-our-own*")
     running = serve(Server("children", command), port)
@@ -150,7 +151,7 @@ def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:
 @pytest.mark.parametrize("by", ["port", "pid"])
 def test_agent_in_a_pid_namespace_of_its_own(agent: StartAgent, by: str) -> None:
     """As in a container or sidecar: numbers there are others than the kernel's own."""
-    port = servers.free_port()
+    port = free_port()
     beside = f'{sys.executable} {HERE}/threading_http.py {port} & "$@"; exit $?'
     wrapper = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", beside, "sh"]
     started = agent(f"--{by}", {"port": port, "pid": 2}[by], wrapper=wrapper)
@@ -175,7 +176,7 @@ def test_target_in_its_own_pid_and_mount_namespace(agent: StartAgent, serve: Sta
 
 def test_target_in_its_own_network_namespace(agent: StartAgent) -> None:
     """Its ports are not those of the host."""
-    port = servers.free_port()
+    port = free_port()
     inside = (
         f"ip link set lo up; {sys.executable} {HERE}/threading_http.py {port} & "
         f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done; echo up; read go; "

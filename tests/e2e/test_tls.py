@@ -26,6 +26,7 @@ from agent import Agent
 from certificates import certificates, client_context, trusting
 from clients import CLIENTS
 from load import Connection, Plan
+from ports import free_port
 from servers import SERVERS, Running, Server
 from truth import CLIENT, Expected, compare
 
@@ -413,7 +414,7 @@ def test_calls_that_began_before_their_process_was_watched_are_counted(
 ) -> None:
     """What they bring can't be known; another process has the library probed by then."""
     probed = start(server_named("http-server-tls"))
-    watched, page = servers.free_port(), servers.free_port()
+    watched, page = free_port(), free_port()
     ports = ("--port", f"{probed.port},{watched}")
     started = agent(*ports, "--prometheus-port", page, exports=("console", "prometheus"))
     command = ("{python}", "-c", WAITING, "{port}", str(watched), "{certificate}", "{key}")

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from agent import Agent
-from servers import free_ports
+from ports import free_ports
 from truth import path_of
 
 from autoinstr.correlate.instrumented import MIN_CALLS

@@ -31,6 +31,7 @@ from cells import Cell  # noqa: E402
 from certificates import SHARED  # noqa: E402
 from comparison import compare, wrong_counts  # noqa: E402
 from generator import Caller, Made, Place, request_bytes  # noqa: E402
+from ports import free_port  # noqa: E402
 from servers import FRONT, SERVERS, Running  # noqa: E402
 from watch import LOST, Counts, counted  # noqa: E402
 
@@ -136,7 +137,7 @@ def settle(page: int, due: int) -> tuple[Counts, dict[str, int]]:
 def score(folder: Path) -> dict[str, object]:
     found = check()
     say(f"autoinstr check: {'ok' if found['ok'] else f'FAILED {json.dumps(found)}'}")
-    rows, page = start(folder), servers.free_port()
+    rows, page = start(folder), free_port()
     flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
     agent = Agent(*flags, exports=("console", "prometheus")).wait_ready()
     say(f"agent ready after {agent.ready_after:.0f} s")

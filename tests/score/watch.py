@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-import servers
 from agent import Agent
 from generator import Made
 from otlp_receiver import OtlpReceiver, attributes
+from ports import free_port
 from truth import CLIENT, SERVER, path_of
 
 TOLD_WITHIN = 6.0
@@ -52,7 +52,7 @@ class Watch:
         return self._agent is not None
 
     def start(self) -> None:
-        self._page = servers.free_port()
+        self._page = free_port()
         self._backend.start()
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._backend.url,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from certificates import certificates, client_context
+from ports import free_port
 
 HERE = Path(__file__).resolve().parent
 STOP_WITHIN = 3.0
@@ -87,15 +88,6 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Of this machine, for whoever has to be told which."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def access_log(folder: Path) -> Counter[tuple[str, str, int]]:
@@ -313,12 +305,6 @@ def missing(server: Server) -> list[str]:
 def lacking(needs: Sequence[str]) -> list[str]:
     """Of these programs, and files by their path, those that are not here."""
     return [name for name in needs if not (Path(name).exists() if "/" in name else shutil.which(name))]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def launch(

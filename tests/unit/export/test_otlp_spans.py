@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 import trustme
-from e2e.otlp_receiver import Answer, OtlpReceiver, Tls, free_port
+from e2e.otlp_receiver import Answer, OtlpReceiver, Tls
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from ports import free_port
 from unit.export.support import SERVER, SERVICE, EncodedSpans, encode_spans, make_context, make_traced, soon
 
 from autoinstr.errors import UsageError
