@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from autoinstr.attach import btf, cache, source
@@ -102,10 +102,6 @@ def make_image(
     where this one does; `sessions`: functions have one program for entry and return, where that can be; `instead`: to
     be kept in its place from now on.
     """
-    try:
-        types = btf.VMLINUX.read_bytes()
-    except OSError as error:
-        raise undescribed(error) from error
     root = source.folder()
     text = source.text(root)
     copies = probe_copies()
@@ -113,21 +109,34 @@ def make_image(
         source.flags, limits, duration_bounds, size_bounds, nested=nested(), copies=copies, propagate=propagate
     )
     # offsets follow from the types and who reads them, and to read them takes longer than to read the image
-    digest = hashlib.sha256(types + Path(btf.__file__).read_bytes()).hexdigest()
-    how = [digest, f"modern={modern}", f"sessions={sessions}"]
+    how = [types_digest(), f"modern={modern}", f"sessions={sessions}"]
     how += [name for part in programs(copies, propagate, sessions=sessions) for name in part]
     path = cache.folder(os.environ) / cache.key(text, flags({}), how)
     image = instead or cache.read(path)
     if image is None:
         try:
-            offsets = btf.of_kernel(types, modern=modern, sessions=sessions)
-        except (KeyError, ValueError) as error:
+            offsets = btf.of_kernel(btf.VMLINUX.read_bytes(), modern=modern, sessions=sessions)
+        except (OSError, KeyError, ValueError) as error:
             raise undescribed(error) from error
         parts = programs(copies, propagate, sessions=f"KFUNC_{btf.SESSION}" in offsets)
         instead = image = compile_image(text, [*flags(offsets), f"-I{root}"], parts, root / "include" / "kernel")
     if instead:
         cache.write(path, instead)
     return image
+
+
+@lru_cache(maxsize=1)
+def types_digest() -> str:
+    """Of the kernel's types and of who reads them: of this kernel's, read once and not kept, for these are megabytes.
+    AutoinstrError: there are none.
+    """
+    try:
+        with btf.VMLINUX.open("rb", buffering=0) as types:
+            digest = hashlib.file_digest(types, "sha256")
+    except OSError as error:
+        raise undescribed(error) from error
+    digest.update(Path(btf.__file__).read_bytes())
+    return digest.hexdigest()
 
 
 def undescribed(error: Exception) -> AutoinstrError:
