@@ -32,7 +32,9 @@ _SYMBOL = np.dtype(
 MAX_WRAPPER = 512  # bytes of a function around another one
 _AMD64 = X86_64.to_bytes(2, "little")
 _CALL, _PUSH, _REX_B = 0xE8, 0x50, 0x41  # of x86-64; the last before registers r8 to r15
-_GO_ELSEWHERE = (_CALL, 0xE9, 0xEB, 0x90)  # call, jmp, short jmp, and nop
+_NOP = 0x90
+_GO_ELSEWHERE = (_CALL, 0xE9, 0xEB, _NOP)  # call, jmp, short jmp, and nop
+_TWO_BYTES, _PREFIX = 0x0F, 0x66
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"  # before a function's first instruction, where indirect branches are guarded
 
 _GO_MAGIC = b"\xff Go buildinf:"
@@ -115,7 +117,13 @@ def cheaper_callee(descriptor: int, found: Collection[tuple[int, int]]) -> int |
 def is_emulated(descriptor: int, at: int) -> bool:
     """Does the kernel emulate the instruction there, if it has a probe: a `push`, a call, a jump? x86-64 only."""
     code = os.pread(descriptor, 2, at)
-    return _is_push(code) or (len(code) == 2 and (code[0] in _GO_ELSEWHERE or 0x70 <= code[0] < 0x80))
+    if len(code) < 2:
+        return False
+    if code[0] == _TWO_BYTES:
+        return 0x80 <= code[1] < 0x90
+    if code[0] == _PREFIX:
+        return code[1] == _NOP
+    return _is_push(code) or code[0] in _GO_ELSEWHERE or 0x70 <= code[0] < 0x80
 
 
 def _begins_with_push(descriptor: int, at: int) -> bool:

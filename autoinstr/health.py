@@ -35,6 +35,7 @@ class Loss(Told):
     TLS_CALL_LOST = ("tls_call_lost", "calls of a TLS library that ended and whose beginning was not seen")
     STREAM_LOST = ("stream_lost", "HTTP/2 streams that found no room in the kernel, or lost it")
     NAME_LOST = ("name_lost", "requests whose route is a guess, since what the program calls it was lost or too long")
+    VERSION_UNKNOWN = ("version_unknown", "files with a library or module of a version whose structures are not known")
     PROBE_MISSED = ("probe_missed", "runs of a probe that the kernel skipped")
     HEAD_CUT = ("head_cut", "requests whose path was longer than what is kept")
     PARSE_ERROR = ("parse_error", "exchanges that are not what they looked like")

@@ -25,7 +25,7 @@ from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
 from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER, RUNTIME_UVLOOP
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
-from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets
+from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets, met
 from autoinstr.model import Name, Overflow, Target
 
 # Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
@@ -86,6 +86,7 @@ class Watcher:
         self._functions = Functions(attached.function_program, self._mark, probes)
         self._counted = self._control.counters()
         self._missed = 0
+        self._unknown = 0  # files with something of an unknown version
         self._began = time.time()
         self._way: tuple[float, float] | None = None  # see `measure`
         self._layouts: dict[int, Layout] = {}  # of Pythons
@@ -195,6 +196,9 @@ class Watcher:
             missed += min(info[2] for info in infos)
         self._health.lose(Loss.PROBE_MISSED, missed - self._missed)
         self._missed = missed
+        unknown = met()
+        self._health.lose(Loss.VERSION_UNKNOWN, unknown - self._unknown)
+        self._unknown = unknown
         self._health.gauges["probe_runs"] = runs
         self._health.gauges["probe_seconds"] = nanoseconds / 1e9
 

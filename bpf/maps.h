@@ -312,10 +312,12 @@ struct go_layout {
 	__u16 rpc_id, rpc_method;   /* ... id and method of Stream */
 	__u16 rpc_client;           /* ... conn of http2Client */
 	__u16 rpc_of;               /* ... of a client's stream: its http2Client */
+	__u16 rpc_made;             /* where the stream lies at go_new_stream_made, from the stack pointer */
 	__u16 rpc_by_pointer;       /* a client's or server's stream does not contain a Stream, but begins with a pointer to it */
 	__u16 x_server, x_state, x_stream, x_id; /* as without x, of golang.org/x/net */
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
+	__u16 unused[3];
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
@@ -484,6 +486,9 @@ BPF_PROG_ARRAY(steps, STEPS);
 BPF_PROG_ARRAY(tls_steps, STEPS);
 BPF_PROG_ARRAY(go_steps, STEPS);
 
+/* Of Go: does it write its first byte by itself? */
+enum tls_parts { PARTS_ONE, PARTS_MAYBE, PARTS_TWO };
+
 /* A call of a TLS library that has not returned yet. */
 enum tls_kind { TLS_HANDSHAKE, TLS_FLUSH, TLS_READ, TLS_WRITE };
 struct tls_call {
@@ -499,7 +504,7 @@ struct tls_call {
 	__u32 kind;  /* enum tls_kind */
 	__u32 known; /* the session was met before */
 	__u32 looked; /* what it writes was looked at already */
-	__u32 unused;
+	__u32 parts;  /* enum tls_parts */
 };
 /*
  * A thread that uses a TLS library, by its id, or a goroutine, by thread_of_goroutine(); least recently used ones go

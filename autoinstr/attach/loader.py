@@ -47,11 +47,19 @@ COPIES = ("", "_2", "_3")  # of a probe, by the suffix of its name, where one is
 # by uprobes, as libraries/ says; RETURN is not there where the others run on return, too (bpf/probes/tls.h)
 TLS_PROBES = ("tls_handshake", "tls_flush", "tls_read", "tls_read_ex", "tls_write", "tls_write_ex", "tls_free")
 RETURN = "tls_return"
-GO_PROBES = ("go_handshake", "go_write", "go_return", "go_read", "go_read_return")
+GO_PROBES = ("go_handshake", "go_write", "go_written", "go_return", "go_read_copy", "go_read", "go_read_return")
 ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_echo", "go_route_gorilla"),
     *("python_copied", "python_enters", "event_loop_turns", "nghttp2_submits", "nghttp2_submitted"),
-    *("go_run_handler", "go_run_handler_x", "go_handle_stream", "go_new_stream", "go_round_trip", "go_look_up"),
+    *(
+        "go_run_handler",
+        "go_run_handler_x",
+        "go_handle_stream",
+        "go_new_stream",
+        "go_new_stream_made",
+        "go_round_trip",
+        "go_look_up",
+    ),
     "nghttp2_received",
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)

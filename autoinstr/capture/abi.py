@@ -161,10 +161,11 @@ GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
             (name, "<u2")
             for name in (
                 *("goid", "parent", "client", "server", "state", "stream", "id"),
-                *("rpc_server", "rpc_id", "rpc_method", "rpc_client", "rpc_of", "rpc_by_pointer"),
+                *("rpc_server", "rpc_id", "rpc_method", "rpc_client", "rpc_of", "rpc_made", "rpc_by_pointer"),
                 *("x_server", "x_state", "x_stream", "x_id", "inflater", "deflater", "echo_path"),
             )
         ],
+        ("unused", "<u2", 3),
     ]
 )
 NAME_SIZE = 192

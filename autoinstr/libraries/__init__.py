@@ -15,6 +15,7 @@ from autoinstr.libraries.node import NODE
 from autoinstr.libraries.openssl import OPENSSL
 from autoinstr.libraries.python import PYTHON
 from autoinstr.libraries.python_layout import Layout, find_layout, has_greenlets
+from autoinstr.libraries.unknown import met
 from autoinstr.libraries.unread import Unread
 from autoinstr.libraries.uvloop import UVLOOP
 
@@ -44,4 +45,5 @@ __all__ = [
     "has_greenlets",
     "identity_of",
     "mapped_files",
+    "met",
 ]

@@ -6,6 +6,7 @@ file is opened by its mapping, so that it is the right one in another mount name
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import OrderedDict
@@ -13,11 +14,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from autoinstr import elf
 from autoinstr.libraries.base import Library, Place
 
 MAX_FILES = 4096  # remembered
+LARGE = 1 << 20  # bytes of a file
+PART = 1 << 20  # that are read at once
+MAX_NOTE = 256  # bytes of a build id; Go's has 116
 Identity = tuple[int, ...]
+Content = tuple[int, bytes] | tuple[()]
 
 _MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f:]+) ([1-9]\d*) +(/.*)$", re.MULTILINE)
 
@@ -79,22 +86,53 @@ def _look(descriptor: int, library: Library) -> Found:
 
 
 _known: OrderedDict[tuple[Identity, tuple[str, ...]], list[Found]] = OrderedDict()
+_copies: OrderedDict[tuple[Content, tuple[str, ...]], list[Found]] = OrderedDict()
 
 
 def find(path: str, libraries: Iterable[Library]) -> list[Found]:
     """The libraries whose functions this file has; OSError if it can't be read, ValueError if they can't be probed.
 
-    Remembered.
+    Remembered by the file's identity, and large Go programs by what is in them, too: many containers have copies.
     """
     descriptor = open_file(path)
     try:
         libraries = tuple(libraries)
-        key = identity(os.fstat(descriptor)), tuple(library.name for library in libraries)
+        names = tuple(library.name for library in libraries)
+        key = identity(os.fstat(descriptor)), names
         if key not in _known:
-            found = (_look(descriptor, library) for library in libraries)
-            _known[key] = [one for one in found if one.places]
-            if len(_known) > MAX_FILES:
-                _known.popitem(last=False)
+            _keep(_known, key, _find_in_copy(descriptor, names, libraries))
         return _known[key]
     finally:
         os.close(descriptor)
+
+
+def _find_in_copy(descriptor: int, names: tuple[str, ...], libraries: tuple[Library, ...]) -> list[Found]:
+    content = _content(descriptor)
+    key = content, names
+    if not content or key not in _copies:
+        found = [one for one in (_look(descriptor, library) for library in libraries) if one.places]
+        if not content:
+            return found
+        _keep(_copies, key, found)
+    return _copies[key]
+
+
+def _content(descriptor: int) -> Content:
+    """The same for copies of a large Go program, and for nothing else; empty: what it is takes no time to find out.
+
+    A build id is only what a file says of itself, and a probe that is put in the middle of an instruction breaks
+    a program: so all of it is read as well, which takes a small part of the time that its functions take.
+    """
+    size = os.fstat(descriptor).st_size
+    if size < LARGE or not (build_id := elf.read_section(descriptor, ".note.go.buildid", MAX_NOTE)):
+        return ()
+    digest = hashlib.blake2b(build_id)
+    for at in range(0, size, PART):
+        digest.update(os.pread(descriptor, min(PART, size - at), at))
+    return size, digest.digest()
+
+
+def _keep(known: OrderedDict[Any, list[Found]], key: object, found: list[Found]) -> None:
+    known[key] = found
+    if len(known) > MAX_FILES:
+        known.popitem(last=False)

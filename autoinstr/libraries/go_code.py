@@ -1,16 +1,20 @@
 """What the instructions of a Go function tell: where it may be probed, and where its arguments are when it returns.
 
 In: its bytes, its address, the architecture. Out: addresses. Probes can't be anywhere:
-- its first instructions may run twice: where the stack is too small they call for a larger one and begin again;
+- its first instructions may run twice: where the stack is too small they call for a larger one and begin again. That is
+  seen by the processor's flags at the branch that decides it;
 - a probe on its return, as the kernel makes it, changes the return address, which crashes Go when it moves a stack: the
-  return instructions themselves are probed.
+  return instructions themselves are probed, or what is passed once before them.
+
+Where there is a choice, it is an instruction that the kernel emulates under a probe.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import capstone
 
@@ -27,21 +31,27 @@ class _Words:
     stack: str  # a place on the stack
     registers: tuple[str, ...]  # of arguments and of results, in their order
     emulated: re.Pattern[str]  # what the kernel does by itself under a probe, which costs a tenth of a single step
+    returns: bool  # of these, too
     harmless: frozenset[str]  # what changes nothing but what it names first
 
 
+FAR = 8  # instructions that a return and what it returns may be apart
+_ON_STACK = re.compile(r"\[rsp \+ (0x[0-9a-f]+|[0-9])\]")
 _X86_64_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 _AARCH64_REGISTERS = tuple(f"x{n}" for n in range(16))
 _MOVES = ("mov", "movzx", "lea", "cmp", "test", "nop", "movups", "movdqu", "movaps", "add", "sub", "and", "or", "xor")
+_CHANGE_NOTHING = ("cmp", "test", "nop", "str", "strb")  # of registers
 _WORDS = {
     X86_64: _Words(
         *("[r14 + 0x10]", "jbe", "call", "[rsp + {:#x}]", _X86_64_REGISTERS),
-        re.compile(r"j\w+ 0x[0-9a-f]+|nop|push r\w+"),
+        re.compile(r"(j\w+|call) 0x[0-9a-f]+|nop|push r\w+"),
+        False,
         frozenset(_MOVES),
     ),
     AARCH64: _Words(
         *("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", _AARCH64_REGISTERS),
-        re.compile(r"(b|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
+        re.compile(r"(bl?|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
+        True,
         frozenset(("mov", "movz", "movk", "cmp", "add", "sub", "adrp", "str", "ldr", "ldrb", "ldrh", "nop", "strb")),
     ),
 }
@@ -62,19 +72,17 @@ class GoCode:
         ]
 
     def entry(self) -> int | None:
-        """The instruction behind the check of the stack: arguments are where they were at the first one.
+        """The branch that ends the check of the stack: arguments are where they were at the first instruction.
 
         None: it has no such check, or none of Go's calling convention with registers.
         """
         checked = False
         for at, name, text in self._lines:
-            if checked:
-                return at
             if name == self._words.call:
                 return None
-            checked = name == self._words.branch and any(
-                self._words.stack_check in text for place, _, text in self._lines if place < at
-            )
+            if name == self._words.branch and checked:
+                return at
+            checked |= self._words.stack_check in text
         return None
 
     def after_calls(self, target: int, results: Collection[int]) -> list[int]:
@@ -83,26 +91,130 @@ class GoCode:
         `results`: which of the registers that they come back in have to be as the call has left them. The instruction
         behind the call will do; a cheaper one a bit further on is better.
         """
-        places = []
-        for index, (_, name, text) in enumerate(self._lines[:-1]):
-            if name == self._words.call and text.removeprefix("#") == f"{target:#x}":
-                places.append(self._cheapest(index + 1, [self._words.registers[n] for n in results]))
-        return places
+        registers = [self._words.registers[n] for n in results]
+        last = len(self._lines) - 1
+        return [self._cheapest(index + 1, registers) for index in self._calls(target) if index < last]
+
+    def _calls(self, target: int) -> list[int]:
+        """Indices of the calls of a function."""
+        wanted = f"{target:#x}"
+        return [
+            index
+            for index, (_, name, text) in enumerate(self._lines)
+            if name == self._words.call and text.removeprefix("#") == wanted
+        ]
+
+    def calls(self, target: int) -> list[int]:
+        """Where it calls this function."""
+        return [self._lines[index][0] for index in self._calls(target)]
 
     def _cheapest(self, index: int, registers: Collection[str]) -> int:
         """An instruction from there on, before anything else may be gone on with, that the kernel emulates."""
         kept = {part for register in registers for part in _parts(register)}
         for at, name, text in self._lines[index:]:
+            if at != self._lines[index][0] and f"{at:#x}" in self._targets:
+                break  # others come here, too
             if self._words.emulated.fullmatch(f"{name} {text}".strip()):
                 return at
-            changed = text.partition(",")[0].strip()
+            changed = "" if name in _CHANGE_NOTHING else text.partition(",")[0].strip()
             if name not in self._words.harmless or changed in kept or (name == "ldr" and "!" in text):
                 break
         return self._lines[index][0]
 
+    @cached_property
+    def _targets(self) -> frozenset[str]:
+        """Where its branches lead to."""
+        return frozenset(
+            text.rpartition(" ")[2].removeprefix("#") for _, name, text in self._lines if name != self._words.call
+        )
+
     def returns(self) -> list[int]:
         """All return instructions."""
         return [at for at, name, _ in self._lines if name == "ret"]
+
+    @property
+    def returns_are_cheap(self) -> bool:
+        return self._words.returns
+
+    def returns_without(self, places: Collection[int]) -> list[int]:
+        """Those that no way leads to from these places; of x86-64."""
+        reached = self._reached(self._index_of[at] for at in places)
+        return [at for index, (at, name, _) in enumerate(self._lines) if name == "ret" and index not in reached]
+
+    @cached_property
+    def _index_of(self) -> dict[int, int]:
+        return {at: index for index, (at, _, _) in enumerate(self._lines)}
+
+    @cached_property
+    def _next(self) -> list[list[int]]:
+        """Indices of the instructions that may follow each; of x86-64. Behind one that goes on by a table, all."""
+        following = []
+        for index, (_, name, text) in enumerate(self._lines):
+            some = [] if name in ("jmp", "ret") or index + 1 == len(self._lines) else [index + 1]
+            if name.startswith("j") and not text.startswith("0x"):
+                some = list(range(len(self._lines)))
+            elif name.startswith("j") and (to := self._index_of.get(int(text, 16))) is not None:
+                some.append(to)
+            following.append(some)
+        return following
+
+    def _reached(self, begin: Iterable[int], without: int = -1) -> set[int]:
+        """Indices of what may come to pass from there on, also if one of them never does."""
+        reached, ahead = set[int](), list(begin)
+        while ahead:
+            index = ahead.pop()
+            if index not in reached and index != without:
+                reached.add(index)
+                ahead += self._next[index]
+        return reached
+
+    def before_success(self) -> tuple[int, int] | None:
+        """An instruction that the kernel emulates, passed once by each call that returns its first result and no error,
+        and by no other one; and how far from the stack pointer the result lies by then. Of x86-64; None: there is none.
+        """
+        good, places = set[int](), set[str]()
+        for index, (_, name, _) in enumerate(self._lines):
+            if name == "ret" and (place := self._returned(index)):
+                good.add(index)
+                places.add(place)
+        found = _ON_STACK.fullmatch(places.pop()) if len(places) == 1 else None
+        if found is None:
+            return None
+        best: tuple[int, int] | None = None
+        for index, (at, name, text) in enumerate(self._lines):
+            if not self._words.emulated.fullmatch(f"{name} {text}".strip()):
+                continue
+            behind = self._reached(self._next[index])
+            ends = {one for one in behind if self._lines[one][1] == "ret"}
+            if index in behind or ends != good or good & self._reached([0], without=index):
+                continue
+            if any(place == found[0] for one in behind for _, place in self._stores(*self._lines[one][1:])):
+                continue
+            if best is None or len(behind) < best[0]:
+                best = len(behind), at
+        return (best[1], int(found[1], 0)) if best else None
+
+    def _returned(self, index: int) -> str:
+        """What a return takes its first result from, if what follows that, the error, is none."""
+        zero = False
+        for _, name, text in reversed(self._lines[max(0, index - FAR) : index]):
+            zero |= (name, text) == ("xor", "ebx, ebx")
+            if name == "mov" and text.startswith("rax, qword ptr [rsp + "):
+                return text.removeprefix("rax, qword ptr ") if zero else ""
+            if name not in ("add", "pop", "mov", "xor") or text.startswith(("rax,", "eax,")):
+                break
+        return ""
+
+    def has_frame(self) -> bool:
+        """Does rbp point to where its caller's was saved, from the beginning on? Of x86-64."""
+        frame = 0
+        for _, name, text in self._lines:
+            if name == self._words.call:
+                break
+            frame += _taken(name, text)
+            if frame and (name, text) in (("mov", "rbp, rsp"), ("lea", f"rbp, [rsp + {frame - 8:#x}]")):
+                return (frame == 8) == (name == "mov")
+        return False
 
     def keeps(self, *wanted: int, barriers: Collection[int] = ()) -> bool:
         """Does it store these of its arguments where its caller has left room for them, and nothing else there?

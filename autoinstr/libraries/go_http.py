@@ -8,7 +8,6 @@ known is not probed, and said once.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,8 +16,7 @@ from autoinstr.libraries.base import Function, Library, Place
 from autoinstr.libraries.go_layouts import layout
 from autoinstr.libraries.go_program import GoProgram, go_program
 from autoinstr.libraries.go_table import GoFunction
-
-log = logging.getLogger(__name__)
+from autoinstr.libraries.unknown import not_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def route_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place
             places += [Place(offset, router.program) for offset in _places_of(program, router, caller)]
     for module in there - known:
         version = program.modules.get(module, "of a version that is not told")
-        log.warning("%s %s is not one that autoinstr knows: its routes are guesses", module, version)
+        not_known("%s %s is not one that autoinstr knows: its routes are guesses", module, version)
     return places
 
 

@@ -6,14 +6,13 @@ one hit each tells who is who. Where the fields lie that are read then is known 
 
 from __future__ import annotations
 
-import logging
-
 from autoinstr.libraries.base import Function, Library, Place
 from autoinstr.libraries.go_layouts import go_layout, layout
 from autoinstr.libraries.go_program import GoProgram, go_program
+from autoinstr.libraries.unknown import not_known
 
-log = logging.getLogger(__name__)
-
+RETURNS_STREAM, MADE = "go_new_stream", "go_new_stream_made"
+NEW_STREAM = "google.golang.org/grpc/internal/transport.(*http2Client).NewStream"
 GO = "golang.org/toolchain"
 GRPC = "google.golang.org/grpc"
 X_NET = "golang.org/x/net"
@@ -36,7 +35,7 @@ FUNCTIONS = (
     Function("golang.org/x/net/http2.(*ClientConn).roundTrip", "go_look_up"),
     Function("golang.org/x/net/http2.(*ClientConn).RoundTrip", "go_look_up"),
     Function("google.golang.org/grpc.(*Server).handleStream", "go_handle_stream"),
-    Function("google.golang.org/grpc/internal/transport.(*http2Client).NewStream", "", "go_new_stream"),
+    Function(NEW_STREAM, "", RETURNS_STREAM),
 )
 
 
@@ -54,13 +53,17 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
         one = function.program or function.on_return
         module, names = NEEDED[one]
         if all(name in known for name in names):
+            made = code.before_success() if one == RETURNS_STREAM and not code.returns_are_cheap else None
+            if made:
+                places.append(Place(program.offset(where, made[0]), MADE))
+                continue
             at = [entry] if function.program else code.returns()
             places += [Place(program.offset(where, place), one) for place in at]
         else:
             unknown.add(module)
     for module in unknown:
         version = ".".join(map(str, program.version)) if module == GO else program.modules.get(module, "")
-        log.warning(
+        not_known(
             "%s %s is not one that autoinstr knows: what its requests ask others has no parent",
             "Go" if module == GO else module,
             version or "of a version that is not told",
@@ -77,7 +80,12 @@ def layouts(program: GoProgram) -> dict[str, int]:
 def layout_of(descriptor: int) -> dict[str, int]:
     """The same; of other programs nothing."""
     program = go_program(descriptor)
-    return layouts(program) if program else {}
+    if program is None:
+        return {}
+    where = program.function(NEW_STREAM)
+    code = program.code(where) if where else None
+    made = code.before_success() if code and not code.returns_are_cheap else None
+    return layouts(program) | ({"rpc_made": made[1]} if made else {})
 
 
 GOROUTINES = Library(

@@ -14,6 +14,7 @@ import re
 
 from autoinstr import elf
 from autoinstr.libraries.base import Function, Library
+from autoinstr.libraries.unknown import not_known
 
 SIZE = 0x28  # where a table's size lies in it
 _TABLES = {
@@ -21,6 +22,7 @@ _TABLES = {
     "deflater": "nghttp2_session_get_hd_deflate_dynamic_table_size",
 }
 MAX_CODE = 64  # bytes of such a function
+_MARKS = ("endbr64", "bti", "hint", "paciasp", "nop")  # that a function may begin with
 # the table's address is made of the session's, and another function goes on; or its size is returned at once
 _ADDED = re.compile(r"add (?:rdi|x0, x0), #?(0x[0-9a-f]+|\d+)")
 _READ = re.compile(r"(?:mov rax, qword ptr|ldr x0,) \[(?:rdi|x0)(?: \+ |, #)(0x[0-9a-f]+|\d+)\]")
@@ -40,13 +42,18 @@ def tables(descriptor: int) -> dict[str, int]:
     for name, symbol in _TABLES.items():
         at, size = places.get(symbol, (0, 0))
         for _, _, operation, text in reader.disasm_lite(os.pread(descriptor, min(size, MAX_CODE), at), 0):
+            if operation in _MARKS:
+                continue
             line = f"{operation} {text}"
             if added := _ADDED.fullmatch(line):
                 found[name] = int(added[1], 0)
             elif read := _READ.fullmatch(line):
                 found[name] = int(read[1], 0) - SIZE
             break
-    return found if len(found) == len(_TABLES) else {}
+    if len(found) == len(_TABLES):
+        return found
+    not_known("nghttp2 of a kind that autoinstr does not know: header fields of older connections stay unknown")
+    return {}
 
 
 NGHTTP2 = Library(

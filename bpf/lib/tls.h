@@ -105,14 +105,16 @@ static __always_inline void note_record(struct connection *c, const struct sysca
 		c->secret = 1;
 }
 
-/* The socket of a session failed. */
-static __always_inline void fail_session(const struct connection *c, long ret)
+/* The socket of a session failed, or (0) a read from it has come to its end: so has a response that ends with the connection. */
+static __always_inline void end_session(const struct connection *c, __u32 incoming, long ret)
 {
 	__u64 key = c->other;
 	struct connection *s = key ? connections.lookup(&key) : NULL;
 
-	if (s)
+	if (s && ret < 0)
 		s->error = -ret;
+	else if (s && incoming && s->role == ROLE_CLIENT)
+		s->closed = bpf_ktime_get_ns();
 }
 
 /* The other end is gone: what is written into the session from now on goes nowhere. */

@@ -132,7 +132,8 @@ int go_route_gorilla(struct pt_regs *ctx)
 	__u64 regexp = 0;
 	struct text template;
 
-	if (bpf_probe_read_user(&regexp, sizeof(regexp), (void *)(GO_ARGUMENT_2(ctx) + GORILLA_PATH)) || !regexp ||
+	if (GO_BEGINS_AGAIN(ctx) || bpf_probe_read_user(&regexp, sizeof(regexp), (void *)(GO_ARGUMENT_2(ctx) + GORILLA_PATH)) ||
+	    !regexp ||
 	    bpf_probe_read_user(&template, sizeof(template), (void *)regexp))
 		return 0;
 	return call_it(ctx, NAME_ROUTE, template.at, template.size);

@@ -3,13 +3,16 @@
  * Go's crypto/tls: methods of *Conn. Calls in progress are known by goroutine, since one that waits goes on in another
  * thread. Where these programs are attached is known to autoinstr/libraries/go_tls.py.
  *
- * A session is joined with its socket by the system calls within a handshake or a write. What was read is looked at when
- * Read returns, with the arguments from where Read has kept them: so it costs one hit, and a Read that has waited since
- * before the agent's time is seen, too. Where Go moves a stack it corrects what points into it, but not what it needs no
- * more, and at its end Read needs its buffer no more. So, where buffers may be on stacks, its entry is probed, too.
+ * A session is joined with its socket by the system calls within a handshake or a write. What was read is looked at where
+ * Read is about to copy it to its caller, with the session from where Read has kept its arguments: so it costs one hit, none
+ * where nothing was read, and a Read that has waited since before the agent's time is seen, too.
  *
  * A client's requests are looked at when Write begins, for another goroutine may read the response before Write returns,
- * and other writes when it returns.
+ * and other writes behind the call in it that has written.
+ *
+ * Both for the price of a hit, which is ten times higher at a return instruction of x86-64. Where it is not, or a Read has
+ * nothing like that, its returns are probed. Where Go moves a stack it corrects what points into it, but not what it needs no
+ * more, and at its end Read needs its buffer no more. So, where buffers may be on stacks, its entry is probed then, too.
  */
 #ifndef AUTOINSTR_PROBES_GO_TLS_H
 #define AUTOINSTR_PROBES_GO_TLS_H
@@ -34,7 +37,7 @@ PROGRAM(go_handshake, struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct tls_call call = {.kind = TLS_HANDSHAKE};
 
-	if (is_tls_target(pid, TARGET_GO))
+	if (!GO_BEGINS_AGAIN(ctx) && is_tls_target(pid, TARGET_GO))
 		enter_go(ctx, pid, &call);
 	return 0;
 }
@@ -43,10 +46,10 @@ PROGRAM(go_handshake, struct pt_regs *ctx)
 PROGRAM(go_write, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
-	struct tls_call call = {.kind = TLS_WRITE};
 	__u64 size = GO_ARGUMENT_3(ctx);
+	struct tls_call call = {.kind = TLS_WRITE, .parts = size > 1 ? PARTS_MAYBE : PARTS_ONE};
 
-	if (!is_tls_target(pid, TARGET_GO))
+	if (GO_BEGINS_AGAIN(ctx) || !is_tls_target(pid, TARGET_GO))
 		return 0;
 
 	struct connection *s = enter_go(ctx, pid, &call);
@@ -66,23 +69,32 @@ PROGRAM(go_write, struct pt_regs *ctx)
 		return 0;
 	}
 	w->entering = 1;
+	if (s->entered)
+		undo_entry(s); /* the end of the last write was not seen */
 	note_entry(s, w->size);
 	go_steps.call(ctx, STEP_LOOK);
 	return 0;
 }
 
-/* A handshake or a Write returns. */
-PROGRAM(go_return, struct pt_regs *ctx)
+/* A handshake or a Write ends, whose caller's stack pointer was this one. */
+static __always_inline int leave_go(struct pt_regs *ctx, __u64 stack, int parted)
 {
 	__u32 pid = current_pid();
 	__u64 id = thread_of_goroutine(pid, GOROUTINE(ctx));
 	struct tls_thread *t = tls_threads.lookup(&id);
-	struct tls_call *call = leave_session(t, ctx->sp - stack_of_goroutine(GOROUTINE(ctx)).end);
+	struct tls_call *call = leave_session(t, stack - stack_of_goroutine(GOROUTINE(ctx)).end);
 	__s64 n = GO_ARGUMENT_1(ctx);
 
 	count_hits(pid, 1);
 	if (!call)
 		return n > 0 ? lose_call() : 0; /* of a handshake that went well it is 0 */
+	if (parted && call->parts == PARTS_MAYBE && n == 1 && !GO_ARGUMENT_2(ctx)) {
+		call->parts = PARTS_TWO;
+		t->depth++;
+		return 0;
+	}
+	if (parted && call->parts == PARTS_TWO)
+		n++;
 
 	__u64 key = call->key, buffer = call->buffer, passed = call->passed;
 	__u32 kind = call->kind, looked = call->looked;
@@ -112,13 +124,28 @@ PROGRAM(go_return, struct pt_regs *ctx)
 	return 0;
 }
 
+/* A handshake or a Write returns. */
+PROGRAM(go_return, struct pt_regs *ctx)
+{
+	return leave_go(ctx, ctx->sp, 0);
+}
+
+/*
+ * func (c *Conn) writeRecordLocked(typ recordType, data []byte) (int, error) has returned to Write. With TLS 1.0 it is called
+ * twice, with the first byte and then with the others.
+ */
+PROGRAM(go_written, struct pt_regs *ctx)
+{
+	return leave_go(ctx, GO_STACK_ON_RETURN(ctx), 1);
+}
+
 /* func (c *Conn) Read(b []byte) (int, error) */
 PROGRAM(go_read, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 	struct tls_call call = {.kind = TLS_READ};
 
-	if (!is_tls_target(pid, TARGET_GO))
+	if (GO_BEGINS_AGAIN(ctx) || !is_tls_target(pid, TARGET_GO))
 		return 0;
 
 	struct connection *s = enter_go(ctx, pid, &call);
@@ -146,6 +173,28 @@ static __always_inline __u64 leave_read(struct pt_regs *ctx, __u32 pid)
 	return buffer;
 }
 
+/* So much was read of this session. */
+static __always_inline void look_at_read(struct pt_regs *ctx, __u32 pid, __u64 key, __u64 buffer, __u64 size)
+{
+	struct connection *s = connections.lookup(&key);
+
+	if (!s) {
+		s = new_session(key);
+		if (s)
+			s->late = 1; /* its handshake was before our time */
+	}
+	if (!s || s->ignored)
+		return;
+
+	struct work *w = session_work();
+	if (!w)
+		return;
+	use_connection(w, s, key, pid, 0, 1);
+	w->goroutine = GOROUTINE(ctx);
+	use_plaintext(w, buffer, size);
+	go_steps.call(ctx, first_step(s));
+}
+
 PROGRAM(go_read_return, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
@@ -158,32 +207,20 @@ PROGRAM(go_read_return, struct pt_regs *ctx)
 		return 0;
 
 	__u64 buffer = leave_read(ctx, pid);
-	if (bpf_probe_read_user(&at, sizeof(at), (void *)(ctx->sp + GO_HOME)))
-		return 0;
+	if (n > 0 && !bpf_probe_read_user(&at, sizeof(at), (void *)(ctx->sp + GO_HOME)))
+		look_at_read(ctx, pid, session_key(pid, at.session), buffer ? buffer : at.buffer, n);
+	return 0;
+}
 
-	__u64 key = session_key(pid, at.session);
-	struct connection *s = connections.lookup(&key);
-	if (n <= 0) {
-		/* a response that ends with the connection ended with the last read that had nothing more */
-		if (s && s->role == ROLE_CLIENT)
-			s->closed = bpf_ktime_get_ns();
-		return 0;
-	}
-	if (!s) {
-		s = new_session(key);
-		if (s)
-			s->late = 1; /* its handshake was before our time */
-	}
-	if (!s || s->ignored)
-		return 0;
+/* Read calls func memmove(to, from unsafe.Pointer, n uintptr): what is at `from` was read. */
+PROGRAM(go_read_copy, struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	__u64 session = 0;
 
-	struct work *w = session_work();
-	if (!w)
-		return 0;
-	use_connection(w, s, key, pid, 0, 1);
-	w->goroutine = GOROUTINE(ctx);
-	use_plaintext(w, buffer ? buffer : at.buffer, n);
-	go_steps.call(ctx, first_step(s));
+	if (is_tls_target(pid, TARGET_GO) && GO_ARGUMENT_3(ctx) &&
+	    !bpf_probe_read_user(&session, sizeof(session), (void *)(GO_STACK_ON_RETURN(ctx) + GO_HOME)))
+		look_at_read(ctx, pid, session_key(pid, session), GO_ARGUMENT_2(ctx), GO_ARGUMENT_3(ctx));
 	return 0;
 }
 

@@ -77,7 +77,7 @@ int go_run_handler(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (l && l->server)
+	if (l && l->server && !GO_BEGINS_AGAIN(ctx))
 		run_handler(ctx, pid, l, l->server, l->state, l->stream, l->id);
 	return 0;
 }
@@ -88,7 +88,7 @@ int go_run_handler_x(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (l && l->x_server)
+	if (l && l->x_server && !GO_BEGINS_AGAIN(ctx))
 		run_handler(ctx, pid, l, l->x_server, l->x_state, l->x_stream, l->x_id);
 	return 0;
 }
@@ -101,7 +101,7 @@ int go_handle_stream(struct pt_regs *ctx)
 	__u64 stream = GO_ARGUMENT_4(ctx);
 	struct text method = {};
 
-	if (!l || !l->rpc_server)
+	if (!l || !l->rpc_server || GO_BEGINS_AGAIN(ctx))
 		return 0;
 	if (l->rpc_by_pointer)
 		stream = user_u64(stream);
@@ -120,7 +120,7 @@ int go_round_trip(struct pt_regs *ctx)
 	__u32 pid = current_pid();
 	struct go_layout *l = layout_of_target(pid);
 
-	if (!l || !l->client)
+	if (!l || !l->client || GO_BEGINS_AGAIN(ctx))
 		return 0;
 
 	struct context *context = serving_goroutine(ctx, pid);
@@ -148,22 +148,18 @@ int go_look_up(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 
-	if (layout_of_target(pid))
+	if (layout_of_target(pid) && !GO_BEGINS_AGAIN(ctx))
 		serving_goroutine(ctx, pid);
 	return 0;
 }
 
 /*
- * grpc-go: func (t *http2Client) NewStream(...) (*ClientStream, error) returns: the stream has its number, and another goroutine
- * will write it. What it is made for is known here, and its method.
+ * grpc-go: func (t *http2Client) NewStream(...) (*ClientStream, error) has made a stream, which has its number, and another
+ * goroutine will write it. What it is made for is known here, and its method.
  */
-int go_new_stream(struct pt_regs *ctx)
+static __always_inline int stream_made(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 own)
 {
-	__u32 pid = current_pid();
-	struct go_layout *l = layout_of_target(pid);
-	__u64 own = GO_ARGUMENT_1(ctx);
-
-	if (!l || !l->rpc_client || !own)
+	if (!own)
 		return 0;
 
 	__u64 stream = l->rpc_by_pointer ? user_u64(own) : own, conn = user_u64(own + l->rpc_of) + l->rpc_client;
@@ -199,6 +195,24 @@ int go_new_stream(struct pt_regs *ctx)
 		place_asked(c, st, &this, &new, pid);
 	}
 	return 0;
+}
+
+/* It returns. */
+int go_new_stream(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+
+	return l && l->rpc_client ? stream_made(ctx, pid, l, GO_ARGUMENT_1(ctx)) : 0;
+}
+
+/* It is sure to return the stream. */
+int go_new_stream_made(struct pt_regs *ctx)
+{
+	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
+
+	return l && l->rpc_client && l->rpc_made ? stream_made(ctx, pid, l, user_u64(ctx->sp + l->rpc_made)) : 0;
 }
 
 #endif

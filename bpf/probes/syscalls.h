@@ -520,8 +520,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (!c)
 			return 0;
 	}
-	if (*target & (TARGET_TLS | TARGET_GO) && ret < 0)
-		fail_session(c, ret);
+	if (*target & (TARGET_TLS | TARGET_GO) && ret <= 0)
+		end_session(c, incoming, ret);
 	struct tls_call *written = NULL;
 	if (*target & TARGET_TLS)
 		written = meet_session(c, sk, &call, transfer, incoming, ret);

@@ -55,6 +55,7 @@ FIGURES = (
     Figure("function_hits", "  of these on functions, with their returns", "{:.1f}", -1),
     Figure("run_us", "  in eBPF programs, us a request", "{:.2f}"),
     Figure("hit_us", "  on the way there and back, us", "{:.2f}"),
+    Figure("socket_us", "  of both, for system calls alone, us", "{:.2f}"),
     # the agent without load
     Figure("ready_s", "start to ready, s", "{:.2f}"),
     Figure("compiled_s", "  when it has to compile", "{:.2f}"),

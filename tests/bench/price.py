@@ -108,7 +108,7 @@ class Price:
     def watched_turn(self, running: Running) -> Figures:
         endpoint = self.own(AUTOINSTR)
         exported = sum(self.place.exported(endpoint).values())
-        with watching(running.port, self.place.endpoint(endpoint), SAMPLER) as agent:
+        with watching(running.port, self.place.endpoint(endpoint), SAMPLER, flags=self.app.watched) as agent:
             before = meter.cpu_seconds(agent.pids)
             first, found = self.saturate(running, self.place.seconds)
             agent.wait_told(first)
@@ -133,18 +133,23 @@ class Price:
             before = meter.program_runs(agent.pids)
             requests, _ = self.saturate(running, COUNTING_HITS)
             after = meter.program_runs(agent.pids)
-        hits = on_functions = runs_ns = hits_ns = 0.0
+        hits = on_functions = runs_ns = hits_ns = socket_ns = 0.0
         for kind in after:
             count, time = (now - then for then, now in zip(before[kind], after[kind], strict=True))
             hits += count
             on_functions += count * (kind == ON_FUNCTION)
-            runs_ns += time - count * self.calibrated["statistics_ns"]["median"]
-            hits_ns += count * self.calibrated[HIT_OF[kind]]["median"]
+            run, way = (
+                time - count * self.calibrated["statistics_ns"]["median"],
+                count * self.calibrated[HIT_OF[kind]]["median"],
+            )
+            runs_ns, hits_ns = runs_ns + run, hits_ns + way
+            socket_ns += (run + way) * (kind != ON_FUNCTION)
         return requests, {
             "hits": hits / requests,
             "function_hits": on_functions / requests,
             "run_us": runs_ns / requests / 1e3,
             "hit_us": hits_ns / requests / 1e3,
+            "socket_us": socket_ns / requests / 1e3,
         }
 
 

@@ -18,6 +18,8 @@ from figures import FIGURES, Part
 ROOT = Path(__file__).resolve().parents[2]
 OF_KEY = {figure.key: figure for figure in FIGURES}
 Parts = dict[str, Part]
+# applications in Go, and the one whose system calls alone are what theirs would be without probes on functions
+OF_GO = {"go": "go", "go-tls": "go", "grpc-go": "grpc-go", "grpc-go-both": "grpc-go-both"}
 
 
 def value(found: Part, key: str, which: str = "median") -> str:
@@ -94,6 +96,23 @@ def probes(parts: Parts) -> str:
     return table([*head, "bytes exported a request", "agent's memory (Pss), MB"], rows)
 
 
+def go(parts: Parts) -> str:
+    """What probes on functions of Go add to what its system calls take, without them and without TLS."""
+    rows = []
+    for name, base in OF_GO.items():
+        if any("variants" not in parts.get(one, {}) for one in (name, base)):
+            continue
+        watched, plain = (parts[one]["variants"]["autoinstr"] for one in (name, base))
+        if "socket_us" not in watched or "socket_us" not in plain:
+            continue
+        all_us = watched["hit_us"]["median"] + watched["run_us"]["median"]
+        socket_us = plain["socket_us"]["median"]
+        figures = f"{value(watched, 'function_hits')}", f"{all_us:.2f}", f"{socket_us:.2f}", f"{all_us / socket_us:.2f}"
+        rows.append([parts[name]["title"].partition(";")[0], *figures])
+    head = ["", "hits on functions a request", "all hits, us", "the plain socket path, us", "times that"]
+    return table(head, rows)
+
+
 def settings(parts: Parts) -> str:
     columns = parts["full_load"]["variants"].values()
     keys = ("app_us", "added_us", "agent_user_us", "agent_system_us", "throughput_ratio", "rate")
@@ -117,7 +136,7 @@ def at_rest(parts: Parts) -> str:
     )
 
 
-MARKED = {one.__name__: one for one in (how, applications, probes, settings, at_rest)}
+MARKED = {one.__name__: one for one in (how, applications, probes, go, settings, at_rest)}
 
 
 def main() -> int:

@@ -66,8 +66,14 @@ class Watching:
 
 
 @contextmanager
-def watching(port: int | str, endpoint: str, sampler: dict[str, str], cache: Path | None = None) -> Iterator[Watching]:
-    """An agent that watches who listens at the port, or at several, with commas."""
+def watching(
+    port: int | str,
+    endpoint: str,
+    sampler: dict[str, str],
+    cache: Path | None = None,
+    flags: tuple[str, ...] = (),
+) -> Iterator[Watching]:
+    """An agent that watches who listens at the port, or at several, with commas; and who else `flags` select."""
     page = free_port()
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
@@ -77,8 +83,9 @@ def watching(port: int | str, endpoint: str, sampler: dict[str, str], cache: Pat
     kept = os.environ.get("AUTOINSTR_CACHE_DIR")
     if cache or kept:
         environment["AUTOINSTR_CACHE_DIR"] = str(cache or kept)
-    flags = ("--port", port, "--prometheus-port", page)
-    agent = Agent(*flags, environment=environment, exports=("otlp", "prometheus"))
+    agent = Agent(
+        "--port", port, *flags, "--prometheus-port", page, environment=environment, exports=("otlp", "prometheus")
+    )
     try:
         found = Watching(agent.wait_ready(), page)
         found.settle()

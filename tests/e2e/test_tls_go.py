@@ -34,6 +34,7 @@ LINKED = {
     "unoptimised": ("-gcflags=all=-N -l",),
 }
 COUNT = 331  # a prime number of requests
+TLS_FAILED = 35  # of curl
 LARGE = 30_000_000  # more than fits between two ends
 HTTP1, HTTP2 = "http2client=0", "http2client=1"  # GODEBUG
 
@@ -44,12 +45,17 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
-        def run(*flags: str, source: str = "go_server.go", program: Path | None = None) -> Running:
+        def run(
+            *flags: str,
+            source: str = "go_server.go",
+            program: Path | None = None,
+            environment: dict[str, str] | None = None,
+        ) -> Running:
             build = ("go", "build", *flags, "-o", "{folder}/go-server", f"{{here}}/{source}")
             server = replace(GO, build=build)
             if program:
                 server = replace(GO, build=(), command=(str(program), *GO.command[1:]))
-            running = servers.launch(server, tmp_path / "server")
+            running = servers.launch(server, tmp_path / "server", environment=environment or {})
             stack.callback(running.stop)
             return servers.wait_up(running)
 
@@ -111,6 +117,33 @@ def test_client(agent: StartAgent, start: Callable[..., Running], tmp_path: Path
     complaints = compare([replace(one, version=version) for one in truth], spans)
     assert not complaints, "\n".join(complaints[:20])
     assert {span["attributes"]["url.scheme"] for span in spans} == {"https"}
+
+
+def test_first_byte_in_a_record_of_its_own(agent: StartAgent, start: Callable[..., Running]) -> None:
+    """As Go does with TLS 1.0, in two writes within a Write; what is larger than a record takes several more."""
+    running = start(environment={"GODEBUG": "tls10server=1"})
+    started = agent("--pid", running.pid)
+    truth = []
+    for size in (0, 1, 2, 40_000):
+        path = f"/s/200/d/0/b/{size}/c/0/parted-{size}"
+        command = [
+            "curl",
+            "-sS",
+            "-k",
+            "--http1.1",
+            "--tls-max",
+            "1.0",
+            "--ciphers",
+            "ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0",
+        ]
+        command += ["-w", "%{json}", "-o", "/dev/null", f"https://127.0.0.1:{running.port}{path}"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode == TLS_FAILED:
+            pytest.skip(f"needs a Go and a curl with TLS 1.0: {done.stderr}")
+        assert not done.returncode, done.stderr
+        truth.append(Expected(path, response_size=size, peer_port=json.loads(done.stdout)["local_port"]))
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
 
 
 def test_http_2_between_http_1(agent: StartAgent, start: Callable[..., Running]) -> None:

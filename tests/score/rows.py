@@ -24,6 +24,7 @@ import servers
 from certificates import certificates
 from clients import CLIENTS, GRPC_CLIENTS, HTTP2_CLIENTS, Client
 from generator import Caller, Made, Place, UnableError
+from go_builds import of_builds
 from load import Plan
 from multiplexed import rpc_method, rpc_path, rpc_trace, wish
 from peer import Peer
@@ -293,7 +294,7 @@ def all_rows(folder: Path) -> list[ServerRow | ClientRow]:
     certificates()  # made here, for whoever is started from here
     own = [
         ServerRow(server, folder / f"server-{server.name}")
-        for server in (*BEHIND, *SERVERS, *HTTP2_SERVERS, *GRPC_SERVERS)
+        for server in (*BEHIND, *SERVERS, *of_builds(), *HTTP2_SERVERS, *GRPC_SERVERS)
     ]
     transports = [(client, name) for client in (*CLIENTS, *HTTP2_CLIENTS, *GRPC_CLIENTS) for name in client.transports]
     return [*own, *(ClientRow(client, folder / f"client-{client.name}-{name}", name) for client, name in transports)]

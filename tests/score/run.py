@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -114,7 +115,13 @@ def run_row(row: Row, shapes: Collection[Shape], seconds: float) -> Iterator[Cel
             yield grey(shape, reason)
         else:
             able.append(shape)
-    row.start()
+    try:
+        row.start()
+    except subprocess.CalledProcessError as error:  # a toolchain that can't be had here
+        row.stop()
+        for shape in able:
+            yield grey(shape, f"could not be built: {' '.join(error.cmd)}")
+        return
     try:
         for shape in able:
             if shape.late:

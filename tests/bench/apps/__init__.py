@@ -22,6 +22,7 @@ class App:
     title: str
     server: Server
     instead: Callable[[], InProcess] | None = None
+    watched: tuple[str, ...] = ()  # who else is, by flags of the agent
 
 
 GUNICORN = ("{scripts}/gunicorn", "--chdir", "{apps}", "--log-level", "warning", "--no-control-socket", "-w", "2")
@@ -92,6 +93,12 @@ APPS = (
         "grpc-go",
         "grpc-go, unary",
         Server("grpc-go", ("{folder}/grpc-go", "serve", "{port}", ""), transport="grpc", **GRPC_GO),
+    ),
+    App(
+        "grpc-go-both",
+        "grpc-go, unary, its caller as well",
+        Server("grpc-go-both", ("{folder}/grpc-go", "serve", "{port}", ""), transport="grpc", **GRPC_GO),
+        watched=("--exe", "grpc-go"),
     ),
     App("nginx-h2c", "nginx, one worker, HTTP/2", over_http2("nginx", "h2c", "http2")),
     App("nginx-h2", "nginx, one worker, HTTP/2 and TLS", over_http2("nginx", "h2", NGINX_H2)),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +43,10 @@ func answer(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(status)
 	for len(body) > 0 {
-		n := min(100, len(body))
+		n := 100
+		if n > len(body) {
+			n = len(body)
+		}
 		w.Write(body[:n])
 		w.(http.Flusher).Flush()
 		body = body[n:]
@@ -51,11 +55,15 @@ func answer(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	address, handler := "127.0.0.1:"+os.Args[1], http.HandlerFunc(answer)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Addr: address, Handler: handler, Protocols: protocols}
+	server := &http.Server{Addr: address, Handler: handler}
+	// since Go 1.24; this is built by older ones, too
+	if field := reflect.ValueOf(server).Elem().FieldByName("Protocols"); field.IsValid() {
+		protocols, yes := reflect.New(field.Type().Elem()), []reflect.Value{reflect.ValueOf(true)}
+		protocols.MethodByName("SetHTTP1").Call(yes)
+		protocols.MethodByName("SetHTTP2").Call(yes)
+		protocols.MethodByName("SetUnencryptedHTTP2").Call(yes)
+		field.Set(protocols)
+	}
 	if len(os.Args) > 2 {
 		panic(server.ListenAndServeTLS(os.Args[2], os.Args[3]))
 	}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import LIBRARIES, OF_OLDER, Unread, find, mapped_files
+from autoinstr.libraries import LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files
+from autoinstr.libraries.find import LARGE
 from autoinstr.probes import GROUPS
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
@@ -85,3 +86,39 @@ def test_go_is_never_probed_on_return() -> None:
     of_go = [library for library in LIBRARIES if library.name not in ("openssl", "gnutls")]
     assert of_go
     assert not {function.program for library in of_go for function in library.functions} & set(TLS_PROBES)
+
+
+def test_copies_are_looked_at_once(tmp_path: Path) -> None:
+    """As in many containers. A file that claims to be the same, and is not, is looked at."""
+    looked = []
+
+    def look(descriptor: int, _: object) -> list[Place]:
+        looked.append(os.pread(descriptor, 1, LARGE + 99))
+        return [Place(len(looked), "tls_read")]
+
+    library = Library("of a test", (), places=look)
+    note = 'asm(".section .note.go.buildid, \\"a\\"; .ascii \\"of one program\\"");'
+    command = ["gcc", "-shared", "-o", tmp_path / "one", "-x", "c", "-"]
+    subprocess.run(command, check=True, input=note, text=True)
+    whole = (tmp_path / "one").read_bytes().ljust(LARGE + 99, b"\0")
+    for name, end in (("one", b"1"), ("copy", b"1"), ("liar", b"2")):
+        (tmp_path / name).write_bytes(whole + end)
+    for _ in range(2):
+        found = [find(str(tmp_path / name), [library])[0].places[0].offset for name in ("one", "copy", "liar")]
+        assert found == [1, 1, 2]
+    assert looked == [b"1", b"2"]
+    other = Library("another one", (), places=look)
+    assert find(str(tmp_path / "copy"), [other])[0].places[0].offset == 3
+
+
+def test_large_files_without_a_build_id_are_looked_at_each(tmp_path: Path) -> None:
+    looked = []
+
+    def look(*_: object) -> list[Place]:
+        looked.append(1)
+        return []
+
+    for name in ("one", "copy"):
+        (tmp_path / name).write_bytes(b"\x7fELF\2\1".ljust(LARGE + 1, b"\0"))
+        assert find(str(tmp_path / name), [Library("none", (), places=look)]) == []
+    assert len(looked) == 2

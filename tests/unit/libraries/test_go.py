@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from autoinstr.elf import X86_64, Segment, in_file, segments_of
+from autoinstr.elf import X86_64, Segment, in_file, is_emulated, segments_of
 from autoinstr.libraries import find
 from autoinstr.libraries.go_code import GoCode
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_program import go_program, go_version
 from autoinstr.libraries.go_table import GoFunction, go_functions
-from autoinstr.libraries.go_tls import GO_TLS, READ
+from autoinstr.libraries.go_tls import GO_TLS, READ, WRITE, WRITES
 
 Build = Callable[[str], Path]
 LINKED = {
@@ -106,7 +106,7 @@ def test_returns_are_those_of_the_disassembler(built: Build, linked: str) -> Non
 
 @needs_go
 @pytest.mark.parametrize("linked", LINKED)
-def test_entry_is_behind_the_check_of_the_stack(built: Build, linked: str) -> None:
+def test_entry_is_the_branch_of_the_check_of_the_stack(built: Build, linked: str) -> None:
     path = built(linked)
     for name in NAMES:
         (function,) = functions_of(path, [name]).values()
@@ -115,8 +115,77 @@ def test_entry_is_behind_the_check_of_the_stack(built: Build, linked: str) -> No
             ["go", "tool", "objdump", "-s", f"^{re.escape(name)}$", path], check=True, capture_output=True, text=True
         ).stdout
         lines = re.findall(r"0x([0-9a-f]+)\s+[0-9a-f]+\s+(\S+)", text)
-        before = [word for at, word in lines if entry and function.begin <= int(at, 16) < entry]
-        assert before[-1] in ("JBE", "BLS")
+        words = {int(at, 16): word for at, word in lines}
+        assert entry and [word for at, word in words.items() if function.begin <= at <= entry][-1] in ("JBE", "BLS")
+        assert not {"CALL", "RET"} & {word for at, word in words.items() if at < entry}
+
+
+@needs_go
+@pytest.mark.parametrize("linked", ["static", "pie", "by-gcc"])
+def test_what_is_read_and_written_needs_no_single_step(built: Build, linked: str) -> None:
+    path = built(linked)
+    (found,) = find(str(path), [GO_TLS])
+    often = [place.offset for place in found.places if place.program not in GO_TLS.rare]
+    assert {place.program for place in found.places} == {"go_read_copy", "go_write", "go_written", *GO_TLS.rare}
+    with path.open("rb") as file:
+        assert all(is_emulated(file.fileno(), at) for at in often)
+
+
+@needs_go
+def test_returns_of_write_are_probed_where_nothing_was_written(built: Build) -> None:
+    """As many as there are before the call that writes, and one behind a panic."""
+    code = code_of(built("static"), WRITE)
+    behind = code.after_calls(functions_of(built("static"), [WRITES])[WRITES].begin, (0, 1))
+    without = code.returns_without(behind)
+    assert len(behind) == 2
+    assert set(without) < set(code.returns())
+    assert len(without) > 3
+
+
+# push rbp; mov rbp, rsp; call 0x100f; test rbx, rbx; je +2; xor eax, eax; pop rbp; ret
+AROUND_A_CALL = "55 4889e5 e806000000 4885db 7402 31c0 5d c3"
+
+
+@pytest.mark.parametrize(
+    ("code", "at"),
+    [
+        (AROUND_A_CALL, 12),
+        # ... and somebody jumps to what is behind the call: jmp -11 at the end
+        (AROUND_A_CALL + "ebf8", 9),
+        # mov rbx, rax in the place of the test: a result is gone
+        (AROUND_A_CALL.replace("4885db", "4889c3"), 9),
+    ],
+)
+def test_place_behind_a_call(code: str, at: int) -> None:
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).after_calls(0x100F, (0, 1)) == [0x1000 + at]
+
+
+# push rbp; sub rsp, 0x10; call 0x1020; mov [rsp + 8], rax; test rbx, rbx; je +7; xor eax, eax; add rsp, 0x10; pop rbp;
+# ret; cmp cl, 0; je +0; mov rax, [rsp + 8]; xor ebx, ebx; add rsp, 0x10; pop rbp; ret
+MADE = "55 4883ec10 e816000000 4889442408 4885db 7408 31c0 4883c410 5d c3 80f900 7400 488b442408 31db 4883c410 5d c3"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (MADE, (0x1000 + 31, 8)),
+        # the second return has an error, too: mov rbx, rcx
+        (MADE.replace("31db", "4889cb"), None),
+        # what it returns is changed behind the branch: mov [rsp + 8], rcx
+        (MADE.replace("7400 ", "7400 48894c2408 "), None),
+    ],
+)
+def test_place_before_a_success(code: str, found: tuple[int, int] | None) -> None:
+    assert GoCode(bytes.fromhex(code), 0x1000, X86_64).before_success() == found
+
+
+def test_frames() -> None:
+    # sub rsp, 0x18; mov [rsp + 0x10], rbp; lea rbp, [rsp + 0x10]; call
+    assert GoCode(bytes.fromhex("4883ec18 48896c2410 488d6c2410 e800000000"), 0x1000, X86_64).has_frame()
+    assert GoCode(bytes.fromhex(AROUND_A_CALL), 0x1000, X86_64).has_frame()
+    # none; and lea rbp, [rsp + 8], which is not where rbp was saved
+    assert not GoCode(bytes.fromhex("4883ec18 e800000000"), 0x1000, X86_64).has_frame()
+    assert not GoCode(bytes.fromhex("4883ec18 488d6c2408 e800000000"), 0x1000, X86_64).has_frame()
 
 
 @needs_go
@@ -126,13 +195,13 @@ def test_read_keeps_its_arguments(built: Build, linked: str) -> None:
 
 
 @needs_go
-@pytest.mark.parametrize(("machine", "linked"), [("amd64", "static"), ("arm64", "arm64")])
+@pytest.mark.parametrize(("machine", "linked"), [("amd64", "unoptimised"), ("arm64", "arm64")])
 def test_entry_of_read_only_where_its_buffer_may_be_on_a_stack(
     built: Build, tmp_path: Path, machine: str, linked: str
 ) -> None:
     body = 'c, _ := tls.Dial("", "", nil); var b [9]byte; c.Read(b[:])'
     (tmp_path / "main.go").write_text(f'package main\n\nimport "crypto/tls"\n\nfunc main() {{ {body} }}\n')
-    command = ["go", "build", "-o", "program", "main.go"]
+    command = ["go", "build", *LINKED[linked].get("flags", ()), "-o", "program", "main.go"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=240, env={**os.environ, "GOARCH": machine})
     for path, called in ((tmp_path / "program", True), (built(linked), False)):
         (found,) = find(str(path), [GO_TLS])

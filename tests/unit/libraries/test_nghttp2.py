@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from autoinstr.libraries import find
+sys.path.append(str(Path(__file__).resolve().parents[2] / "kernels"))
+
+from debian import Missing, Suite
+
+from autoinstr.libraries import find, met
 from autoinstr.libraries.nghttp2 import NGHTTP2, SIZE
 
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 LIBRARY = ctypes.util.find_library("nghttp2")
 
 
@@ -41,3 +49,50 @@ def test_inside_node() -> None:
     (found,) = find(str(Path(str(shutil.which("node"))).resolve()), (NGHTTP2,))
     assert 0 < found.layout["deflater"] < found.layout["inflater"] < 1 << 16
     assert found.places
+
+
+SOURCE = """
+#include <stddef.h>
+struct table {{ char before[{size}]; size_t size; }};
+struct session {{ char before[96]; struct table deflater, inflater; }};
+size_t nghttp2_session_get_hd_deflate_dynamic_table_size(struct session *s) {{ return {deflater}; }}
+size_t nghttp2_session_get_hd_inflate_dynamic_table_size(struct session *s) {{ return s->inflater.size; }}
+void nghttp2_session_mem_recv(void) {{}}
+"""
+
+
+def built(folder: Path, deflater: str, *flags: str) -> dict[str, int]:
+    (folder / "library.c").write_text(SOURCE.format(size=SIZE, deflater=deflater))
+    command = ["gcc", "-O2", "-shared", "-fPIC", *flags, "-o", folder / "library.so", folder / "library.c"]
+    subprocess.run(command, check=True)
+    (found,) = find(str(folder / "library.so"), (NGHTTP2,))
+    return found.layout
+
+
+@needs_gcc
+@pytest.mark.parametrize("marks", ["-fcf-protection=none", "-fcf-protection=full"])
+def test_functions_with_marks_of_the_processor(tmp_path: Path, marks: str) -> None:
+    """As Ubuntu builds them."""
+    if platform.machine() != "x86_64":
+        pytest.skip("these marks are x86-64's")
+    assert built(tmp_path, "s->deflater.size", marks) == {"deflater": 96, "inflater": 96 + SIZE + 8}
+
+
+@needs_gcc
+def test_one_of_another_kind_is_said_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = met()
+    assert built(tmp_path, "0") == {}
+    find(str(tmp_path / "library.so"), (NGHTTP2,))
+    assert met() - before == len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("suite", "package"), [("bookworm", "libnghttp2-14"), ("trixie", "libnghttp2-14")])
+def test_of_arm64(tmp_path: Path, suite: str, package: str) -> None:
+    """Debian's own; the later one's functions begin with marks of the processor."""
+    try:
+        root = Suite(suite, "arm64").unpack([package], tmp_path)
+    except Missing as reason:
+        pytest.skip(f"needs Debian's packages: {reason}")
+    (path,) = (path for path in root.glob("usr/lib/*/libnghttp2.so.14") if path.is_symlink())
+    (found,) = find(str(path), (NGHTTP2,))
+    assert 0 < found.layout["deflater"] < found.layout["inflater"] < 1 << 16
