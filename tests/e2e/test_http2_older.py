@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,11 @@ import servers
 from agent import Agent
 from load import Plan
 from multiplexed import Multiplexed
-from servers import HTTP2_SERVERS, Running
-from truth import CLIENT, path_of
+from servers import FRONTS, HTTP2_SERVERS, PLAIN_SERVERS, Running
+from truth import CLIENT, SERVER, path_of
 
 StartAgent = Callable[..., Agent]
-SERVERS = ("node-h2c", "node-h2", "nghttpd-h2c")
+SERVERS = ("node-h2c", "node-h2", "nghttpd-h2c", "apache-h2c", "nghttpx-h2c")
 STATUSES = (200, 201, 302, 404, 503)  # of which HPACK has numbers for some only
 COUNT = 13  # requests of each path
 CALLS = 120
@@ -42,14 +42,19 @@ CLIENTS = {
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[Running]:
-    server = next(server for server in HTTP2_SERVERS if server.name == name)
-    if lacking := servers.missing(server):
+    server = next(server for server in (*HTTP2_SERVERS, *FRONTS) if server.name == name)
+    behind = next(server for server in PLAIN_SERVERS if server.name == "node")
+    if lacking := (*servers.missing(server), *(servers.missing(behind) if server in FRONTS else ())):
         pytest.skip(f"needs {', '.join(lacking)}")
-    one = servers.wait_up(servers.launch(server, folder))
-    try:
-        yield one
-    finally:
-        one.stop()
+    with ExitStack() as stack:
+        words = {}
+        if server in FRONTS:
+            other = servers.launch(behind, folder / "behind")
+            stack.callback(other.stop)
+            words["node"] = servers.wait_up(other).port
+        one = servers.launch(server, folder / "server", **words)
+        stack.callback(one.stop)
+        yield servers.wait_up(one)
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -72,7 +77,7 @@ def test_server(agent: StartAgent, tmp_path: Path, name: str) -> None:
             ask()
         for wire in wires:
             wire.close()
-        told = started.stop()
+        told = [span for span in started.stop() if span["kind"] == SERVER]
     # paths come again and again: each as often as it was asked, with its status
     assert len(told) == COUNT * len(wires) * len(plans)
     for status, plan in zip(STATUSES, plans, strict=True):
