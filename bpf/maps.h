@@ -43,8 +43,20 @@ struct control {
 	__u64 pid_namespace;
 	__u32 agent; /* pid of the agent in its own namespace */
 	__u32 wake_every; /* exchanges after which the reader is woken */
+	__u32 runtimes; /* so often it has put something into `runtimes` */
+	__u32 unused;
 };
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
+
+/*
+ * How often programs have put something into these maps: as long as there is nothing new, what was not there is not there,
+ * and need not be looked up once more.
+ */
+struct made {
+	__u32 offers;
+	__u32 runtimes;
+};
+BPF_ARRAY(made, struct made, 1);
 
 /* enum counter; user space reads it through mmap. */
 struct counters {
@@ -98,6 +110,7 @@ struct connection {
 	struct framer before;
 	__u32 requests_before, responses_before;
 	__u8 slot_before, piped_before;
+	__u32 unasked; /* made.offers, and one, when there was no list for it */
 	__u64 pair; /* of TCP: the two initial sequence numbers, the client's first, by which both ends know it; 0: not known */
 	struct served origin; /* what a client's connection was last used for */
 	__u8 turn;  /* of the event loop, in which a request was read last */
@@ -461,6 +474,8 @@ enum { WORK_EXIT, WORK_ENTER, WORK_KINDS };
 BPF_PERCPU_ARRAY(works, struct work, WORKS);
 struct work_owners {
 	__u32 tid[WORKS];
+	__u32 plain; /* the process that was last found to have no entry in `runtimes` ... */
+	__u32 plain_at; /* ... at this number of them */
 };
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 

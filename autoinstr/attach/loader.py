@@ -72,7 +72,7 @@ ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
 LOG_LINES = 15  # of the verifier's last words
 ROLES = (0, 2, 3)
-CONTROL = struct.Struct("<20xI")  # struct control in bpf/maps.h: what is known before anything runs
+CONTROL = struct.Struct("<20xI8x")  # struct control in bpf/maps.h: what is known before anything runs
 
 
 @dataclass(slots=True)

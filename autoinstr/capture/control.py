@@ -39,6 +39,7 @@ class Control:
         self._targets = maps["targets"]
         self._runtimes = maps["runtimes"]
         self._runtime_of: dict[int, int] = {}
+        self._told_runtimes = 0
         self._go_layouts = maps["go_layouts"]
         self._layouts: dict[int, dict[str, int]] = {}  # as told
         self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
@@ -62,6 +63,9 @@ class Control:
         if flags or pid in self._runtime_of:
             update(self._runtimes, struct.pack("<I", pid), struct.pack("<Q", flags))
             self._runtime_of[pid] = flags
+            # programs that remember that there was none look again
+            self._told_runtimes = (self._told_runtimes + 1) % (1 << 32)
+            self._control[24:28] = struct.pack("<I", self._told_runtimes)
 
     def add_runtime(self, pid: int, flags: int) -> None:
         """The same, beside what is known already."""

@@ -718,6 +718,22 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 	return f->phase == HTTP1_CHUNK_DATA || (f->phase == HTTP1_CHUNK_SIZE && !f->carried);
 }
 
+/* Looks at one window; returns whether to look at another one. */
+static __always_inline int look_on(void *ctx, struct work *w, struct bytes_at_hand *at)
+{
+	w->outcome = TURN(begin_look, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LINES)
+		TURN(scan_lines, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE)
+		w->outcome = TURN(end_look, at);
+	http1_barrier();
+	if (w->outcome == OUTCOME_LOST)
+		steps.call(ctx, STEP_LOST);
+	return w->outcome == OUTCOME_MORE && (w->position < w->size || w->messages_left);
+}
+
 /* Looks at the whole call, as far as one run can; then again, by a tail call. */
 static __always_inline void look_at_call(void *ctx, struct connection *c, struct work *w)
 {
@@ -732,17 +748,7 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	TURNS(windows, w->turns, WINDOWS_A_RUN);
 	do {
-		w->outcome = TURN(begin_look, &at);
-		http1_barrier();
-		if (w->outcome == OUTCOME_LINES)
-			TURN(scan_lines, &at);
-		http1_barrier();
-		if (w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE)
-			w->outcome = TURN(end_look, &at);
-		http1_barrier();
-		if (w->outcome == OUTCOME_LOST)
-			steps.call(ctx, STEP_LOST);
-		if (w->outcome != OUTCOME_MORE || (w->position >= w->size && !w->messages_left)) {
+		if (!look_on(ctx, w, &at)) {
 			if (w->begun)
 				steps.call(ctx, STEP_PLACE);
 			return;
@@ -753,6 +759,21 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 		cut_short(c, w);
 	}
 	steps.call(ctx, STEP_LOOK);
+}
+
+/*
+ * The same, by a program that has found the connection itself: most calls are one window, and to find connection and work
+ * once more would take as long as to look at that.
+ */
+static __always_inline void look_at_first(void *ctx, struct connection *c, struct work *w)
+{
+	struct bytes_at_hand at = {c, w};
+
+	http1_barrier();
+	if (before_chunk(c, w) || look_on(ctx, w, &at))
+		steps.call(ctx, STEP_LOOK);
+	else if (w->begun)
+		steps.call(ctx, STEP_PLACE);
 }
 
 #endif

@@ -43,6 +43,39 @@ static __always_inline __u64 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
+/* Something was put into `runtimes`. */
+static __always_inline void note_runtime(void)
+{
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
+
+	if (m)
+		__sync_fetch_and_add(&m->runtimes, 1);
+}
+
+/* The same, where it is asked with each request: most processes on which that tells have none. */
+static __always_inline __u64 runtime_of_server(__u32 pid)
+{
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
+	struct control *told = control.lookup(&zero);
+	struct work_owners *cpu = work_owners.lookup(&zero);
+
+	if (!m || !told || !cpu)
+		return 0;
+
+	__u32 now = m->runtimes + told->runtimes;
+	if (cpu->plain == pid && cpu->plain_at == now)
+		return 0;
+
+	__u64 runtime = runtime_of(pid);
+	if (!runtime) {
+		cpu->plain = pid;
+		cpu->plain_at = now;
+	}
+	return runtime;
+}
+
 static __always_inline __u64 user_u64(__u64 address)
 {
 	__u64 value = 0;
@@ -238,7 +271,7 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 static __always_inline void serve(struct connection *c, const struct work *w, const struct served *served)
 {
 	__u32 pid = w->pid;
-	__u64 runtime = runtime_of(pid);
+	__u64 runtime = runtime_of_server(pid);
 	__u64 execution = execution_of(pid, w->tid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
@@ -386,6 +419,7 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 		runtime |= RUNTIME_LENDS;
 		lenders.update(&pid, &new);
 		runtimes.update(&pid, &runtime);
+		note_runtime();
 		return 0;
 	}
 	return serves_only(lender, now);
@@ -584,17 +618,30 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 	if (all || !blank)
 		return all;
 	offers.update(&pair, blank);
+
+	struct made *m = made.lookup(&zero);
+	if (m)
+		__sync_fetch_and_add(&m->offers, 1);
 	return offers.lookup(&pair);
 }
 
 /* The call that was left for the request with this number; NULL: there is none, or it is not certain which. */
-static __always_inline struct offer *find_call(const struct connection *c, struct trace *t, __u32 number)
+static __always_inline struct offer *find_call(struct connection *c, struct trace *t, __u32 number)
 {
 	__u64 pair = c->pair;
-	struct offers *all = pair ? offers.lookup(&pair) : NULL;
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
 
-	if (!all)
+	if (!m || !pair || c->unasked == m->offers + 1)
 		return NULL;
+
+	__u32 now = m->offers + 1;
+
+	struct offers *all = offers.lookup(&pair);
+	if (!all) {
+		c->unasked = now;
+		return NULL;
+	}
 
 	int numbered = all->fresh && c->fresh;
 	struct offer *offer = &all->offers[(numbered ? number : all->last) & (OFFERS - 1)];

@@ -88,8 +88,10 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 	note_fork(parent, thread, child);
 
 	__u64 runtime = runtime_of(parent);
-	if (runtime)
+	if (runtime) {
 		runtimes.update(&child, &runtime);
+		note_runtime();
+	}
 
 	struct process *event = new_event(PROCESS_FORK, child);
 	if (!event)

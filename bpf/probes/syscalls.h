@@ -561,7 +561,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	/* as first_step(), but to a place that is known beforehand: many times cheaper */
 	if (c->http2)
 		steps.call(ctx, STEP_FRAMES);
-	steps.call(ctx, STEP_LOOK);
+	else
+		look_at_first(ctx, c, w);
 	return 0;
 }
 PROBE(sys_exit)

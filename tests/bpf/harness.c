@@ -159,7 +159,7 @@ static long bpf_probe_read_user(void *to, u32 size, const void *from)
 #include "lib/http1.h"
 #include "maps.h"
 
-// what lib/kernel.h has; nothing of the kernel is here, so no connection has a pair
+// what lib/kernel.h has; nothing of the kernel is here, so no connection has a pair but by know_it_by()
 #define OFFSET_tcp_sock_snd_una 0
 #define OFFSET_tcp_sock_bytes_acked 0
 #define OFFSET_tcp_sock_rcv_nxt 0
@@ -194,8 +194,9 @@ static int output(void *record, u64 size, u64 flags)
 }
 
 static struct connection connection;
+static int is_socket; // else plaintext of TLS: what its calls move is looked at by other programs from the beginning
 
-void open_connection(int role, int fresh)
+void open_connection(int role, int fresh, int socket)
 {
 	memset(&connection, 0, sizeof(connection));
 	memset(&pipelined_data, 0, sizeof(pipelined_data));
@@ -204,6 +205,8 @@ void open_connection(int role, int fresh)
 	memset(&connections_data, 0, sizeof(connections_data));
 	memset(&contexts_data, 0, sizeof(contexts_data));
 	memset(&runtimes_data, 0, sizeof(runtimes_data));
+	memset(&offers_data, 0, sizeof(offers_data));
+	memset(&work_owners_leaf, 0, sizeof(work_owners_leaf));
 	memset(&submitted_data, 0, sizeof(submitted_data));
 	memset(&counters_leaf, 0, sizeof(counters_leaf));
 	memset(&works_leaf, 0xee, sizeof(works_leaf)); // whatever other connections have left there
@@ -213,6 +216,7 @@ void open_connection(int role, int fresh)
 	connection.slot.protocol = PROTOCOL_HTTP1;
 	told_count = 0;
 	ring_is_full = 0;
+	is_socket = socket;
 	now = 1000;
 }
 
@@ -296,7 +300,10 @@ static void look_until_done(struct work *w)
 	case STEPS: /* there is no such program: goes on behind the call */
 		break;
 	case STEP_LOOK:
-		look_at_call(NULL, &connection, w);
+		if (calls == 1 && is_socket)
+			look_at_first(NULL, &connection, w);
+		else
+			look_at_call(NULL, &connection, w);
 	}
 }
 
@@ -356,10 +363,42 @@ void end_of_connection(int error)
 		give_up(&connection, 1, ++now, &works_leaf.turns);
 }
 
+/* As user space tells how a process works, and as fork does. */
+void tell_runtime(u32 pid, u64 flags, int forked)
+{
+	runtimes.update(&pid, &flags);
+	if (forked)
+		note_runtime();
+	else
+		control_leaf.runtimes++;
+}
+
+/* How a process works, as who serves a request sees it. */
+u64 runtime_seen(u32 pid)
+{
+	return runtime_of_server(pid);
+}
+
+/* What both ends know the connection by. */
+void know_it_by(u64 pair)
+{
+	connection.pair = pair;
+}
+
+/* The client at the other end, process 99, makes this call. */
+void other_end_calls(u32 number)
+{
+	struct connection client = {.role = ROLE_CLIENT, .fresh = 1, .pair = connection.pair, .requests = number + 1, .responses = number};
+	struct trace trace = {.id = {1, 2}, .span = 3};
+	struct served request = {.key = 5, .span = 3};
+
+	make_call(&client, &trace, &request, number, 99);
+}
+
 /* The thread is an event loop that acts in order, and has read a request on another connection; 0: something else. */
 void loop_reads(u64 span)
 {
-	u64 thread = 43, flags = RUNTIME_IN_ORDER;
+	u64 thread = 43;
 	u32 pid = 42;
 	struct context loop = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = 1};
 	struct connection *other = connections.lookup(&loop.now.key);
@@ -371,7 +410,7 @@ void loop_reads(u64 span)
 		other->slot.trace.span = span;
 	}
 	contexts.update(&thread, &loop);
-	runtimes.update(&pid, &flags);
+	tell_runtime(pid, RUNTIME_IN_ORDER, 0);
 }
 
 /* The span of the request that the thread serves now. */

@@ -29,7 +29,9 @@ def library() -> ctypes.CDLL:
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
     loaded.loop_reads.argtypes = [ctypes.c_uint64]
-    loaded.serves_now.restype = ctypes.c_uint64
+    loaded.serves_now.restype = loaded.runtime_seen.restype = ctypes.c_uint64
+    loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
+    loaded.know_it_by.argtypes = [ctypes.c_uint64]
     loaded.submit.argtypes = [ctypes.c_uint64, ctypes.c_int]
     loaded.move_opaque.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return loaded
@@ -38,9 +40,9 @@ def library() -> ctypes.CDLL:
 class Connection:
     """Feeds bytes as system calls would, and collects what is told."""
 
-    def __init__(self, role: Role = Role.SERVER, *, fresh: bool = True) -> None:
+    def __init__(self, role: Role = Role.SERVER, *, fresh: bool = True, socket: bool = True) -> None:
         self.library = library()
-        self.library.open_connection(int(role), fresh)
+        self.library.open_connection(int(role), fresh, socket)
         self.role = role
 
     def read(self, data: bytes) -> None:

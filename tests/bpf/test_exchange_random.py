@@ -87,7 +87,7 @@ def test_conversation(data: st.DataObject) -> None:
     count = draw(st.integers(1, 5))
     asked = [draw(requests(i)) for i in range(count)]
     answered = [draw(responses(request)) for request in asked]
-    connection = Connection(draw(st.sampled_from([Role.SERVER, Role.CLIENT])))
+    connection = Connection(draw(st.sampled_from([Role.SERVER, Role.CLIENT])), socket=draw(st.booleans()))
     to_send = [piece for request in asked for piece in pieces(draw, request.data)]
     ends = [sum(len(one.data) for one in asked[: i + 1]) for i in range(count)]
     sent, waiting, expected = 0, list(range(count)), []
