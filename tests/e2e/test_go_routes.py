@@ -14,11 +14,10 @@ import httpx
 import pytest
 from agent import Agent
 from ports import free_ports
+from routers import ask, build, running_routers, wishes
 
 StartAgent = Callable[..., Agent]
-SOURCES = Path(__file__).with_name("go_routes")
 LINKED = {"static": (), "stripped-pie": ("-buildmode=pie", "-ldflags=-s -w"), "unoptimised": ("-gcflags=all=-N -l",)}
-ROUTERS = ("net/http", "chi", "gin", "gorilla", "echo", "echo-before")  # the last with something before the router
 COUNT = 211  # requests of each router
 OTHER_GO = {"oldest": ("1.17.13", "0"), "newest": ("1.27.3", "1")}
 MUX = Path(__file__).with_name("go_mux")
@@ -29,57 +28,16 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 @pytest.fixture(scope="module", params=LINKED)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("routes") / "routes"
-    command = ["go", "build", "-tags=nomsgpack", *LINKED[request.param], "-o", str(path), "."]
-    built = subprocess.run(command, cwd=SOURCES, check=False, capture_output=True, text=True, timeout=240)
-    if built.returncode:
-        pytest.skip(f"needs modules of Go: {built.stderr.strip()}")
+    if reason := build(path, LINKED[request.param]):
+        pytest.skip(f"needs modules of Go: {reason}")
     return path
 
 
 @pytest.fixture
 def running(program: Path) -> Iterator[tuple[int, dict[str, int]]]:
     """Pid, and the port of each router."""
-    ports = dict(zip(ROUTERS, free_ports(len(ROUTERS)), strict=True))
-    process = subprocess.Popen([program, *map(str, ports.values())], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "up\n"
-    yield process.pid, ports
-    process.kill()
-    process.wait()
-
-
-def wishes(router: str, number: int) -> list[tuple[str, str]]:
-    """(method, path) of a request for each of its routes; the number makes paths unique."""
-    n = str(number)
-    return {
-        "net/http": [
-            *(("GET", f"/users/{n}"), ("POST", f"/users/{n}"), ("GET", f"/files/a/b/{n}"), ("GET", f"/prefix/{n}")),
-            *(("GET", f"/long/{n}/end"), ("GET", f"/large/{n}"), ("GET", f"/host/{n}")),
-        ],
-        "chi": [
-            *(("GET", f"/users/{n}"), ("GET", f"/files/a/{n}"), ("GET", f"/tenants/t/items/{n}")),
-            *(("GET", f"/tenants/{n}/deep/x"), ("GET", f"/mounted/?{n}")),
-        ],
-        "gin": [
-            *(("GET", f"/users/{n}"), ("POST", f"/users/{n}"), ("GET", f"/files/a/{n}")),
-            ("GET", f"/tenants/t/items/{n}"),
-        ],
-        "gorilla": [("GET", f"/users/{n}"), ("GET", f"/tenants/t/items/{n}")],
-        "echo": [
-            *(("GET", f"/users/{n}"), ("POST", f"/users/{n}"), ("GET", f"/files/a/{n}")),
-            ("GET", f"/tenants/t/items/{n}"),
-        ],
-    }[router.removesuffix("-before")]
-
-
-def ask(connection: http.client.HTTPConnection, method: str, path: str) -> str:
-    """The route as the router itself has it."""
-    connection.request(method, path, headers={"Host": "localhost"})
-    response = connection.getresponse()
-    body = response.read().decode()
-    assert response.status == 200, (method, path, body)
-    template = response.headers.get("Route") or body
-    return template[template.index("/") :]
+    with running_routers(program) as (pid, ports):
+        yield pid, ports
 
 
 def test_every_request_has_the_route_that_its_router_has(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+import routes
 from cells import COLUMNS, Cell, figures, headline, short, state
 from joins import HEADS, texts
 from shapes import SHAPES
@@ -72,7 +73,7 @@ def style(dark: bool, selector: str, text: str) -> str:
 def html(score: Score) -> str:
     look = "background: {back}; color: {front};"
     css = f"{CSS}{style(False, 'td', look)}@media (prefers-color-scheme: dark) {{\n{style(True, 'td', look)}}}\n"
-    about = {shape.name: shape.about for shape in SHAPES}
+    about = {shape.name: shape.about for shape in SHAPES} | {routes.SHAPE: routes.ABOUT}
     heads = "".join(f'<th title="{escape(about[shape])}">{escape(shape)}</th>' for shape in score.shapes)
     machine = score.as_json()
     parts = [

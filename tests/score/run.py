@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "bench")]
 
 import chain  # noqa: E402 - found by the line above
 import report  # noqa: E402
+import routes  # noqa: E402
 from cells import Cell  # noqa: E402
 from comparison import compare  # noqa: E402
 from generator import Made, UnableError  # noqa: E402
@@ -157,8 +158,8 @@ def main() -> int:
             return 0
         if os.geteuid() != 0:
             parser.error("needs root")
-        names = chosen(options.rows, [row.name for row in rows], parser)
-        columns = chosen(options.shapes, [shape.name for shape in SHAPES], parser)
+        names = chosen(options.rows, [*(row.name for row in rows), *routes.NAMES], parser)
+        columns = chosen(options.shapes, [*(shape.name for shape in SHAPES), routes.SHAPE], parser)
         if options.short:
             names &= set(SHORT_ROWS)
             columns &= {shape.name for shape in SHAPES if shape.short}
@@ -176,8 +177,10 @@ def main() -> int:
         for row in rows:
             print(f"{row.kind} {row.name} over {row.transport} ...", file=sys.stderr, flush=True)
             cells += run_row(row, shapes, SHORT_SECONDS if options.short else options.seconds)
+        if routes.SHAPE in columns:
+            cells += routes.play(Path(folder), names)
         trials = chain.play(Path(folder), traces, options.short)
-        score = report.Score(cells, [shape.name for shape in shapes], time.monotonic() - begun, trials)
+        score = report.Score(cells, list(dict.fromkeys(cell.shape for cell in cells)), time.monotonic() - begun, trials)
     score.show()
     score.write(options.output, options.picture)
     return 0 if score.right else 1

@@ -122,6 +122,14 @@ class Watch:
         self._last += counts
         return counts, newly_lost
 
+    def counted_by(self, due: int) -> int:
+        """Requests that were counted since the start, when so many are, or that is late."""
+        end = time.monotonic() + TOLD_WITHIN
+        while counted(self._text()).total() < due and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(LOOKS_EVERY)  # more than there should be?
+        return counted(self._text()).total()
+
 
 def counted(text: str) -> Counts:
     counts: Counts = Counter()
