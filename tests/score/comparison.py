@@ -167,7 +167,7 @@ def counted_method(truth: Expected) -> str:
     return truth.path.split("/")[2] if truth.rpc else truth.method
 
 
-def wrong_counts(truth: Collection[Expected], counts: Counter[Any], *, late: bool) -> list[str]:
+def wrong_counts(truth: Collection[Expected], counts: Counter[Any], *, late: bool = False) -> list[str]:
     """What the metrics counted, against what was made: equal, but for what is optional or has no certain status, and,
     if the agent was `late`, for methods that are not to be known."""
     complaints = []
