@@ -64,6 +64,8 @@ class Library:
     """A library, wherever its functions are: a shared file of that name, or linked into an executable."""
 
     name: str
+    # Probed in this order. What writes comes before what reads: where a server's requests are seen and its answers are
+    # not yet, the next one's answer would be taken for the last one's.
     functions: tuple[Function, ...]
     flag: int = TARGET_TLS  # of a process that has it
     group: str = "tls"  # of probes.GROUPS

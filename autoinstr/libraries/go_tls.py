@@ -66,8 +66,8 @@ GO_TLS = Library(
     functions=(
         Function("crypto/tls.(*Conn).clientHandshake", "go_handshake", "go_return"),
         Function("crypto/tls.(*Conn).serverHandshake", "go_handshake", "go_return"),
-        Function(READ, "go_read", "go_read_return"),
         Function(WRITE, "go_write", "go_return"),
+        Function(READ, "go_read", "go_read_return"),
     ),
     places=go_places,
     hits=3,

@@ -165,6 +165,12 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 		http1_reset(&c->framers[SIDE_RESPONSE]);
 		c->answer = ANSWER_NONE;
 	}
+	if (c->late && c->slot_used && !c->responses && c->role == ROLE_CLIENT) {
+		/* probes came between its last request and the answer, which was not seen; nobody pipelines so */
+		count(COUNT_LOST_SYNC);
+		c->responses = sequence;
+		c->slot_used = 0;
+	}
 	if (!c->slot_used && sequence == c->responses) {
 		fill_request(&c->slot, w, sequence);
 		c->piped = PIPED_NO;
