@@ -103,6 +103,7 @@ class Score:
             if trial.uncounted:
                 told.append(f"and {trial.uncounted} more, of which no reason was told")
             about = f"{trial.name}: {'good' if trial.good else 'not good'}, {trial.rate:.0f} requests/s"
+            about += f" of {trial.asked:.0f}" if trial.asked else ""
             about += f", {1000 * trial.cpu:.2f} ms of CPU each in all services"
             console.print(about, *filter(None, told), sep="\n    ", markup=False, highlight=False, soft_wrap=True)
 
