@@ -51,16 +51,8 @@ GO_PROBES = ("go_handshake", "go_write", "go_written", "go_return", "go_read_cop
 ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_echo", "go_route_gorilla"),
     *("python_copied", "python_enters", "event_loop_turns", "nghttp2_submits", "nghttp2_submitted"),
-    *(
-        "go_run_handler",
-        "go_run_handler_x",
-        "go_handle_stream",
-        "go_new_stream",
-        "go_new_stream_made",
-        "go_round_trip",
-        "go_look_up",
-    ),
-    "nghttp2_received",
+    *("go_run_handler", "go_run_handler_x", "go_handle_stream", "go_round_trip", "go_look_up"),
+    *("go_new_stream", "go_new_stream_made", "nghttp2_received"),
 )
 FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 # groups that are loaded together, when the first of one is needed
@@ -294,12 +286,13 @@ def create_map(one: Map, entries: int) -> int:
 
 def load_program(program: Program, maps: dict[str, int], kind: int, purpose: int) -> int:
     """Its descriptor. `kind`: BPF_PROG_TYPE_*; `purpose`: enum bpf_attach_type, where the kernel asks for it."""
-    if kind not in (KPROBE, RAW_TRACEPOINT) or not gives_private_stacks():
+    may_have_stack = kind in (KPROBE, RAW_TRACEPOINT) and gives_private_stacks()
+    safe = without_private_stack(program) if may_have_stack else program
+    if safe is program:
         return load_instructions(program, maps, kind, purpose)
     no_programs = create_map(NO_PROGRAMS, NO_PROGRAMS.max_entries)
     try:
-        maps = maps | {NO_PROGRAMS.name: no_programs}
-        return load_instructions(without_private_stack(program), maps, kind, purpose)
+        return load_instructions(safe, maps | {NO_PROGRAMS.name: no_programs}, kind, purpose)
     finally:
         os.close(no_programs)
 

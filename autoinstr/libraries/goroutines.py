@@ -6,10 +6,15 @@ one hit each tells who is who. Where the fields lie that are read then is known 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from autoinstr.libraries.base import Function, Library, Place
 from autoinstr.libraries.go_layouts import go_layout, layout
 from autoinstr.libraries.go_program import GoProgram, go_program
 from autoinstr.libraries.unknown import not_known
+
+if TYPE_CHECKING:
+    from autoinstr.libraries.go_code import GoCode
 
 RETURNS_STREAM, MADE = "go_new_stream", "go_new_stream_made"
 NEW_STREAM = "google.golang.org/grpc/internal/transport.(*http2Client).NewStream"
@@ -53,8 +58,7 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
         one = function.program or function.on_return
         module, names = NEEDED[one]
         if all(name in known for name in names):
-            made = code.before_success() if one == RETURNS_STREAM and not code.returns_are_cheap else None
-            if made:
+            if one == RETURNS_STREAM and (made := _stream_made(code)):
                 places.append(Place(program.offset(where, made[0]), MADE))
                 continue
             at = [entry] if function.program else code.returns()
@@ -84,8 +88,15 @@ def layout_of(descriptor: int) -> dict[str, int]:
         return {}
     where = program.function(NEW_STREAM)
     code = program.code(where) if where else None
-    made = code.before_success() if code and not code.returns_are_cheap else None
+    made = _stream_made(code) if code else None
     return layouts(program) | ({"rpc_made": made[1]} if made else {})
+
+
+def _stream_made(code: GoCode) -> tuple[int, int] | None:
+    """Of NewStream, an instruction that each new stream comes by, in the place of all returns, and where the stream is
+    then; None: returns are as cheap, or there is no such.
+    """
+    return None if code.returns_are_cheap else code.before_success()
 
 
 GOROUTINES = Library(

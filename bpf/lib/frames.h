@@ -912,8 +912,6 @@ APART(turn_of_ends, struct ends_at_hand)
 	struct http2 *h = at->h;
 	__u32 *place = place_numbered(h, at->i);
 
-	if (!*place)
-		return 0;
 	leave_stream(at->c, h, *place, at->time);
 	http1_barrier();
 	fill_part(x, at->c, *place, HTTP2_ENDED);

@@ -211,21 +211,17 @@ static __always_inline int is_next_turn(__u8 turn, __u8 read)
 /*
  * A task that a connection has for itself does something: for the request that it was woken up for, in the turn behind the
  * one that has read it. Once it has begun with a request it stays with it until that is answered. What it does in other
- * turns may be for the one before, whose response is out. Returns whether there is a request at all.
+ * turns may be for the one before, whose response is out. `next`: what the connection, `c`, has to answer. Returns whether
+ * it is certain that it is for that.
  */
-static __always_inline int take_up(struct context *task, struct served *served, __u32 tid, __u64 runtime)
+static __always_inline int takes_up(struct context *task, const struct connection *c, const struct served *next, __u32 tid,
+				    __u64 runtime)
 {
-	struct served next = *served;
-	struct connection *c = know_next(&next);
-
-	if (!c)
-		return 0;
 	if (runtime & RUNTIME_AFTER || c->requests - c->responses != 1)
-		return 1;
-	if (task->first == next.span || is_next_turn(turn_of(task->pid, tid), c->turn)) {
-		task->first = next.span;
-		*served = next;
-	}
+		return 0;
+	if (task->first != next->span && !is_next_turn(turn_of(task->pid, tid), c->turn))
+		return 0;
+	task->first = next->span;
 	return 1;
 }
 
@@ -481,8 +477,15 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 	else
 		ctx = NULL;
 	if (runtime & RUNTIME_PYTHON && execution != w->tid) {
-		if (ctx && found->span == SPAN_NEXT && !take_up(ctx, found, w->tid, runtime))
-			note_after(w->pid, runtime);
+		if (ctx && found->span == SPAN_NEXT) {
+			struct served next = *found;
+			struct connection *own = know_next(&next);
+
+			if (!own)
+				note_after(w->pid, runtime);
+			else if (takes_up(ctx, own, &next, w->tid, runtime))
+				*found = next;
+		}
 		if (found->span == SPAN_NEXT)
 			return unsure_parent(t, found, ORPHAN_TURN);
 		return served_trace(found); /* a context's own, or none: there is no better word */

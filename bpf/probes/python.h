@@ -5,7 +5,7 @@
  *
  * A callback that reads a request serves it; what it makes then (a task for each request: uvicorn) does, too. Where a
  * connection has a task of its own (aiohttp), which came with the connection, that one serves what the connection has
- * to answer next, from the moment on that it makes a task for it, or makes a call by itself (streams): see take_up. What is
+ * to answer next, from the moment on that it makes a task for it, or makes a call by itself (streams): see takes_up. What is
  * made for a connection is known by accept().
  */
 #ifndef AUTOINSTR_PROBES_PYTHON_H
@@ -29,14 +29,14 @@ int python_copied(struct pt_regs *regs)
 	__u64 maker = now ? session_key(pid, now) : (__u32)bpf_get_current_pid_tgid();
 	__u64 made = session_key(pid, RETURNED(regs));
 	struct context *from = contexts.lookup(&maker), new = {.pid = pid};
-	struct served taken;
 
 	if (from && from->pid == pid && (reads ? !(from->mixed & AT_ONCE) : !from->loop && !from->mixed)) {
 		new.now = from->now;
 		if (new.now.span == SPAN_NEXT) {
-			taken = new.now;
-			take_up(from, &taken, bpf_get_current_pid_tgid(), runtime);
-			know_next(&new.now);
+			struct connection *own = know_next(&new.now);
+
+			if (own)
+				takes_up(from, own, &new.now, bpf_get_current_pid_tgid(), runtime);
 		}
 	}
 	new.first = new.now.span;

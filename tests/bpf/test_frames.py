@@ -191,12 +191,18 @@ def pieces(generator: random.Random) -> Callable[[bytes], Iterable[bytes]]:
     return cut
 
 
+def talk_of(streams: int, *, seed: int) -> Talk:
+    """So many streams, mixed, behind the greeting."""
+    talk = Talk(seed)
+    talk.greet()
+    talk.streams(streams)
+    return talk
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("seed", range(12))
 def test_any_conversation(role: Role, seed: int) -> None:
-    talk = Talk(seed)
-    talk.greet()
-    talk.streams(40)
+    talk = talk_of(40, seed=seed)
     connection = Connection(role)
     talk.play(connection, whole if seed % 4 == 0 else pieces(talk.random))
     talk.check(connection)
@@ -205,9 +211,7 @@ def test_any_conversation(role: Role, seed: int) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("seed", range(8))
 def test_each_side_in_one_call(role: Role, seed: int) -> None:
-    talk = Talk(seed)
-    talk.greet()
-    talk.streams(40)
+    talk = talk_of(40, seed=seed)
     talk.bytes = [(by, b"".join(data for who, data in talk.bytes if who == by)) for by in (True, False)]
     connection = Connection(role)
     talk.play(connection, whole)
@@ -268,9 +272,7 @@ def test_blocks_that_leave_together(sent: bytes, joined: bool) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_byte_by_byte(role: Role) -> None:
-    talk = Talk(3)
-    talk.greet()
-    talk.streams(5)
+    talk = talk_of(5, seed=3)
     connection = Connection(role)
     talk.play(connection, bytewise)
     talk.check(connection)
@@ -293,9 +295,7 @@ def test_many_in_one_call(role: Role) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_buffers_of_any_size(role: Role) -> None:
-    talk = Talk(5)
-    talk.greet()
-    talk.streams(10)
+    talk = talk_of(10, seed=5)
     connection = Connection(role)
     cut = pieces(talk.random)
     for by_client, data in talk.bytes:
