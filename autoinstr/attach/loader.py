@@ -104,6 +104,8 @@ class Attached:
         """A program for functions; they are loaded when they are needed. None: others do what it is for.
         AutoinstrError if refused.
         """
+        if name in PROPAGATING["go"]:
+            return FunctionProgram(self.programs[name])
         assert self.functions
         self.functions.begin(next(group for group, names in GROUPS.items() if name in names)).result()
         if name == RETURN and self.functions.sessions:
@@ -154,7 +156,8 @@ def load(image: Image, limits: Limits) -> Attached:
         wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for name, kind in kinds.items():
-            load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
+            purpose = UPROBE_MULTI if kind == KPROBE else 0
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind, purpose)
         put_steps(attached, "steps", "")
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
@@ -264,7 +267,7 @@ def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
         for way in propagate:
-            attached.probes[f"propagate {way}"] = attach_way(way, attached.programs, attached.maps)
+            attached.probes |= attach_way(way, attached.programs, attached.maps)
         for probe, tracepoint in PROBES.items():
             for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
                 if name in attached.programs:

@@ -21,12 +21,13 @@ from pathlib import Path
 from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.errors import AutoinstrError
 
-SOCK_OPS, SK_MSG = 13, 16  # BPF_PROG_TYPE_*
+KPROBE, SOCK_OPS, SK_MSG = 2, 13, 16  # BPF_PROG_TYPE_*; functions are of the first
 CGROUP_SOCK_OPS, SK_MSG_VERDICT = 3, 7  # BPF_*, places to attach to
 SOCKHASH = 18  # BPF_MAP_TYPE_*
 
-# way -> its programs and their types; the first one runs on sockets of the control group
+# way -> its programs and their types; the first one runs on sockets of the control group, or on functions
 PROGRAMS: dict[str, dict[str, int]] = {
+    "go": {"propagate_go": KPROBE},
     "headers": {"propagate_headers": SOCK_OPS, "propagate_message": SK_MSG},
     "tcp": {"propagate_tcp": SOCK_OPS},
 }
@@ -46,20 +47,31 @@ _ARGUMENTS = ((0xB7, 2, 0, AT), (0xB7, 3, 0, MORE), (0xB7, 4, 0, 0))
 _INSERT = b"".join(
     struct.pack("<BBhi", *one) for one in (*_ARGUMENTS, (0x85, 0, 0, 90), (0xB7, 0, 0, 1), (0x95, 0, 0, 0))
 )
+# *(u64 *)(fp - 8) = 0; r1 = 0; r2 = fp - 8; r3 = 8; bpf_probe_write_user(); r0 = 0; exit
+_WRITE = b"".join(
+    struct.pack("<BBhi", *one)
+    for one in (
+        *((0x7A, 10, -8, 0), (0xB7, 1, 0, 0), (0xBF, 0xA2, 0, 0), (0x07, 2, 0, -8), (0xB7, 3, 0, 8)),
+        *((0x85, 0, 0, 36), (0xB7, 0, 0, 0), (0x95, 0, 0, 0)),
+    )
+)
+LOCKDOWN = Path("/sys/kernel/security/lockdown")
 # r0 = 1; exit
 _NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
-def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> int:
-    """Attach what is loaded of a way: descriptor of the link. AutoinstrError if this host does not allow it."""
+def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> dict[str, int]:
+    """Attach what is loaded of a way: the link, if it is not for functions. AutoinstrError if this host does not allow it."""
     reason = why_not(way)
     if reason:
         raise AutoinstrError(f"--propagate {way} is refused: {reason}")
     names = list(PROGRAMS[way])
+    if PROGRAMS[way][names[0]] == KPROBE:
+        return {}  # where a target has such functions
     try:
-        if SOCKETS in maps:
+        if len(names) > 1:
             attach_to_map(programs[names[1]], maps[SOCKETS])
-        return attach_to_cgroup(programs[names[0]])
+        return {f"propagate {way}": attach_to_cgroup(programs[names[0]])}
     except OSError as error:
         raise AutoinstrError(f"--propagate {way} can't be attached: {error.strerror}") from error
 
@@ -88,13 +100,27 @@ def cgroup_root(mounts: str = "") -> str:
 
 
 def why_not(way: str) -> str:
-    """Why it can't be done here, or not without harm; empty if it can. Tried on sockets of our own."""
+    """Why it can't be done here, or not without harm; empty if it can. Tried, where it takes them on sockets of our own."""
+    if way == "go":
+        return no_writing()
     try:
         with contextlib.closing(Descriptors()) as held:
             held.keep(attach_to_cgroup(held.keep(load(SOCK_OPS, _NOTHING))))
         return {"headers": harm_of_messages}.get(way, harmless)()
     except OSError as error:
         return f"this kernel does not allow it ({error.strerror})"
+
+
+def no_writing() -> str:
+    """May a program write to a process's memory? The kernel's log tells of each that is loaded, of this one, too."""
+    try:
+        os.close(load(KPROBE, _WRITE))
+    except OSError as error:
+        state = LOCKDOWN.read_text() if LOCKDOWN.is_file() else ""
+        if "[" in state and "[none]" not in state:
+            return "the kernel is locked down (man kernel_lockdown): no program may write to the memory of a process"
+        return f"this kernel does not let us write to the memory of a process ({error.strerror}): CAP_SYS_ADMIN is needed"
+    return ""
 
 
 def harmless() -> str:

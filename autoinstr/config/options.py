@@ -24,7 +24,7 @@ FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
-PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
+PROPAGATIONS = ("go", "headers", "tcp")  # names of attach.propagation.PROGRAMS
 PROBES = tuple(GROUPS)
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
