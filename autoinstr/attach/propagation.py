@@ -55,13 +55,12 @@ _WRITE = b"".join(
         *((0x85, 0, 0, 36), (0xB7, 0, 0, 0), (0x95, 0, 0, 0)),
     )
 )
-LOCKDOWN = Path("/sys/kernel/security/lockdown")
 # r0 = 1; exit
 _NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
 def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> dict[str, int]:
-    """Attach what is loaded of a way: the link, if it is not for functions. AutoinstrError if this host does not allow it."""
+    """Attach what is loaded of a way: its link, if it is not for functions. AutoinstrError if that is not allowed here."""
     reason = why_not(way)
     if reason:
         raise AutoinstrError(f"--propagate {way} is refused: {reason}")
@@ -100,7 +99,7 @@ def cgroup_root(mounts: str = "") -> str:
 
 
 def why_not(way: str) -> str:
-    """Why it can't be done here, or not without harm; empty if it can. Tried, where it takes them on sockets of our own."""
+    """Why it can't be done here, or not without harm; empty if it can. Tried, if need be on sockets of our own."""
     if way == "go":
         return no_writing()
     try:
@@ -116,10 +115,10 @@ def no_writing() -> str:
     try:
         os.close(load(KPROBE, _WRITE))
     except OSError as error:
-        state = LOCKDOWN.read_text() if LOCKDOWN.is_file() else ""
-        if "[" in state and "[none]" not in state:
-            return "the kernel is locked down (man kernel_lockdown): no program may write to the memory of a process"
-        return f"this kernel does not let us write to the memory of a process ({error.strerror}): CAP_SYS_ADMIN is needed"
+        return (
+            f"this kernel lets no program write to the memory of processes ({error.strerror}): that takes"
+            " CAP_SYS_ADMIN, and a kernel that is not locked down (man kernel_lockdown)"
+        )
     return ""
 
 

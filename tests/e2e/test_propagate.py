@@ -93,7 +93,7 @@ def test_own_context_stays(way: str, link: Link, agent: Callable[..., Agent], pu
     assert {span["parentSpanId"] for span in there.stop()} == {OWN.split("-")[2]}
 
 
-@ways
+@pytest.mark.parametrize("way", ["tcp", "headers", "go"])
 def test_refused(way: str) -> None:
     """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""
     reason = refusal(way)
