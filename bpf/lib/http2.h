@@ -144,7 +144,7 @@ static __always_inline int block_of(const __u8 *fragment, __u64 size)
 	int found = BLOCK_UNKNOWN, goes_on = 0;
 
 #pragma unroll
-	for (int i = 0; i < 10; i++) {
+	for (int i = 0; i < 8; i++) {
 		__u8 byte = fragment[i], index;
 
 		if (found || i >= size)
