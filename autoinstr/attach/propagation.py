@@ -15,7 +15,7 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from autoinstr.bpf_call import BpfCommand, bpf
@@ -59,11 +59,15 @@ _WRITE = b"".join(
 _NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
+def allow(ways: Iterable[str]) -> None:
+    """AutoinstrError if this host refuses one of them."""
+    for way in ways:
+        if reason := why_not(way):
+            raise AutoinstrError(f"--propagate {way} is refused: {reason}")
+
+
 def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> dict[str, int]:
-    """Attach what is loaded of a way: its link, if it is not for functions. AutoinstrError if that is not allowed here."""
-    reason = why_not(way)
-    if reason:
-        raise AutoinstrError(f"--propagate {way} is refused: {reason}")
+    """Attach what is loaded of a way: its link, unless it is for functions. AutoinstrError if that can't be."""
     names = list(PROGRAMS[way])
     if PROGRAMS[way][names[0]] == KPROBE:
         return {}  # where a target has such functions

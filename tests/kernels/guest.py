@@ -23,7 +23,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score"), str(TESTS / "torture")]
 
-import servers  # noqa: E402 - found by the line above
+import go_client  # noqa: E402 - found by the line above
+import servers  # noqa: E402
 import shapes  # noqa: E402
 import torture  # noqa: E402
 from agent import PROGRAM, Agent  # noqa: E402
@@ -36,7 +37,7 @@ from servers import FRONT, SERVERS, Running  # noqa: E402
 from watch import LOST, Counts, counted  # noqa: E402
 
 SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
-WAYS = ("tcp", "headers")
+WAYS = ("tcp", "headers", "go")
 RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
 SETTLE_WITHIN = 60.0
 
@@ -173,6 +174,7 @@ def score(folder: Path) -> dict[str, object]:
 
 def torment(folder: Path, requests: int) -> dict[str, object]:
     """Odd requests by every way to propagate that this kernel does not refuse."""
+    os.environ[SHARED] = str(folder)
     found, complaints = check(), []
     ways: dict[str, object] = {}
     for way in WAYS:
@@ -180,9 +182,13 @@ def torment(folder: Path, requests: int) -> dict[str, object]:
             ways[way] = f"refused: {reason}"
         else:
             try:
-                ways[way] = counts = torture.torment(folder / "odd", way, requests)
-                complaints += torture.complaints(counts, way)
-            except (torture.Wrong, AssertionError) as error:
+                if way == "go":
+                    ways[way] = counts = go_client.torment(folder / "odd-go", requests)
+                    complaints += go_client.complaints(counts)
+                else:
+                    ways[way] = counts = torture.torment(folder / "odd", way, requests)
+                    complaints += torture.complaints(counts, way)
+            except (torture.Wrong, go_client.Wrong, AssertionError) as error:
                 complaints.append(f"{way}: {error}")
         say(f"{way}: {ways.get(way, 'WRONG')}")
     return {"release": platform.release(), "check": found, "torture": ways, "complaints": complaints}

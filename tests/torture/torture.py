@@ -1,10 +1,11 @@
 """Requests of odd shapes through `--propagate`, every byte held against what arrives. Root.
 
-Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill]
+Usage: torture.py [--requests 1000000] [--way tcp|headers|go] [--seed N] [--kill]
 
-`odd.c` writes and reads them; the agent watches it. `--kill`: the agent is killed in the middle, and all goes on.
-Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
-the way. Where `headers` is refused for FIONREAD alone the bytes are compared in spite of that.
+`odd.c` writes and reads them (for `go` see `go_client.py`); the agent watches it. `--kill`: the agent is killed in the
+middle, and all goes on. Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request
+hung; 3: this host refuses the way. Where `headers` is refused for FIONREAD alone the bytes are compared in spite of
+that.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-from agent import PROGRAM, Agent  # noqa: E402 - found by the line above
+import go_client  # noqa: E402 - found by the line above
+from agent import PROGRAM, Agent  # noqa: E402
 from link import Link  # noqa: E402
 
 REFUSED = 3
@@ -102,7 +104,7 @@ def program_for(way: str) -> tuple[str | Path, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--way", choices=("tcp", "headers", ""), default="tcp", help="empty: only watch")
+    parser.add_argument("--way", choices=("tcp", "headers", "go", ""), default="tcp", help="empty: only watch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill", action="store_true", help="kill the agent in the middle")
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".cache", help="for the program")
@@ -112,14 +114,18 @@ def main(words: Sequence[str] | None = None) -> int:
         return REFUSED
     arguments.folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
+    seed, kill = arguments.seed, arguments.kill
     try:
-        found = torment(
-            build(arguments.folder), arguments.way, arguments.requests, seed=arguments.seed, kill=arguments.kill
-        )
-    except Wrong as error:
+        if arguments.way == "go":
+            found = go_client.torment(go_client.build(arguments.folder), arguments.requests, seed=seed, kill=kill)
+        else:
+            found = torment(build(arguments.folder), arguments.way, arguments.requests, seed=seed, kill=kill)
+    except (Wrong, go_client.Wrong) as error:
         print(f"torture.py: {error}", file=sys.stderr)
         return 1
-    wrong = complaints(found, arguments.way, kill=arguments.kill)
+    wrong = (
+        go_client.complaints(found, kill=kill) if arguments.way == "go" else complaints(found, arguments.way, kill=kill)
+    )
     print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}))
     for complaint in wrong:
         print(f"torture.py: {complaint}", file=sys.stderr)
