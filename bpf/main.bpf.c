@@ -8,6 +8,7 @@
 #include "include/syscalls.h"
 #include "lib/python.h"
 #include "lib/propagate.h"
+#include "lib/traceparent.h"
 #include "lib/trace.h"
 #include "lib/submitted.h"
 #include "lib/exchange.h"

@@ -185,7 +185,6 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 
 #ifdef PROPAGATE_HEADERS
 
-#define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
 #define MAX_HEAD 8192 /* a longer one is left alone */
 #define BLANK_LINE 0x0a0d0a0d
 
@@ -203,38 +202,6 @@ int propagate_headers(struct bpf_sock_ops *ops)
 	if (announcements.lookup(&sk))
 		propagating.sock_hash_update(ops, &sk, BPF_ANY);
 	return 1;
-}
-
-static __always_inline __u8 hex_digit(__u8 value)
-{
-	return value + (value > 9 ? 'a' - 10 : '0');
-}
-
-/* Ids are kept as their bytes are written. */
-static __always_inline void write_hex(__u8 *to, __u64 bytes)
-{
-#pragma unroll
-	for (int i = 0; i < 8; i++) {
-		to[2 * i] = hex_digit(bytes >> (8 * i + 4) & 15);
-		to[2 * i + 1] = hex_digit(bytes >> 8 * i & 15);
-	}
-}
-
-/* Writes the field into FIELD_SIZE bytes. Where nobody has decided yet whether the trace is kept, it may be. */
-static __always_inline void write_field(__u8 *to, const struct trace *t)
-{
-	const char name[] = "traceparent: 00-";
-
-	__builtin_memcpy(to, name, 16);
-	write_hex(to + 16, t->id[0]);
-	write_hex(to + 32, t->id[1]);
-	to[48] = '-';
-	write_hex(to + 49, t->span);
-	to[65] = '-';
-	to[66] = '0';
-	to[67] = t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
-	to[68] = '\r';
-	to[69] = '\n';
 }
 
 /*
