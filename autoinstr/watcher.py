@@ -164,7 +164,9 @@ class Watcher:
             self._discovery.name_pods()
             if len(batch):
                 self._names.learn(batch["name"])
-                yield batch, self._discovery.service_of(batch["pid"])
+                told = [(batch, self._discovery.service_of(batch["pid"]))]
+                del batch  # megabytes, which go as soon as the caller needs them no more
+                yield told.pop()
 
     def counted(self) -> list[tuple[Overflow, int]]:
         """What the kernel side only counted since the last call, with the index of its service; losses into health."""
