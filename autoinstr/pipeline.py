@@ -62,8 +62,8 @@ COMPLAIN_EVERY = 20.0
 # (and if that is too little, spans are shed; metrics stay exact).
 STAND_BACK = 5
 
-M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
-LARGE = 256 << 10  # bytes
+M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of mallopt(3)
+LARGE, KEPT = 2 << 20, 8 << 20  # bytes
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
@@ -324,12 +324,14 @@ def run(config: Config) -> int:
 def share_memory() -> None:
     """One place that all threads take memory from: glibc would give each its own, and they run one at a time anyway.
 
-    What is large comes and goes by itself, always: else glibc would keep room for the largest that there was so far.
+    What a batch takes is kept for the next one, since memory from the system costs a fault a page. What is larger comes
+    and goes: else glibc would keep as much as it ever gave, and a program's symbols may be that.
     """
     with contextlib.suppress(AttributeError):  # another libc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back_memory() -> None:

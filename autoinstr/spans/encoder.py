@@ -34,8 +34,6 @@ SCOPE_NAME = "autoinstr"
 # Far below the 4 MB that gRPC servers take by default.
 MAX_BYTES = 1_500_000
 MAX_SPANS = 8192
-# Encoded at once, since each is some objects until it is put together. About what a request has room for.
-MAX_ROWS = 3584
 # Encoded addresses that are kept, a few MB at worst; the table starts anew when it is full.
 MAX_ADDRESSES = 8192
 
@@ -193,18 +191,15 @@ class RequestEncoder:
         self._shared.learn(groups)
         self._know(services)
         row = np.flatnonzero(self.chosen(traced))
-        parts = (row[at : at + MAX_ROWS] for at in range(0, len(row), MAX_ROWS))
-        return [request for part in parts for request in self._encode(traced, part)]
-
-    def _encode(self, traced: Traced, row: NDArray[np.intp]) -> Iterator[EncodedSpans]:
-        """These rows, of which there are some."""
+        if not len(row):
+            return []
         batch = self._sorted(traced, row)
         pieces, size = self._pieces(batch)
         flat = [b""] * (len(row) * len(pieces))
         for i, column in enumerate(pieces):
             flat[i :: len(pieces)] = column
         parts = self._by_service(batch)
-        return self._requests(Pieces(flat, len(pieces), np.append(0, np.cumsum(size))), parts)
+        return list(self._requests(Pieces(flat, len(pieces), np.append(0, np.cumsum(size))), parts))
 
     def _know(self, services: list[Service]) -> None:
         """Resources as bytes, made anew only for those that are new."""
