@@ -335,8 +335,7 @@ def share_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """What the start took and left is given back to the system."""
-    gc.collect()
+    """What the start, or load that is over, took and left is given back to the system."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -369,11 +368,13 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
             collect_at = max(collect_at + pipeline.config.metric_interval, now)
             pipeline.push_metrics(watcher)
         if now >= settled_at:
+            gc.collect()
             give_back_memory()
             settled_at = math.inf
         if now >= scan_at:
             scan_at = now + SCAN_EVERY
             watcher.rescan()
+            give_back_memory()
     poll.close()
 
 
