@@ -1,7 +1,8 @@
 """Instructions of functions, told by a process of its own (`disassemble.py`) that is there while there are questions.
 
-In: bytes of code, which may be anything, hostile too. Out: (address, name, operands) of each instruction, as text. Who
-reads them takes nine MB that are of no use afterwards, and reads code of strangers: neither is for a process that stays.
+In: bytes of code, which may be anything, hostile too. Out: (address, name, operands) of each instruction, as text. To
+read them takes nine MB that are of no use afterwards, and a library that reads what strangers wrote: neither is for a
+process that stays.
 """
 
 from __future__ import annotations
