@@ -66,9 +66,7 @@ class Disassembler:
         capstone = find_spec("capstone")
         found = autoinstr.__file__, capstone and capstone.origin
         places = [str(Path(one).parent.parent) for one in found if one]
-        self._process = subprocess.Popen(
-            [*_COMMAND, _PROGRAM, *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen([*_COMMAND, _PROGRAM, *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _end(self) -> None:
         process, self._process = self._process, None
