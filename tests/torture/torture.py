@@ -28,6 +28,7 @@ from link import Link  # noqa: E402
 
 REFUSED = 3
 REQUESTS = 1_000_000
+WAYS = ("tcp", "headers")
 
 
 class Wrong(Exception):  # noqa: N818 - it is what it is
@@ -102,7 +103,7 @@ def program_for(way: str) -> tuple[str | Path, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--way", choices=("tcp", "headers", ""), default="tcp", help="empty: only watch")
+    parser.add_argument("--way", choices=(*WAYS, ""), default="tcp", help="empty: only watch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill", action="store_true", help="kill the agent in the middle")
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".cache", help="for the program")
