@@ -36,8 +36,10 @@ class Disassembler:
         """`machine`: e_machine of x86-64 or arm64. ChildProcessError: it could not be told."""
         question = json.dumps({"code": code.hex(), "address": address, "machine": machine}).encode() + b"\n"
         with self._lock:
-            # one that waits may end just now
-            answer = (self._process and self._ask(question)) or self._start() or self._ask(question)
+            answer = self._ask(question) if self._process else b""
+            if not answer:  # there is none, or it ended just now since it was not asked for a while
+                self._start()
+                answer = self._ask(question)
         if not answer:
             raise ChildProcessError("its instructions could not be read")
         return [(at, name, text) for at, name, text in json.loads(answer)]
