@@ -27,11 +27,18 @@ SOCKHASH = 18  # BPF_MAP_TYPE_*
 
 # way -> its programs and their types; the first one runs on sockets of the control group
 PROGRAMS: dict[str, dict[str, int]] = {
-    "headers": {"propagate_headers": SOCK_OPS, "propagate_message": SK_MSG},
+    "headers": {
+        "propagate_headers": SOCK_OPS,
+        "propagate_message": SK_MSG,
+        "propagate_frames": SK_MSG,
+        "propagate_insert": SK_MSG,
+    },
     "tcp": {"propagate_tcp": SOCK_OPS},
 }
 WAYS = tuple(PROGRAMS)
 SOCKETS = "propagating"  # map of those whose messages are looked at
+# what its second program goes on with, in the order of enum MESSAGE_* (bpf/maps.h)
+MESSAGE_STEPS = ("propagate_frames", "propagate_insert")
 
 FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO of the kernel
 
