@@ -10,6 +10,7 @@
 #include "lib/http2.h"
 #include "lib/outgoing.h"
 #include "lib/propagate.h"
+#include "lib/traceparent.h"
 #include "lib/trace.h"
 #include "lib/submitted.h"
 #include "lib/exchange.h"

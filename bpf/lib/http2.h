@@ -136,32 +136,34 @@ enum { BLOCK_UNKNOWN, BLOCK_REQUEST, BLOCK_RESPONSE };
 #define STATIC_PSEUDO_END 15
 
 /*
- * Whose header block is it? Pseudo-header fields come first; one of the static table tells. Fields of the dynamic table
- * are passed over, as long as each is one byte.
+ * Whose header block is it? Pseudo-header fields come first; one of the static table tells. Other sizes of the table are
+ * passed over, which may stand before them; and fields of the dynamic table, as long as each is one byte.
  */
 static __always_inline int block_of(const __u8 *fragment, __u64 size)
 {
-	int found = BLOCK_UNKNOWN;
+	int found = BLOCK_UNKNOWN, goes_on = 0;
 
 #pragma unroll
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 8; i++) {
 		__u8 byte = fragment[i], index;
 
 		if (found || i >= size)
 			continue;
+		if (goes_on || begins_with_size(byte)) {
+			goes_on = goes_on ? byte >= 0x80 : byte == 0x3f;
+			continue;
+		}
 		if (byte >= 0x80)
 			index = byte & 0x7f; /* indexed */
 		else if (byte >= 0x40)
 			index = byte & 0x3f; /* literal, to be indexed */
-		else if (byte >= 0x20)
-			index = 0x7f; /* another size of the table */
 		else
 			index = byte & 0xf; /* literal, not to be indexed */
 		if (index >= STATIC_AUTHORITY && index < STATIC_STATUS)
 			found = BLOCK_REQUEST;
 		else if (index >= STATIC_STATUS && index < STATIC_PSEUDO_END)
 			found = BLOCK_RESPONSE;
-		else if ((byte < 0x80 && byte != 0x20) || byte == 0xff)
+		else if (byte < 0x80 || byte == 0xff)
 			size = 0; /* longer than a byte: what follows it is not known */
 	}
 	return found;

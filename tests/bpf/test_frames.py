@@ -439,6 +439,19 @@ def test_more_streams_than_places() -> None:
     assert len(told(connection).ended) + connection.counter(Counter.STREAM_LOST) == 200
 
 
+@pytest.mark.parametrize("size", [b"", b"\x20", b"\x3e", b"\x3f\x00", b"\x20\x3f\xe1\x1f", b"\x3f\xff\xff\x03"])
+@pytest.mark.parametrize("before", [b"", h2.data(1, b"", end=True), h2.window_update(0, 5)])
+def test_a_size_of_the_table_tells_nothing_of_whose_an_older_connection_is(size: bytes, before: bytes) -> None:
+    """It stands at the beginning of the first block after the other side's settings."""
+    connection = Connection(Role.UNKNOWN, fresh=False)
+    connection.read(before)
+    connection.write(h2.headers(3, size + h2.Tables().client.encode(REQUEST), end=True))
+    connection.read(h2.headers(3, b"\x88", end=True))
+    found = told(connection)
+    assert found.ended[3]["role"] == Role.CLIENT
+    assert found.ended[3]["status"] == 200
+
+
 def test_a_client_is_answered_before_its_write_returns() -> None:
     talk, connection = Talk(), Connection(Role.CLIENT)
     connection.request(h2.PREFACE + h2.settings())

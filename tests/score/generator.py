@@ -58,6 +58,7 @@ class Place:
     behind: int | None = None  # the port that it hands them to
     forks: bool = False
     always: int = 0  # the status that it answers everything with
+    keeps: bool = False  # connections that were left stay open until it ends
 
     @property
     def multiplexed(self) -> bool:

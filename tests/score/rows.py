@@ -135,6 +135,11 @@ class ServerRow:
         self.running = servers.launch(self.server, self.folder / "server", port, **words)
         servers.wait_up(self.running)
 
+    def restart(self) -> None:
+        assert self.running
+        self.running.stop()
+        self._launch(self.running.port)
+
     def stop(self) -> None:
         for running in (self.running, self.behind):
             if running:
@@ -159,8 +164,7 @@ class ServerRow:
         elif what == "fork":
             self.running.process.send_signal(self.server.forks)
         else:
-            self.running.stop()
-            self._launch(self.running.port)
+            self.restart()
 
     def play(self, shape: Shape, cell: str, seconds: float, start_agent: Callable[[], None]) -> list[Made]:
         """UnableError, BrokenError: it could not be done, and nothing is known."""
@@ -175,6 +179,7 @@ class ServerRow:
             behind=self.behind.port if self.behind else None,
             forks=bool(self.server.forks),
             always=self.server.always,
+            keeps=self.server.keeps,
         )
         here, there = SPAWN.Pipe()
         process = SPAWN.Process(target=play_server, args=(there, shape.name, place, cell, seconds), daemon=True)
@@ -206,6 +211,9 @@ class ClientRow:
 
     def start(self) -> None:
         """Clients start with each shape."""
+
+    def restart(self) -> None:
+        """They have ended."""
 
     def stop(self) -> None:
         """And end with it."""

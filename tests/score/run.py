@@ -1,7 +1,7 @@
 """How right autoinstr is: real servers and clients, real traffic, and the agent's word against the truth. Root.
 
-Usage: run.py [--rows nginx,go] [--shapes keep-alive,aborts] [--traces chain,node] [--short] [--output FOLDER]
-[--picture FILE] [--list]
+Usage: run.py [--rows nginx,go] [--transports h2c,h2] [--shapes keep-alive,aborts] [--traces chain,node] [--short]
+[--output FOLDER] [--picture FILE] [--list]
 
 The matrix is (server or client) x (framework) x (transport) x (shape of traffic); see `rows` and `shapes`. Behind it
 come whole traces, see `chain`. Prints them as tables, and writes score.json and score.html. Ends with status 1 if
@@ -30,6 +30,7 @@ from cells import Cell  # noqa: E402
 from comparison import compare  # noqa: E402
 from generator import Made, UnableError  # noqa: E402
 from rows import BrokenError, ClientRow, ServerRow, all_rows  # noqa: E402
+from servers import TRANSPORTS  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from truth import path_of  # noqa: E402
 from watch import TOLD_WITHIN, Watch  # noqa: E402
@@ -83,6 +84,7 @@ class Part:
             cell.reason, made = str(error), list(error.made)
         except BrokenError as error:
             self._break(shape.name, error)
+            self._row.restart()
             time.sleep(TOLD_WITHIN)  # whatever it made is not to be taken for the next cell's
         self._made[shape.name] = made
         if watch.running:
@@ -143,6 +145,7 @@ def chosen(names: str, known: Collection[str], parser: argparse.ArgumentParser) 
 def main() -> int:
     parser = argparse.ArgumentParser(description="How right autoinstr is: what it tells, held against the truth.")
     parser.add_argument("--rows", default="", help="only these, by name, with commas")
+    parser.add_argument("--transports", default="", help="of these rows only those over them, with commas")
     parser.add_argument("--shapes", default="", help="only these, by name, with commas")
     parser.add_argument("--traces", default="", help="only these, by name, with commas: chain, or a service")
     parser.add_argument("--seconds", type=float, default=2.0, help="of load at full speed")
@@ -171,7 +174,8 @@ def main() -> int:
         if options.short:
             traces &= set(chain.SHORT)
         shapes = [shape for shape in SHAPES if shape.name in columns]
-        rows = [row for row in rows if row.name in names]
+        transports = chosen(options.transports, TRANSPORTS, parser)
+        rows = [row for row in rows if row.name in names and row.transport in transports]
         begun = time.monotonic()
         cells: list[Cell] = []
         for row in rows:

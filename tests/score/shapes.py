@@ -296,6 +296,8 @@ def resets(caller: Caller) -> None:
         leave(wire)
         caller.note_uncertain(plan, wire, optional=False)
         caller.ask_all([caller.plan() for _ in range(3)])
+    if caller.place.keeps:
+        caller.order("restart")
 
 
 # Clients

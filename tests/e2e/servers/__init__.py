@@ -54,6 +54,7 @@ class Server:
     chunked_up: bool = True
     chunked_down: bool = True
     always: int = 0  # the status that it answers everything with, at once, if it does not know the little protocol
+    keeps: bool = False  # connections that its client has left stay open until it ends, with the requests on them
     log: Callable[[Path], Counter[tuple[str, str, int]]] | None = None  # (method, path, status) of its access log
     here: Path = HERE  # of its own files
 
@@ -201,7 +202,7 @@ def front(name: str, command: Sequence[str], file: str, plain: str, secure: str,
 
 
 HYPERCORN = (
-    *("{bin}/hypercorn", "--bind", "127.0.0.1:{port}", "--keep-alive", "60"),
+    *("{bin}/hypercorn", "--config", "{here}/hypercorn.toml", "--bind", "127.0.0.1:{port}", "--keep-alive", "60"),
     *("--access-logfile", "{folder}/access.log", "--access-logformat", "%(m)s %(U)s %(s)s", "{here}/asgi.py:app"),
 )
 APACHE = ("apache2", "-d", "{folder}", "-f", "{folder}/apache.conf", "-DFOREGROUND")
@@ -239,7 +240,7 @@ NGHTTPD = Server(
 HTTP2_SERVERS = (
     *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node"),
     *both(next(server for server in PLAIN_SERVERS if server.name == "go"), "go"),
-    Server("hypercorn-h2c", HYPERCORN, transport="h2c", row="hypercorn", log=access_log),
+    Server("hypercorn-h2c", HYPERCORN, transport="h2c", row="hypercorn", keeps=True, log=access_log),
     Server(
         "hypercorn-h2",
         (*HYPERCORN, "--certfile", "{certificate}", "--keyfile", "{key}"),

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* A request's place in a trace as the field of a head (W3C trace context). */
+#ifndef AUTOINSTR_TRACEPARENT_H
+#define AUTOINSTR_TRACEPARENT_H
+
+#define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
+
+static __always_inline __u8 hex_digit(__u8 value)
+{
+	return value + (value > 9 ? 'a' - 10 : '0');
+}
+
+/* Ids are kept as their bytes are written. */
+static __always_inline void write_hex(__u8 *to, __u64 bytes)
+{
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		to[2 * i] = hex_digit(bytes >> (8 * i + 4) & 15);
+		to[2 * i + 1] = hex_digit(bytes >> 8 * i & 15);
+	}
+}
+
+/* The value, but for its last byte. */
+static __always_inline void write_value(__u8 *to, const struct trace *t)
+{
+	__builtin_memcpy(to, "00-", 3);
+	write_hex(to + 3, t->id[0]);
+	write_hex(to + 19, t->id[1]);
+	to[35] = '-';
+	write_hex(to + 36, t->span);
+	to[52] = '-';
+	to[53] = '0';
+}
+
+/* The last one. Where nobody has decided yet whether the trace is kept, it may be. */
+static __always_inline __u8 last_of_value(const struct trace *t)
+{
+	return t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
+}
+
+/* Writes the field of HTTP/1 into FIELD_SIZE bytes. */
+static __always_inline void write_field(__u8 *to, const struct trace *t)
+{
+	__builtin_memcpy(to, "traceparent: ", 13);
+	write_value(to + 13, t);
+	to[67] = last_of_value(t);
+	to[68] = '\r';
+	to[69] = '\n';
+}
+
+#endif
