@@ -656,6 +656,8 @@ static void *writer(void *argument)
 			if ((plan->pieces[i].how == FILE_ || plan->pieces[i].how == PIPE_) && plan->head_count &&
 			    from < plan->heads[0] + 2)
 				p->other = 1; /* a head out of a file */
+			if (plan->pieces[i].how == ZEROCOPY)
+				p->other = 1;
 			if (end != from)
 				write_piece(p, plan->pieces[i].how, from, end - from);
 			from = end;
