@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
 from autoinstr.attach.private_stack import NO_PROGRAMS, gives_private_stacks, without_private_stack
-from autoinstr.attach.propagation import MESSAGE_STEPS, attach_way
+from autoinstr.attach.propagation import MESSAGE_STEPS, PLACES, attach_way
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
 from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
@@ -154,7 +154,7 @@ def load(image: Image, limits: Limits) -> Attached:
         wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for name, kind in kinds.items():
-            load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind, PLACES.get(kind, 0))
         put_steps(attached, "steps", STEPS)
         if "message_steps" in attached.maps:
             put_steps(attached, "message_steps", MESSAGE_STEPS)
@@ -265,7 +265,7 @@ def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
         for way in propagate:
-            attached.probes[f"propagate {way}"] = attach_way(way, attached.programs, attached.maps)
+            attached.probes |= attach_way(way, attached.programs, attached.maps)
         for probe, tracepoint in PROBES.items():
             for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
                 if name in attached.programs:

@@ -36,6 +36,15 @@ struct announcement {
 /* A client's socket, by address: inserted when a watched process connects, deleted when the kernel destroys it. */
 BPF_TABLE("lru_hash", u64, struct announcement, announcements, MAX_CONNECTIONS);
 
+#ifdef PROPAGATE_HEADERS
+/*
+ * Sockets, by address, until the kernel destroys them: those whose messages `propagate_message` is shown, and those that
+ * are kept from it.
+ */
+enum { SHOWN = 1, KEPT = 2 };
+BPF_TABLE("hash", u64, u8, shown, MAX_CONNECTIONS);
+#endif
+
 /* What came with a server's bytes: the last of a socket; inserted when it comes, deleted when the kernel destroys it. */
 struct arrival {
 	struct trace trace;
@@ -97,6 +106,7 @@ static __always_inline void announce_end(__u64 sk)
 	arrivals.delete(&sk);
 #ifdef PROPAGATE_HEADERS
 	outgoing.delete(&sk);
+	shown.delete(&sk);
 #endif
 }
 

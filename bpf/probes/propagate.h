@@ -192,17 +192,50 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 /* Sockets whose messages `propagate_message` is shown, by address; the kernel deletes them when they close. */
 BPF_SOCKHASH(propagating, u64, MAX_CONNECTIONS);
 
-/* sockops: connections of those who are watched. */
+/*
+ * sockops: connections of those who are watched, as long as there is a place for their addresses, which tells
+ * `propagate_option` of them.
+ */
 int propagate_headers(struct bpf_sock_ops *ops)
 {
+	__u8 how = SHOWN;
 	__u64 sk;
 
 	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		return 1;
 	sk = address_of(ops->sk);
-	if (announcements.lookup(&sk))
+	if (announcements.lookup(&sk) && !shown.insert(&sk, &how))
 		propagating.sock_hash_update(ops, &sk, BPF_ANY);
 	return 1;
+}
+
+#define IPPROTO_TCP 6
+#define SO_ZEROCOPY 60
+
+/*
+ * cgroup/setsockopt: a process sets an option of a socket. Of what is sent without copying (MSG_ZEROCOPY) on a socket in a
+ * map of sockets, Linux 6.5 and what was taken over from there tell completion once for every few pages in place of once
+ * for the call, and where these notices take more memory than they may, the call ends in the middle. So a socket is either
+ * in that map, or may send so; for one that is, the option is refused, as by a kernel that does not have it.
+ */
+int propagate_option(struct bpf_sockopt *option)
+{
+	__u8 how = KEPT, state, *known;
+	__u64 sk;
+
+	if (option->level != SOL_SOCKET || option->optname != SO_ZEROCOPY)
+		return 1;
+	sk = address_of(option->sk);
+	if (kernel_u16(sk + OFFSET_sock_sk_protocol) != IPPROTO_TCP)
+		return 1;
+	known = shown.lookup(&sk);
+	if (known)
+		return *known != SHOWN;
+	/* what is connected by now does not come into the map any more */
+	state = kernel_u16(sk + OFFSET_sock_common_skc_state);
+	if (state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT)
+		return 1;
+	return !shown.insert(&sk, &how);
 }
 
 /*

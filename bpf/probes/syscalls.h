@@ -13,7 +13,6 @@
 #define MSG_OOB 1
 #define MSG_PEEK 2
 #define MSG_ERRQUEUE 0x2000
-#define MSG_ZEROCOPY 0x4000000
 
 #define SOL_SOCKET 1
 #define SO_ERROR 4
@@ -609,11 +608,6 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
-#ifdef PROPAGATE_HEADERS
-	/* of which the kernel may take the first piece and not the next, when something was inserted */
-	if ((nr == NR_sendto && call.args[3] & MSG_ZEROCOPY) || (nr == NR_sendmsg && call.args[2] & MSG_ZEROCOPY))
-		announce_no_more(w);
-#endif
 	if (c->http2) {
 		enter_frames(c, w);
 		return 0;

@@ -17,6 +17,10 @@ import h2.events
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 SO_ATTACH_FILTER = 26
+SO_ZEROCOPY, MSG_ZEROCOPY, MSG_ERRQUEUE = 60, 0x4000000, 0x2000
+NOTICE = struct.Struct("<IBBBxII")  # struct sock_extended_err: its last two are the first and the last call it tells of
+ZEROCOPY = 5  # SO_EE_ORIGIN_ZEROCOPY
+LARGE = 3_000_000  # bytes, of which each few pages would need a notice of their own
 FIELD = "traceparent"
 
 _seen: list[str | None] = []
@@ -28,6 +32,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         _seen.append(self.headers[FIELD])
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -124,3 +129,41 @@ def call(address: str, port: int, count: int, *, anew: bool, fields: dict[str, s
             connection.close()
     connection.close()
     return took
+
+
+def zero_copy(address: str, port: int, *, before: bool) -> tuple[bool, int]:
+    """Can a socket send without copying, asked `before` it is connected or afterwards; and of how many calls it then
+    tells that they are complete, after one that sends a request, and one that sends a large body."""
+    with socket.socket() as client:
+        client.settimeout(20)
+        if not before:
+            client.connect((address, port))
+        try:
+            client.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+        except OSError:
+            how = 0
+        else:
+            how = MSG_ZEROCOPY
+        if before:
+            client.connect((address, port))
+        fields = f"Host: a\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n"
+        client.send(f"GET /{'before' if before else 'after'} HTTP/1.1\r\n{fields}".encode(), how)
+        client.setblocking(True)
+        assert client.send(bytes(LARGE), how) == LARGE
+        while client.recv(1 << 16):
+            pass
+        return bool(how), calls_complete(client) if how else 0
+
+
+def calls_complete(client: socket.socket) -> int:
+    """From the notices of a socket, which all have come by now."""
+    client.setblocking(False)
+    last = -1
+    while True:
+        try:
+            _, ancillary, _, _ = client.recvmsg(1, 512, MSG_ERRQUEUE)
+        except BlockingIOError:
+            return last + 1
+        for _level, _kind, data in ancillary:
+            _error, origin, _type, _code, _first, until = NOTICE.unpack_from(data)
+            last = max(last, until) if origin == ZEROCOPY else last

@@ -133,6 +133,23 @@ def test_http2_crosses(
     assert not brought
 
 
+def test_zero_copy(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
+    """What sends without copying is told of each call once, as without an agent, and left alone. On a socket whose
+    messages may be changed the kernel would tell of pieces; there it does not begin to."""
+    how = allowed("headers")
+    server, client = puppets(), puppets()
+    agent("--pid", client.pid, "--propagate", "headers", **how)
+    port = server.call(hosts.serve, str(link.file), link.there).result(10)
+    told = [
+        client.call(functools.partial(hosts.zero_copy, before=one), link.there, port).result(30)
+        for one in (True, False)
+    ]
+    assert told == [(True, 2), (False, 0)]
+    before, after = server.call(hosts.seen).result(5)
+    assert not before
+    assert after
+
+
 @ways
 def test_refused(way: str) -> None:
     """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""

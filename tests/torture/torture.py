@@ -30,6 +30,7 @@ from link import Link  # noqa: E402
 FRAMES = HERE / "frames.py"
 REFUSED = 3
 REQUESTS = 1_000_000
+WAYS = ("tcp", "headers")
 
 
 class Wrong(Exception):  # noqa: N818 - it is what it is
@@ -106,7 +107,7 @@ def program_for(way: str) -> tuple[str | Path, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--way", choices=("tcp", "headers", ""), default="tcp", help="empty: only watch")
+    parser.add_argument("--way", choices=(*WAYS, ""), default="tcp", help="empty: only watch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill", action="store_true", help="kill the agent in the middle")
     parser.add_argument("--http", type=int, choices=(1, 2), default=0, help="only this version")
