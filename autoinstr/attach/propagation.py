@@ -27,12 +27,20 @@ SOCKHASH = 18  # BPF_MAP_TYPE_*
 
 # way -> its programs and their types; those with a place of their own run on sockets of all control groups
 PROGRAMS: dict[str, dict[str, int]] = {
-    "headers": {"propagate_option": CGROUP_SOCKOPT, "propagate_headers": SOCK_OPS, "propagate_message": SK_MSG},
+    "headers": {
+        "propagate_option": CGROUP_SOCKOPT,
+        "propagate_headers": SOCK_OPS,
+        "propagate_message": SK_MSG,
+        "propagate_frames": SK_MSG,
+        "propagate_insert": SK_MSG,
+    },
     "tcp": {"propagate_tcp": SOCK_OPS},
 }
 PLACES = {CGROUP_SOCKOPT: CGROUP_SETSOCKOPT, SOCK_OPS: CGROUP_SOCK_OPS}
 WAYS = tuple(PROGRAMS)
 SOCKETS = "propagating"  # map of those whose messages are looked at
+# what its second program goes on with, in the order of enum MESSAGE_* (bpf/maps.h)
+MESSAGE_STEPS = ("propagate_frames", "propagate_insert")
 
 FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO of the kernel
 

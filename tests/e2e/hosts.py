@@ -11,6 +11,10 @@ import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import h2.config
+import h2.connection
+import h2.events
+
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 SO_ATTACH_FILTER = 26
 SO_ZEROCOPY, MSG_ZEROCOPY, MSG_ERRQUEUE = 60, 0x4000000, 0x2000
@@ -56,6 +60,46 @@ def serve(namespace: str, address: str, drops: bool = False) -> int:
         drop_full_headers(server.socket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return int(server.server_address[1])
+
+
+def serve_http2(namespace: str, address: str) -> int:
+    """The port of a server of HTTP/2 without TLS, which answers RPCs, too."""
+    enter(namespace)
+    listener = socket.create_server((address, 0), backlog=64)
+
+    def accept() -> None:
+        while True:
+            end, _ = listener.accept()
+            threading.Thread(target=answer_http2, args=(end,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def answer_http2(end: socket.socket) -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+    connection.initiate_connection()
+    rpcs: dict[int, bool] = {}
+    with end:
+        end.sendall(connection.data_to_send())
+        while data := end.recv(1 << 16):
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    fields = [value for name, value in event.headers if name == FIELD]
+                    _seen.append(fields[0] if len(fields) == 1 else ",".join(fields) or None)
+                    kind = dict(event.headers).get("content-type", "")
+                    rpcs[event.stream_id] = kind.startswith("application/grpc")
+                elif isinstance(event, h2.events.DataReceived):
+                    connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                if isinstance(event, h2.events.StreamEnded) and rpcs.pop(event.stream_id):
+                    stream = event.stream_id
+                    connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+                    connection.send_data(stream, bytes(5))
+                    connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+                elif isinstance(event, h2.events.StreamEnded):
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, b"ok", end_stream=True)
+            end.sendall(connection.data_to_send())
 
 
 def drop_full_headers(listener: socket.socket) -> None:

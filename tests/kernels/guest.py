@@ -181,6 +181,9 @@ def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, obj
             try:
                 ways[way] = counts = torture.torment(folder / "odd", way, requests)
                 complaints += torture.complaints(counts, way)
+                if way == "headers":
+                    ways["headers, HTTP/2"] = counts = torture.torment(torture.FRAMES, way, requests)
+                    complaints += torture.complaints(counts, way)
             except (torture.Wrong, AssertionError) as error:
                 complaints.append(f"{way}: {error}")
         say(f"{way}: {ways.get(way, 'WRONG')}")
