@@ -216,8 +216,10 @@ struct stream {
 	__u8 response;
 	__u8 messages; /* the request's body begins like a gRPC message */
 	__u8 waits; /* for who makes the call */
-	__u8 unused[4];
+	__u8 placed; /* enum placed: a client's that had its place before it was written */
+	__u8 unused[3];
 };
+enum placed { PLACED_NOT, PLACED_SURELY, PLACED_PERHAPS };
 enum progress { SIDE_WAITS, SIDE_BEGUN, SIDE_ENDED };
 BPF_TABLE("lru_hash", struct stream_key, struct stream, streams, MAX_STREAMS);
 BPF_ARRAY(blank_stream, struct stream, 1);
@@ -483,12 +485,31 @@ struct work_owners {
 };
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 
+/* Who writes, or reads. */
+struct caller {
+	__u64 goroutine; /* address of the current goroutine's g, if it is one */
+	__u32 pid, tid;
+};
+
+static __always_inline struct caller caller_of(const struct work *w)
+{
+	struct caller by = {w->goroutine, w->pid, w->tid};
+
+	return by;
+}
+
 /* Programs that others go on with, with the work at hand: once compiled, and again where one run is not enough. */
 enum { STEP_LOOK, STEP_CHUNKS, STEP_LOST, STEP_FRAMES, STEP_AGGREGATE, STEP_FINISH, STEP_PLACE, STEP_PLACE_STREAMS, STEPS };
 BPF_PROG_ARRAY(steps, STEPS);
 /* the same ones, for probes of functions: the kernel mixes neither program types, nor what programs are attached as */
 BPF_PROG_ARRAY(tls_steps, STEPS);
 BPF_PROG_ARRAY(go_steps, STEPS);
+
+/* The same, with a message at hand that TCP does not have yet (probes/propagate.h). */
+#ifdef PROPAGATE_HEADERS
+enum { MESSAGE_FRAMES, MESSAGE_INSERT, MESSAGE_STEPS };
+BPF_PROG_ARRAY(message_steps, MESSAGE_STEPS);
+#endif
 
 /* Of Go: does it write its first byte by itself? */
 enum tls_parts { PARTS_ONE, PARTS_MAYBE, PARTS_TWO };

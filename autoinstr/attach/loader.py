@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
 from autoinstr.attach.private_stack import NO_PROGRAMS, gives_private_stacks, without_private_stack
+from autoinstr.attach.propagation import MESSAGE_STEPS, PLACES, attach_way
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
-from autoinstr.attach.propagation import attach_way
 from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
@@ -154,8 +154,10 @@ def load(image: Image, limits: Limits) -> Attached:
         wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for name, kind in kinds.items():
-            load_programs(attached, {name: all_programs[name]}, attached.maps, kind)
-        put_steps(attached, "steps", "")
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind, PLACES.get(kind, 0))
+        put_steps(attached, "steps", STEPS)
+        if "message_steps" in attached.maps:
+            put_steps(attached, "message_steps", MESSAGE_STEPS)
         update(attached.maps["control"], bytes(4), CONTROL.pack(limits.wake_every(EXCHANGE.itemsize)))
         size = next(one.value_size for one in image.maps if one.name == "aggregate")
         for role in ROLES:
@@ -236,14 +238,13 @@ def load_with_steps(image: Image, attached: Attached, names: Collection[str], st
     wanted = {one.name: one for one in image.programs if one.name in names}
     wanted |= {prefix + one.name: one for one in image.programs if one.name in STEPS}
     load_programs(attached, wanted, maps, KPROBE, purpose)
-    put_steps(attached, steps, prefix)
+    put_steps(attached, steps, [prefix + name for name in STEPS])
 
 
-def put_steps(attached: Attached, steps: str, prefix: str) -> None:
+def put_steps(attached: Attached, steps: str, names: Sequence[str]) -> None:
     """Put loaded programs into a map of steps."""
-    for index, name in enumerate(STEPS):
-        program = attached.programs[prefix + name]
-        update(attached.maps[steps], struct.pack("<I", index), struct.pack("<I", program))
+    for index, name in enumerate(names):
+        update(attached.maps[steps], struct.pack("<I", index), struct.pack("<I", attached.programs[name]))
 
 
 def load_programs(
@@ -264,7 +265,7 @@ def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
     """Attach what is loaded; if one probe can't be, all is released. AutoinstrError if the kernel refuses."""
     try:
         for way in propagate:
-            attached.probes[f"propagate {way}"] = attach_way(way, attached.programs, attached.maps)
+            attached.probes |= attach_way(way, attached.programs, attached.maps)
         for probe, tracepoint in PROBES.items():
             for name in (probe + suffix for suffix in COPIES):  # they run in the order in which they are attached
                 if name in attached.programs:

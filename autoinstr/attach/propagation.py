@@ -21,17 +21,26 @@ from pathlib import Path
 from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.errors import AutoinstrError
 
-SOCK_OPS, SK_MSG = 13, 16  # BPF_PROG_TYPE_*
-CGROUP_SOCK_OPS, SK_MSG_VERDICT = 3, 7  # BPF_*, places to attach to
+SOCK_OPS, SK_MSG, CGROUP_SOCKOPT = 13, 16, 25  # BPF_PROG_TYPE_*
+CGROUP_SOCK_OPS, SK_MSG_VERDICT, CGROUP_SETSOCKOPT = 3, 7, 22  # BPF_*, places to attach to
 SOCKHASH = 18  # BPF_MAP_TYPE_*
 
-# way -> its programs and their types; the first one runs on sockets of the control group
+# way -> its programs and their types; those with a place of their own run on sockets of all control groups
 PROGRAMS: dict[str, dict[str, int]] = {
-    "headers": {"propagate_headers": SOCK_OPS, "propagate_message": SK_MSG},
+    "headers": {
+        "propagate_option": CGROUP_SOCKOPT,
+        "propagate_headers": SOCK_OPS,
+        "propagate_message": SK_MSG,
+        "propagate_frames": SK_MSG,
+        "propagate_insert": SK_MSG,
+    },
     "tcp": {"propagate_tcp": SOCK_OPS},
 }
+PLACES = {CGROUP_SOCKOPT: CGROUP_SETSOCKOPT, SOCK_OPS: CGROUP_SOCK_OPS}
 WAYS = tuple(PROGRAMS)
 SOCKETS = "propagating"  # map of those whose messages are looked at
+# what its second program goes on with, in the order of enum MESSAGE_* (bpf/maps.h)
+MESSAGE_STEPS = ("propagate_frames", "propagate_insert")
 
 FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB  # PROC_CGROUP_INIT_INO of the kernel
 
@@ -50,17 +59,22 @@ _INSERT = b"".join(
 _NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
-def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> int:
-    """Attach what is loaded of a way: descriptor of the link. AutoinstrError if this host does not allow it."""
+def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> dict[str, int]:
+    """Attach what is loaded of a way: descriptors of the links. AutoinstrError if this host does not allow it."""
     reason = why_not(way)
     if reason:
         raise AutoinstrError(f"--propagate {way} is refused: {reason}")
-    names = list(PROGRAMS[way])
+    links: dict[str, int] = {}
     try:
         if SOCKETS in maps:
-            attach_to_map(programs[names[1]], maps[SOCKETS])
-        return attach_to_cgroup(programs[names[0]])
+            attach_to_map(programs["propagate_message"], maps[SOCKETS])
+        for name, kind in PROGRAMS[way].items():
+            if kind in PLACES:
+                links[name] = attach_to_cgroup(programs[name], PLACES[kind])
+        return links
     except OSError as error:
+        for link in links.values():
+            os.close(link)
         raise AutoinstrError(f"--propagate {way} can't be attached: {error.strerror}") from error
 
 
@@ -69,11 +83,11 @@ def attach_to_map(program: int, sockets: int) -> None:
     bpf(BpfCommand.PROG_ATTACH, struct.pack("<IIII", sockets, program, SK_MSG_VERDICT, 0))
 
 
-def attach_to_cgroup(program: int) -> int:
+def attach_to_cgroup(program: int, at: int = CGROUP_SOCK_OPS) -> int:
     """A program on the sockets of all control groups: descriptor of the link. OSError if that can't be."""
     folder = os.open(cgroup_root(), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return bpf(BpfCommand.LINK_CREATE, struct.pack("<IIII", program, folder, CGROUP_SOCK_OPS, 0))
+        return bpf(BpfCommand.LINK_CREATE, struct.pack("<IIII", program, folder, at, 0))
     finally:
         os.close(folder)
 

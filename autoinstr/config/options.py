@@ -308,7 +308,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "propagate",
         "carry trace contexts to other hosts: tcp (an option of TCP, between hosts of private networks that both run"
-        " autoinstr), headers (a traceparent in plaintext HTTP/1 requests that have none); default: off",
+        " autoinstr), headers (a traceparent in plaintext requests of HTTP/1 and HTTP/2 that have none); default: off",
         parse_propagations,
         ("AUTOINSTR_PROPAGATE",),
         "propagate",

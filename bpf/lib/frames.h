@@ -150,7 +150,10 @@ static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 static __always_inline void begin_stream(struct stream *st, const struct http2_side *s, struct work *w)
 {
 	st->request_start = s->began;
-	begin_trace(&st->trace, s->began);
+#ifdef PROPAGATE_HEADERS
+	if (!st->placed)
+#endif
+		begin_trace(&st->trace, s->began);
 	st->pid = w->pid;
 	st->tid = w->tid;
 	st->fd = w->fd;
@@ -605,6 +608,9 @@ static __always_inline void lose_frames(struct connection *c, struct http2_side 
 	__u64 key = w->sock;
 
 	skip_call(w);
+#ifdef PROPAGATE
+	announce_no_more(w);
+#endif
 	if (s->phase == HTTP2_PREFACE) {
 		c->http2 = 0;
 		c->ignored = 1;
@@ -877,8 +883,12 @@ static __always_inline void enter_frames(struct connection *c, struct work *w)
 {
 	struct http2 *h = http2_of(c, w->sock);
 
-	if (h)
-		h->entered = w->time;
+	if (!h)
+		return;
+	h->entered = w->time;
+#ifdef PROPAGATE_HEADERS
+	announce_frames(w);
+#endif
 }
 
 /* A stream that has no complete answer at the end of its connection: when and why it ends. */
@@ -1035,6 +1045,9 @@ static __always_inline int become_http2(struct connection *c, struct work *w, in
 	if (!w->entering)
 		return 1;
 	h->entered = w->time;
+#ifdef PROPAGATE_HEADERS
+	announce_frames(w);
+#endif
 	return 0;
 }
 

@@ -20,6 +20,16 @@
 static long (*read_user)(void *to, __u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
 #define bpf_probe_read_user read_user
 
+/* The address behind a pointer that the verifier knows as one, as a plain number. */
+static __always_inline __u64 address_of(void *sk)
+{
+	void *volatile slot = sk;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)&slot);
+	return address;
+}
+
 static __always_inline __u64 kernel_u64(__u64 address)
 {
 	__u64 value = 0;

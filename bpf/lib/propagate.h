@@ -29,10 +29,21 @@ struct announcement {
 	__u8 room;     /* the last segment size was made with room for the option */
 	__u8 sent;     /* the option went out, and what became of it is not known */
 	__u8 field;    /* the head has trace context of its own */
-	__u32 unused;
+	__u8 frames;   /* it is HTTP/2 (lib/outgoing.h) */
+	__u8 unused[3];
+	struct caller by; /* HTTP/2: who makes the write whose first byte has `number` */
 };
 /* A client's socket, by address: inserted when a watched process connects, deleted when the kernel destroys it. */
 BPF_TABLE("lru_hash", u64, struct announcement, announcements, MAX_CONNECTIONS);
+
+#ifdef PROPAGATE_HEADERS
+/*
+ * Sockets, by address, until the kernel destroys them: those whose messages `propagate_message` is shown, and those that
+ * are kept from it.
+ */
+enum { SHOWN = 1, KEPT = 2 };
+BPF_TABLE("hash", u64, u8, shown, MAX_CONNECTIONS);
+#endif
 
 /* What came with a server's bytes: the last of a socket; inserted when it comes, deleted when the kernel destroys it. */
 struct arrival {
@@ -93,14 +104,32 @@ static __always_inline void announce_end(__u64 sk)
 {
 	announcements.delete(&sk);
 	arrivals.delete(&sk);
+#ifdef PROPAGATE_HEADERS
+	outgoing.delete(&sk);
+	shown.delete(&sk);
+#endif
 }
 
-/* What is written there is not HTTP/1 alone: from here on all is left as it is, whatever it looks like. */
+/* What is written there is neither HTTP/1 alone nor HTTP/2: from here on all is left as it is, whatever it looks like. */
 static __always_inline void announce_no_more(const struct work *w)
 {
 	__u64 sock = w->sock;
 
 	announcements.delete(&sock);
+}
+
+/* A client's write, of HTTP/2, begins. */
+static __always_inline void announce_frames(const struct work *w)
+{
+	__u64 sock = w->sock;
+	struct announcement *a = announcements.lookup(&sock);
+
+	if (!a)
+		return;
+	a->pending = 0;
+	a->frames = 1;
+	a->by = caller_of(w);
+	a->number = kernel_u32(sock + OFFSET_tcp_sock_write_seq);
 }
 
 /* A client's request begins in a write that has not happened yet. `count`: how many have begun. */

@@ -89,13 +89,46 @@ static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 t
 
 #define NEW_STREAMS 128 /* numbers of streams, of which clients use every other one */
 
+/*
+ * A client's stream is about to be told, or written. `several`: so are others, by the same call. Returns whether its place
+ * is certain not to change any more.
+ */
+static __always_inline int place_call_of(const struct connection *c, struct http2 *h, __u64 sock, struct caller by,
+					 struct stream *st, const struct served *this, int several)
+{
+	struct served found = {};
+	struct trace *parent;
+	int handed, met = meet_caller(c, sock, by.pid, st, this);
+
+	if (met != CALLER_NONE)
+		return met == CALLER_MET;
+
+	struct submitted *call = find_submitted(h, by.tid, this->stream, &handed);
+	if (call) {
+		call->written = 1;
+		found = call->request;
+		say_why(&st->trace, call->why);
+		parent = served_trace(&found);
+	} else if (handed) {
+		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+	} else {
+		parent = find_parent(c, by, &st->trace, &found);
+		/* whoever writes writes what others have left there, too, unless there are none */
+		if (parent && (several || h->opened - h->ended > 1) &&
+		    !(runtime_of(by.pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))
+			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+	}
+	become_child(&st->trace, parent, &found);
+	meet_stream(c, &st->trace, this, by.pid, 0);
+	return !st->waits;
+}
+
 /* A stream of HTTP/2 has begun. */
 static __always_inline void place_stream(const struct connection *c, struct http2 *h, const struct work *w, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
 	struct stream *st = streams.lookup(&key);
-	struct served found = {}, this = {.key = h->id, .stream = stream};
-	struct trace *parent;
+	struct served this = {.key = h->id, .stream = stream};
 
 	if (!st)
 		return;
@@ -106,27 +139,11 @@ static __always_inline void place_stream(const struct connection *c, struct http
 		serve(NULL, w, &this);
 		return;
 	}
-
-	int handed;
-	if (meet_caller(c, w, st, &this))
+#ifdef PROPAGATE_HEADERS
+	if (st->placed)
 		return;
-
-	struct submitted *call = find_submitted(h, w->tid, stream, &handed);
-	if (call) {
-		call->written = 1;
-		found = call->request;
-		say_why(&st->trace, call->why);
-		parent = served_trace(&found);
-	} else if (handed) {
-		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
-	} else {
-		parent = find_parent(c, w, &st->trace, &found);
-		/* whoever writes writes what others have left there, too, unless there are none */
-		if (parent && h->opened - h->ended > 1 && !(runtime_of(w->pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))
-			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
-	}
-	become_child(&st->trace, parent, &found);
-	meet_stream(c, &st->trace, &this, w->pid, 0);
+#endif
+	place_call_of(c, h, w->sock, caller_of(w), st, &this, 0);
 }
 
 /* Something of a response has come. An event loop goes on with what that call was made for. */

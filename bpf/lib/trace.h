@@ -459,31 +459,31 @@ static __always_inline struct trace *unsure_parent(struct trace *t, struct serve
 }
 
 /* What a call is made for, if that is certain; returns its place, or NULL. */
-static __always_inline struct trace *find_parent(const struct connection *c, const struct work *w, struct trace *t,
+static __always_inline struct trace *find_parent(const struct connection *c, struct caller by, struct trace *t,
 						 struct served *found)
 {
-	__u64 runtime = runtime_of(w->pid);
-	__u64 execution = execution_of(w->pid, w->tid, w->goroutine, runtime);
+	__u64 runtime = runtime_of(by.pid);
+	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (runtime & RUNTIME_GO && c->asked && !c->http2) {
 		*found = c->origin; /* whatever the one serves that writes: it does so for whoever asks */
 		return served_trace(found);
 	}
-	if (!ctx && runtime & RUNTIME_GO && w->goroutine)
-		ctx = inherit(w->pid, w->goroutine, execution);
-	if (ctx && ctx->pid == w->pid)
+	if (!ctx && runtime & RUNTIME_GO && by.goroutine)
+		ctx = inherit(by.pid, by.goroutine, execution);
+	if (ctx && ctx->pid == by.pid)
 		*found = ctx->now;
 	else
 		ctx = NULL;
-	if (runtime & RUNTIME_PYTHON && execution != w->tid) {
+	if (runtime & RUNTIME_PYTHON && execution != by.tid) {
 		if (ctx && found->span == SPAN_NEXT) {
 			struct served next = *found;
 			struct connection *own = know_next(&next);
 
 			if (!own)
-				note_after(w->pid, runtime);
-			else if (takes_up(ctx, own, &next, w->tid, runtime))
+				note_after(by.pid, runtime);
+			else if (takes_up(ctx, own, &next, by.tid, runtime))
 				*found = next;
 		}
 		if (found->span == SPAN_NEXT)
@@ -510,7 +510,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, con
 		return served_trace(found);
 	}
 
-	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(w->pid, found))))
+	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(by.pid, found))))
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 
 	struct trace *parent = served_trace(found);
@@ -855,7 +855,7 @@ static __always_inline struct trace *find_bringer(const struct served *bringer, 
 static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
 {
 	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
-	struct trace *parent = find_parent(c, w, &x->trace, &found), said = {};
+	struct trace *parent = find_parent(c, caller_of(w), &x->trace, &found), said = {};
 
 	if (x->traceparent && read_traceparent(x, &said)) {
 		struct brought key = {.parent = said.span, .pid = w->pid};
@@ -890,20 +890,21 @@ static __always_inline void place_asked(const struct connection *c, struct strea
 	meet_stream(c, &st->trace, this, pid, 0);
 }
 
+enum { CALLER_NONE, CALLER_ELSEWHERE, CALLER_MET };
+
 /*
  * Who makes the call that this stream is has left what is known of it, or will do so in a moment: each first writes what is its
- * own and then looks for the other's. Returns whether it is in these hands.
+ * own and then looks for the other's. Returns whether it is in these hands, and whether it has its place by now.
  */
-static __always_inline int meet_caller(const struct connection *c, const struct work *w, struct stream *st,
+static __always_inline int meet_caller(const struct connection *c, __u64 sock, __u32 pid, struct stream *st,
 				       const struct served *this)
 {
-	__u32 pid = w->pid;
 	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
-	struct asked_key key = {.key = w->sock, .stream = this->stream};
+	struct asked_key key = {.key = sock, .stream = this->stream};
 	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
 
 	if (!h)
-		return 0;
+		return CALLER_NONE;
 	st->waits = 1;
 	__sync_fetch_and_add(&h->meetings, 1);
 
@@ -913,12 +914,13 @@ static __always_inline int meet_caller(const struct connection *c, const struct 
 		asked = asked_streams.lookup(&key);
 	}
 	if (!asked || asked->pid != pid)
-		return c->asked;
+		return c->asked ? CALLER_ELSEWHERE : CALLER_NONE;
 
 	struct asked taken = *asked;
-	if (!asked_streams.delete(&key))
-		place_asked(c, st, this, &taken, pid);
-	return 1;
+	if (asked_streams.delete(&key))
+		return CALLER_ELSEWHERE;
+	place_asked(c, st, this, &taken, pid);
+	return CALLER_MET;
 }
 
 #endif

@@ -20,19 +20,30 @@ static __always_inline void write_hex(__u8 *to, __u64 bytes)
 	}
 }
 
-/* Writes the field into FIELD_SIZE bytes. Where nobody has decided yet whether the trace is kept, it may be. */
+/* The value, but for its last byte. */
+static __always_inline void write_value(__u8 *to, const struct trace *t)
+{
+	__builtin_memcpy(to, "00-", 3);
+	write_hex(to + 3, t->id[0]);
+	write_hex(to + 19, t->id[1]);
+	to[35] = '-';
+	write_hex(to + 36, t->span);
+	to[52] = '-';
+	to[53] = '0';
+}
+
+/* The last one. Where nobody has decided yet whether the trace is kept, it may be. */
+static __always_inline __u8 last_of_value(const struct trace *t)
+{
+	return t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
+}
+
+/* Writes the field of HTTP/1 into FIELD_SIZE bytes. */
 static __always_inline void write_field(__u8 *to, const struct trace *t)
 {
-	const char name[] = "traceparent: 00-";
-
-	__builtin_memcpy(to, name, 16);
-	write_hex(to + 16, t->id[0]);
-	write_hex(to + 32, t->id[1]);
-	to[48] = '-';
-	write_hex(to + 49, t->span);
-	to[65] = '-';
-	to[66] = '0';
-	to[67] = t->flags & TRACE_DECIDED && !(t->flags & TRACE_SAMPLED) ? '0' : '1';
+	__builtin_memcpy(to, "traceparent: ", 13);
+	write_value(to + 13, t);
+	to[67] = last_of_value(t);
 	to[68] = '\r';
 	to[69] = '\n';
 }

@@ -8,16 +8,6 @@
 
 #ifdef PROPAGATE
 
-/* The address behind a pointer that the verifier knows as a socket, as a plain number. */
-static __always_inline __u64 address_of(void *sk)
-{
-	void *volatile slot = sk;
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), (void *)&slot);
-	return address;
-}
-
 #ifdef PROPAGATE_TCP
 
 /*
@@ -187,21 +177,102 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 
 #define MAX_HEAD 8192 /* a longer one is left alone */
 #define BLANK_LINE 0x0a0d0a0d
+#define BLOCK_FIELD 69 /* of the field, as part of a header block of HTTP/2 */
+#define MAX_JOINED 8192 /* a larger message is looked at in the pieces that the kernel has */
+
+/* Frames, and parts of fields, that one run looks at. */
+#ifndef ITEMS_A_RUN
+#ifdef MAY_GOTO
+#define ITEMS_A_RUN 512
+#else
+#define ITEMS_A_RUN 48
+#endif
+#endif
 
 /* Sockets whose messages `propagate_message` is shown, by address; the kernel deletes them when they close. */
 BPF_SOCKHASH(propagating, u64, MAX_CONNECTIONS);
 
-/* sockops: connections of those who are watched. */
+/*
+ * sockops: connections of those who are watched, as long as there is a place for their addresses, which tells
+ * `propagate_option` of them.
+ */
 int propagate_headers(struct bpf_sock_ops *ops)
 {
+	__u8 how = SHOWN;
 	__u64 sk;
 
 	if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		return 1;
 	sk = address_of(ops->sk);
-	if (announcements.lookup(&sk))
+	if (announcements.lookup(&sk) && !shown.insert(&sk, &how))
 		propagating.sock_hash_update(ops, &sk, BPF_ANY);
 	return 1;
+}
+
+#define IPPROTO_TCP 6
+#define SO_ZEROCOPY 60
+
+/*
+ * cgroup/setsockopt: a process sets an option of a socket. Of what is sent without copying (MSG_ZEROCOPY) on a socket in a
+ * map of sockets, Linux 6.5 and what was taken over from there tell completion once for every few pages in place of once
+ * for the call, and where these notices take more memory than they may, the call ends in the middle. So a socket is either
+ * in that map, or may send so; for one that is, the option is refused, as by a kernel that does not have it.
+ */
+int propagate_option(struct bpf_sockopt *option)
+{
+	__u8 how = KEPT, state, *known;
+	__u64 sk;
+
+	if (option->level != SOL_SOCKET || option->optname != SO_ZEROCOPY)
+		return 1;
+	sk = address_of(option->sk);
+	if (kernel_u16(sk + OFFSET_sock_sk_protocol) != IPPROTO_TCP)
+		return 1;
+	known = shown.lookup(&sk);
+	if (known)
+		return *known != SHOWN;
+	/* what is connected by now does not come into the map any more */
+	state = kernel_u16(sk + OFFSET_sock_common_skc_state);
+	if (state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT)
+		return 1;
+	return !shown.insert(&sk, &how);
+}
+
+/*
+ * Will TCP take so many bytes at once? Where it takes but a part, the process is told how many of its bytes were taken, and
+ * that is only right if what was inserted is before them. The kernel counts the memory that bytes take: up to five times as
+ * many, in small segments, and that of the first one.
+ */
+static __always_inline int has_room(__u64 sk, __u32 bytes)
+{
+	__u32 queued = kernel_u32(sk + OFFSET_sock_sk_wmem_queued), limit = kernel_u32(sk + OFFSET_sock_sk_sndbuf);
+	__u64 pressure = kernel_u64(kernel_u64(sk + OFFSET_sock_common_skc_prot) + OFFSET_proto_memory_pressure);
+
+	return queued + 6 * bytes + 4096 < limit && !kernel_u64(pressure);
+}
+
+/* A message of HTTP/2 begins. What is in a message that the kernel has in small pieces is put together. */
+static __always_inline void look_at_message(struct sk_msg_md *message, __u64 sk, const struct announcement *a)
+{
+	__u32 number = kernel_u32(sk + OFFSET_tcp_sock_write_seq), size = message->size;
+	struct outgoing *s = outgoing.lookup(&sk);
+	int ours = number == a->number && (__u32)bpf_get_current_pid_tgid() == a->by.tid;
+
+	if (s && s->alone)
+		return;
+	if (!s && begins_outgoing(message, sk, number))
+		s = new_outgoing(sk, number);
+	if (!s)
+		return;
+
+	__u64 piece = message->data_end - message->data;
+	if (piece && piece < size && size <= MAX_JOINED && bpf_msg_pull_data(message, 0, size, 0)) {
+		s->alone = 1;
+		return;
+	}
+	if (begin_outgoing(message, s, number, ours))
+		message_steps.call(message, MESSAGE_FRAMES);
+	s->alone = 1;
 }
 
 /*
@@ -213,14 +284,20 @@ int propagate_message(struct sk_msg_md *message)
 	__u64 sk = address_of(message->sk);
 	struct announcement *a = announcements.lookup(&sk);
 
-	if (!a || !a->pending || !a->head || a->field)
+	if (!a)
+		return SK_PASS;
+	if (a->frames) {
+		look_at_message(message, sk, a);
+		return SK_PASS;
+	}
+	if (!a->pending || !a->head || a->field)
 		return SK_PASS;
 	if (kernel_u32(sk + OFFSET_tcp_sock_write_seq) != a->number)
 		return SK_PASS;
 	a->pending = 0;
 
 	__u64 head = a->head;
-	if (head < 16 || head > MAX_HEAD || message->size < head)
+	if (head < 16 || head > MAX_HEAD || message->size < head || !has_room(sk, head + FIELD_SIZE))
 		return SK_PASS;
 	head = at_most(head, MAX_HEAD);
 
@@ -255,6 +332,151 @@ int propagate_message(struct sk_msg_md *message)
 	}
 	/* does not happen, since what was pushed is in one piece; but then it has to go again */
 	return bpf_msg_pop_data(message, head, FIELD_SIZE, 0) ? SK_DROP : SK_PASS;
+}
+
+/* sk_msg, tail call: goes through a message of HTTP/2. */
+PROGRAM(propagate_frames, struct sk_msg_md *message)
+{
+	__u64 sk = address_of(message->sk);
+	struct outgoing *s = outgoing.lookup(&sk);
+	int next = 0;
+
+	if (!s || s->alone)
+		return SK_PASS;
+
+	struct message_at_hand at = {message, s};
+	TURNS(turns, s->turns, ITEMS_A_RUN);
+	do {
+		next = TURN(turn_of_outgoing, &at);
+	} while (ANOTHER(turns) && next);
+	http1_barrier();
+	if (next) {
+		message_steps.call(message, MESSAGE_FRAMES);
+		s->alone = 1; /* more than can be followed */
+	}
+	if (s->alone || !s->count)
+		return SK_PASS;
+
+	__u32 at_last = s->count - 1;
+	if (has_room(sk, s->blocks[at_last & (INSERTIONS - 1)].end + s->count * BLOCK_FIELD))
+		message_steps.call(message, MESSAGE_INSERT);
+	return SK_PASS;
+}
+
+/* The place of the stream with this number, which is about to be written; NULL: it may still change. */
+static __always_inline const struct trace *place_written(__u64 sk, const struct outgoing *s, __u32 number)
+{
+	struct announcement *a = announcements.lookup(&sk);
+	struct connection *c = connections.lookup(&sk);
+	struct http2 *h = http2_connections.lookup(&sk);
+
+	if (!a || !c || !h || c->role != ROLE_CLIENT || h->old)
+		return NULL;
+
+	struct stream *st = stream_of(h, number);
+	if (!st && number > h->last)
+		st = new_stream(h, number);
+	if (!st || st->request_start)
+		return NULL;
+	if (!st->placed) {
+		begin_trace(&st->trace, bpf_ktime_get_ns());
+
+		struct served this = {.key = h->id, .span = st->trace.span, .stream = number};
+
+		know_pair(c, sk);
+		st->placed = place_call_of(c, h, sk, a->by, st, &this, s->begins > 1) ? PLACED_SURELY : PLACED_PERHAPS;
+	}
+	return st->placed == PLACED_SURELY ? &st->trace : NULL;
+}
+
+/*
+ * The field goes in before the last byte of a header block, which is written in front of it once more, and then over where it
+ * was: for not all kernels insert at the end of a message. Only the piece that is inserted is new: the rest of the frame, in
+ * front of it, is where it was. Returns what becomes of the message.
+ */
+static __always_inline int insert_field(struct sk_msg_md *message, struct outgoing *s, __u32 frame, __u32 end, __u32 stream,
+					const struct trace *t)
+{
+	__u8 last, *data;
+	__u32 length, at = end - 1;
+
+	if (bpf_msg_pull_data(message, frame, frame + FRAME_HEADER, 0))
+		return SK_PASS;
+	data = (__u8 *)(long)message->data;
+	if (data + FRAME_HEADER > (__u8 *)(long)message->data_end)
+		return SK_PASS;
+	length = frame_length(data);
+	if (length != end - frame - FRAME_HEADER || data[3] != HTTP2_HEADERS || frame_stream(data) != stream)
+		return SK_PASS;
+	if (bpf_msg_pull_data(message, at, end, 0))
+		return SK_PASS;
+	data = (__u8 *)(long)message->data;
+	if (data + 1 > (__u8 *)(long)message->data_end)
+		return SK_PASS;
+	last = *data;
+	if (bpf_msg_push_data(message, at, BLOCK_FIELD, 0))
+		return SK_PASS;
+
+	if (!bpf_msg_pull_data(message, at, at + BLOCK_FIELD, 0)) {
+		data = (__u8 *)(long)message->data;
+		if (data + BLOCK_FIELD <= (__u8 *)(long)message->data_end) {
+			data[0] = last;
+			data[1] = 0; /* RFC 7541, 6.2.2: a field that goes into no table, with a new name */
+			data[2] = NAME_SIZE_PLAIN;
+			__builtin_memcpy(data + 3, "traceparent", NAME_SIZE_PLAIN);
+			data[14] = TRACEPARENT_SIZE;
+			write_value(data + 15, t);
+			s->written = 1;
+		}
+	}
+	http1_barrier();
+	if (s->written && !bpf_msg_pull_data(message, end + BLOCK_FIELD - 1, end + BLOCK_FIELD, 0)) {
+		data = (__u8 *)(long)message->data;
+		if (data + 1 <= (__u8 *)(long)message->data_end) {
+			*data = last_of_value(t);
+			s->written = 2;
+		}
+	}
+	http1_barrier();
+	if (s->written == 2 && !bpf_msg_pull_data(message, frame, frame + FRAME_HEADER, 0)) {
+		data = (__u8 *)(long)message->data;
+		if (data + FRAME_HEADER <= (__u8 *)(long)message->data_end) {
+			length += BLOCK_FIELD;
+			data[0] = 0; /* it is no longer than MAX_BLOCK and the field */
+			data[1] = length >> 8;
+			data[2] = length;
+			s->written = 0;
+			s->number += BLOCK_FIELD;
+			if (s->next != s->begun) {
+				s->begun += BLOCK_FIELD;
+				s->next += BLOCK_FIELD;
+			}
+			return SK_PASS;
+		}
+	}
+	/* does not happen, since all of it is where it can be written; but then nobody may get it */
+	s->alone = 1;
+	return SK_DROP;
+}
+
+/* sk_msg, tail call: the last of the requests that were found gets its field, so that those before it stay where they are. */
+PROGRAM(propagate_insert, struct sk_msg_md *message)
+{
+	__u64 sk = address_of(message->sk);
+	struct outgoing *s = outgoing.lookup(&sk);
+
+	if (!s || s->alone || !s->count)
+		return SK_PASS;
+
+	__u64 i = --s->count & (INSERTIONS - 1);
+	__u32 frame = s->blocks[i].frame, end = s->blocks[i].end, stream = s->blocks[i].stream;
+	const struct trace *t = place_written(sk, s, stream);
+
+	if (t && insert_field(message, s, frame, end, stream, t) == SK_DROP)
+		return SK_DROP;
+	if (s->count)
+		message_steps.call(message, MESSAGE_INSERT);
+	return SK_PASS;
 }
 
 #endif

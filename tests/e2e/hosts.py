@@ -11,8 +11,16 @@ import time
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import h2.config
+import h2.connection
+import h2.events
+
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 SO_ATTACH_FILTER = 26
+SO_ZEROCOPY, MSG_ZEROCOPY, MSG_ERRQUEUE = 60, 0x4000000, 0x2000
+NOTICE = struct.Struct("<IBBBxII")  # struct sock_extended_err: its last two are the first and the last call it tells of
+ZEROCOPY = 5  # SO_EE_ORIGIN_ZEROCOPY
+LARGE = 3_000_000  # bytes, of which each few pages would need a notice of their own
 FIELD = "traceparent"
 
 _seen: list[str | None] = []
@@ -24,6 +32,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         _seen.append(self.headers[FIELD])
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -53,6 +62,46 @@ def serve(namespace: str, address: str, drops: bool = False) -> int:
     return int(server.server_address[1])
 
 
+def serve_http2(namespace: str, address: str) -> int:
+    """The port of a server of HTTP/2 without TLS, which answers RPCs, too."""
+    enter(namespace)
+    listener = socket.create_server((address, 0), backlog=64)
+
+    def accept() -> None:
+        while True:
+            end, _ = listener.accept()
+            threading.Thread(target=answer_http2, args=(end,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def answer_http2(end: socket.socket) -> None:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+    connection.initiate_connection()
+    rpcs: dict[int, bool] = {}
+    with end:
+        end.sendall(connection.data_to_send())
+        while data := end.recv(1 << 16):
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    fields = [value for name, value in event.headers if name == FIELD]
+                    _seen.append(fields[0] if len(fields) == 1 else ",".join(fields) or None)
+                    kind = dict(event.headers).get("content-type", "")
+                    rpcs[event.stream_id] = kind.startswith("application/grpc")
+                elif isinstance(event, h2.events.DataReceived):
+                    connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                if isinstance(event, h2.events.StreamEnded) and rpcs.pop(event.stream_id):
+                    stream = event.stream_id
+                    connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+                    connection.send_data(stream, bytes(5))
+                    connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+                elif isinstance(event, h2.events.StreamEnded):
+                    connection.send_headers(event.stream_id, [(":status", "200")])
+                    connection.send_data(event.stream_id, b"ok", end_stream=True)
+            end.sendall(connection.data_to_send())
+
+
 def drop_full_headers(listener: socket.socket) -> None:
     """A classic filter; connections inherit it: load byte 12, and 0xf0, equal to 0xf0: drop, else keep."""
     code = ((0x30, 0, 0, 12), (0x54, 0, 0, 0xF0), (0x15, 0, 1, 0xF0), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF))
@@ -80,3 +129,41 @@ def call(address: str, port: int, count: int, *, anew: bool, fields: dict[str, s
             connection.close()
     connection.close()
     return took
+
+
+def zero_copy(address: str, port: int, *, before: bool) -> tuple[bool, int]:
+    """Can a socket send without copying, asked `before` it is connected or afterwards; and of how many calls it then
+    tells that they are complete, after one that sends a request, and one that sends a large body."""
+    with socket.socket() as client:
+        client.settimeout(20)
+        if not before:
+            client.connect((address, port))
+        try:
+            client.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+        except OSError:
+            how = 0
+        else:
+            how = MSG_ZEROCOPY
+        if before:
+            client.connect((address, port))
+        fields = f"Host: a\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n"
+        client.send(f"GET /{'before' if before else 'after'} HTTP/1.1\r\n{fields}".encode(), how)
+        client.setblocking(True)
+        assert client.send(bytes(LARGE), how) == LARGE
+        while client.recv(1 << 16):
+            pass
+        return bool(how), calls_complete(client) if how else 0
+
+
+def calls_complete(client: socket.socket) -> int:
+    """From the notices of a socket, which all have come by now."""
+    client.setblocking(False)
+    last = -1
+    while True:
+        try:
+            _, ancillary, _, _ = client.recvmsg(1, 512, MSG_ERRQUEUE)
+        except BlockingIOError:
+            return last + 1
+        for _level, _kind, data in ancillary:
+            _error, origin, _type, _code, _first, until = NOTICE.unpack_from(data)
+            last = max(last, until) if origin == ZEROCOPY else last

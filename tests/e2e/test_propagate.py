@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clients
 import hosts
 import pytest
 from agent import PROGRAM, Agent
+from clients import GRPC_CLIENTS, HTTP2_CLIENTS, Client
 from puppet import Puppet
 from truth import path_of
 
@@ -25,6 +27,7 @@ from link import Link
 SHORT = 3_001  # requests of the torture test in its short form
 COUNT = 7
 OWN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SECOND = [client for client in (*HTTP2_CLIENTS, *GRPC_CLIENTS) if client.name != "h2load"]  # that one has but one path
 ways = pytest.mark.parametrize("way", ["tcp", "headers"])
 
 
@@ -93,6 +96,60 @@ def test_own_context_stays(way: str, link: Link, agent: Callable[..., Agent], pu
     assert {span["parentSpanId"] for span in there.stop()} == {OWN.split("-")[2]}
 
 
+@pytest.mark.parametrize("client", SECOND, ids=lambda client: client.name)
+def test_http2_crosses(
+    client: Client, link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet], tmp_path: Path
+) -> None:
+    """Each request of a real client brings its span's ids, and is served under them."""
+    if lacks := clients.missing(client):
+        pytest.skip(f"needs {', '.join(lacks)}")
+    how, server = allowed("headers"), puppets()
+    port = server.call(hosts.serve_http2, str(link.file), link.there).result(10)
+    rpc = client in GRPC_CLIENTS
+    line = "Unary http://{}:{}/s/0/n/{} 9 length -\n" if rpc else "GET http://{}:{}/n/{} 0 length\n"
+    requests = "".join(line.format(link.there, port, number) for number in range(COUNT))
+    running = clients.Running(client, tmp_path / client.name, requests.replace("http:", "grpc:") if rpc else requests)
+    which = ("--exe", client.by_exe) if client.by_exe else ("--pid", running.process.pid)
+    there = agent("--pid", server.pid, "--propagate", "headers", **how)
+    here = agent(*which, "--propagate", "headers", **how)
+    running.wait_up()
+    before = len(server.call(hosts.seen).result(5))
+    running.run()
+    assert there.wait_for(lambda spans: len(spans) == COUNT)
+    assert here.wait_for(lambda spans: len(spans) == COUNT)
+    calls = {span["spanId"]: span for span in here.stop()}
+    fields = server.call(hosts.seen).result(5)[before:]
+    brought = [field.split("-")[2] for field in fields if field]
+    late = COUNT - len(brought)  # grpc-go writes a call without waiting for whoever makes it
+    assert late <= (COUNT // 2 if client.name == "grpc-go" else 0), fields
+    assert set(brought) <= calls.keys()
+    assert len(set(brought)) == len(brought)
+    for span in there.stop():
+        parent = calls.get(span["parentSpanId"])
+        if parent:
+            assert span["traceId"] == parent["traceId"]
+            assert rpc or path_of(span) == path_of(parent)
+            brought.remove(span["parentSpanId"])
+    assert not brought
+
+
+def test_zero_copy(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
+    """What sends without copying is told of each call once, as without an agent, and left alone. On a socket whose
+    messages may be changed the kernel would tell of pieces; there it does not begin to."""
+    how = allowed("headers")
+    server, client = puppets(), puppets()
+    agent("--pid", client.pid, "--propagate", "headers", **how)
+    port = server.call(hosts.serve, str(link.file), link.there).result(10)
+    told = [
+        client.call(functools.partial(hosts.zero_copy, before=one), link.there, port).result(30)
+        for one in (True, False)
+    ]
+    assert told == [(True, 2), (False, 0)]
+    before, after = server.call(hosts.seen).result(5)
+    assert not before
+    assert after
+
+
 @ways
 def test_refused(way: str) -> None:
     """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""
@@ -117,11 +174,20 @@ def test_torture(way: str, odd: Path) -> None:
     assert torture.complaints(found, way) == []
 
 
+def test_torture_http2() -> None:
+    allowed("headers")
+    found = torture.torment(torture.FRAMES, "headers", SHORT)
+    assert found["requests"] >= SHORT
+    assert torture.complaints(found, "headers") == []
+
+
 @ways
 def test_agent_killed(way: str, odd: Path) -> None:
     """Connections go on as if nothing had been."""
     allowed(way)
     torture.torment(odd, way, 10 * SHORT, kill=True)
+    if way == "headers":
+        torture.torment(torture.FRAMES, way, SHORT, kill=True)
 
 
 def test_options_that_are_dropped(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:

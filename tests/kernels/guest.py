@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -36,7 +36,6 @@ from servers import FRONT, SERVERS, Running  # noqa: E402
 from watch import LOST, Counts, counted  # noqa: E402
 
 SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
-WAYS = ("tcp", "headers")
 RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
 SETTLE_WITHIN = 60.0
 
@@ -171,17 +170,20 @@ def score(folder: Path) -> dict[str, object]:
     }
 
 
-def torment(folder: Path, requests: int) -> dict[str, object]:
-    """Odd requests by every way to propagate that this kernel does not refuse."""
+def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, object]:
+    """Odd requests by those ways to propagate that this kernel does not refuse."""
     found, complaints = check(), []
     ways: dict[str, object] = {}
-    for way in WAYS:
+    for way in wanted:
         if reason := torture.refusal(way):
             ways[way] = f"refused: {reason}"
         else:
             try:
                 ways[way] = counts = torture.torment(folder / "odd", way, requests)
                 complaints += torture.complaints(counts, way)
+                if way == "headers":
+                    ways["headers, HTTP/2"] = counts = torture.torment(torture.FRAMES, way, requests)
+                    complaints += torture.complaints(counts, way)
             except (torture.Wrong, AssertionError) as error:
                 complaints.append(f"{way}: {error}")
         say(f"{way}: {ways.get(way, 'WRONG')}")
@@ -189,5 +191,5 @@ def torment(folder: Path, requests: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    place, count = Path(sys.argv[1]), int(sys.argv[2])
-    (place / "result.json").write_text(json.dumps(torment(place, count) if count else score(place), indent=1))
+    place, count, ways = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or torture.WAYS
+    (place / "result.json").write_text(json.dumps(torment(place, count, ways) if count else score(place), indent=1))

@@ -1,10 +1,10 @@
 """Other kernels, under emulation: fetches them, boots them, runs the short score in each. Root.
 
-Usage: try_kernels.py [--kernels 5.10,7] [--at-once N] [--torture REQUESTS]
+Usage: try_kernels.py [--kernels 5.10,7] [--at-once N] [--torture REQUESTS [--way tcp|headers]]
 
 A kernel is named as in `KERNELS`, or by the start of its name. Prints what each does, then a table. Exit status 1 if
 the agent told anything but the truth on one of them. What was fetched stays in .cache/kernels. With `--torture`, so
-many odd requests are sent by every way of `--propagate` that the kernel allows, and nothing else.
+many odd requests are sent by every way of `--propagate` that the kernel allows, or by one, and nothing else.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def build_go(kernel: Kernel, target: Path) -> None:
     run("go", "build", "-o", target, GO, cwd=HERE, env={**os.environ, **variables})
 
 
-def play(fetched: boot.Fetched, place: Userland, requests: int = 0) -> Outcome:
+def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "") -> Outcome:
     """One kernel, from power-on to the result."""
     outcome = Outcome(fetched.kernel)
     folder = CACHE / "runs" / fetched.kernel.name
@@ -98,7 +98,7 @@ def play(fetched: boot.Fetched, place: Userland, requests: int = 0) -> Outcome:
     for file in certificates():
         shutil.copy(file, folder)
     begun = time.monotonic()
-    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {requests}")
+    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {requests} {way}")
     try:
         follow(guest, begun + LIMIT + 2 * requests / TORTURED)
     finally:
@@ -146,7 +146,7 @@ def judge(kernel: Kernel, check: dict[str, Any]) -> list[str]:
     return complaints
 
 
-def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 0) -> list[Outcome]:
+def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 0, way: str = "") -> list[Outcome]:
     """Missing if this machine or its network can't provide what is needed."""
     if os.geteuid() != 0:
         raise Missing("needs root: the guest sees this machine's files as it does")
@@ -155,7 +155,7 @@ def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 
         fcntl.flock(lock, fcntl.LOCK_EX)  # a guest reads the images that another run would make anew
         fetched, places = prepare(kernels)
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(lambda one: play(fetched[one.name], places[one.machine], requests), kernels))
+            return list(pool.map(lambda one: play(fetched[one.name], places[one.machine], requests, way), kernels))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -187,9 +187,10 @@ def main() -> int:
     parser.add_argument("--kernels", default="", help=f"of {', '.join(KERNELS)}; default: all")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="guests at the same time; each takes one CPU")
     parser.add_argument("--torture", type=int, default=0, metavar="REQUESTS", help="odd ones, through --propagate")
+    parser.add_argument("--way", default="", choices=torture.WAYS, help="of --propagate; default: all")
     arguments = parser.parse_args()
     try:
-        outcomes = play_all(chosen(arguments.kernels), arguments.at_once, arguments.torture)
+        outcomes = play_all(chosen(arguments.kernels), arguments.at_once, arguments.torture, arguments.way)
     except Missing as error:
         print(f"try_kernels.py: {error}", file=sys.stderr)
         return 2

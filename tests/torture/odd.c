@@ -442,12 +442,17 @@ static int make_plan(struct pair *p, int *ends, int *raw)
 
 /* --- the writer */
 
-static void wrote(ssize_t n, size_t asked)
+static void wrote(int to, ssize_t n, size_t asked)
 {
+	int error = 0;
+	socklen_t size = sizeof(error);
+
 	if (n < 0)
 		fail("a write failed: %s", strerror(errno));
-	if ((size_t)n != asked)
-		fail("a write of %zu bytes returned %zd", asked, n);
+	if ((size_t)n != asked) {
+		getsockopt(to, SOL_SOCKET, SO_ERROR, &error, &size);
+		fail("a write of %zu bytes returned %zd; the socket's error: %s", asked, n, strerror(error));
+	}
 }
 
 static void write_vector(struct pair *p, const char *from, size_t size)
@@ -468,7 +473,7 @@ static void write_vector(struct pair *p, const char *from, size_t size)
 	size = 0;
 	for (int i = 0; i < n; i++)
 		size += parts[i].iov_len;
-	wrote(writev(p->socket, parts, n), size);
+	wrote(p->socket, writev(p->socket, parts, n), size);
 }
 
 static void write_many(struct pair *p, char *from, size_t size)
@@ -545,7 +550,7 @@ static void write_piece(struct pair *p, enum how how, size_t from, size_t size)
 
 	switch (how) {
 	case MORE:
-		wrote(send(p->socket, bytes, size, MSG_MORE), size);
+		wrote(p->socket, send(p->socket, bytes, size, MSG_MORE), size);
 		break;
 	case VECTOR:
 		write_vector(p, bytes, size);
@@ -558,20 +563,21 @@ static void write_piece(struct pair *p, enum how how, size_t from, size_t size)
 		write_many(p, bytes, size);
 		break;
 	case ZEROCOPY:
-		setsockopt(p->socket, SOL_SOCKET, SO_ZEROCOPY, &yes, sizeof(yes));
 		{
-			ssize_t n = send(p->socket, bytes, size, MSG_ZEROCOPY);
+			/* refused on a socket whose messages may be changed */
+			int allowed = setsockopt(p->socket, SOL_SOCKET, SO_ZEROCOPY, &yes, sizeof(yes)) == 0;
+			ssize_t n = send(p->socket, bytes, size, allowed ? MSG_ZEROCOPY : 0);
 
 			if (n < 0 && errno == ENOBUFS)
 				n = send(p->socket, bytes, size, 0);
-			wrote(n, size);
+			wrote(p->socket, n, size);
 		}
 		break;
 	case NONBLOCKING:
 		write_without_waiting(p, bytes, size);
 		break;
 	default:
-		wrote(write(p->socket, bytes, size), size);
+		wrote(p->socket, write(p->socket, bytes, size), size);
 	}
 }
 
@@ -616,6 +622,8 @@ static void open_connection(struct pair *p)
 	p->socket = must(socket(AF_INET, SOCK_STREAM, 0));
 	if (below(p, 3) == 0)
 		setsockopt(p->socket, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	if (below(p, 8) == 0)
+		p->other = setsockopt(p->socket, SOL_SOCKET, SO_ZEROCOPY, &yes, sizeof(yes)) == 0; /* left alone */
 	must(connect(p->socket, (struct sockaddr *)&to, sizeof(to)));
 	if (below(p, 8))
 		setsockopt(p->socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
@@ -649,7 +657,7 @@ static void *writer(void *argument)
 		char order = ends ? 'e' : 'g';
 
 		must(pwrite(p->memory, plan->bytes, plan->size, 0));
-		wrote(write(p->orders[1], &order, 1), 1);
+		wrote(p->orders[1], write(p->orders[1], &order, 1), 1);
 		for (int i = 0; i < plan->piece_count; i++) {
 			size_t end = plan->pieces[i].end;
 
@@ -774,7 +782,7 @@ static void *reader(void *argument)
 	must(listen(p->listener, 16));
 	must(getsockname(p->listener, (struct sockaddr *)&at, &size));
 	p->port = ntohs(at.sin_port);
-	wrote(write(p->done[1], "l", 1), 1);
+	wrote(p->done[1], write(p->done[1], "l", 1), 1);
 
 	while (read(p->orders[0], &order, 1) == 1) {
 		struct plan *plan = &p->plan;
@@ -812,7 +820,7 @@ static void *reader(void *argument)
 			close(connection);
 			connection = -1;
 		}
-		wrote(write(p->done[1], "d", 1), 1);
+		wrote(p->done[1], write(p->done[1], "d", 1), 1);
 	}
 	return NULL;
 }

@@ -1,8 +1,9 @@
 """Requests of odd shapes through `--propagate`, every byte held against what arrives. Root.
 
-Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill]
+Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill] [--http 1|2]
 
-`odd.c` writes and reads them; the agent watches it. `--kill`: the agent is killed in the middle, and all goes on.
+`odd.c` writes and reads them, of HTTP/1; for `headers` then `frames.py` a fifth as many, of HTTP/2. The agent watches
+it. `--kill`: the agent is killed in the middle, and all goes on. `--http`: only that version.
 Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
 the way. Where `headers` is refused for FIONREAD alone the bytes are compared in spite of that.
 """
@@ -26,8 +27,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 from agent import PROGRAM, Agent  # noqa: E402 - found by the line above
 from link import Link  # noqa: E402
 
+FRAMES = HERE / "frames.py"
 REFUSED = 3
 REQUESTS = 1_000_000
+WAYS = ("tcp", "headers")
 
 
 class Wrong(Exception):  # noqa: N818 - it is what it is
@@ -49,6 +52,8 @@ def torment(program: Path, way: str, requests: int, *, seed: int = 1, kill: bool
             link = stack.enter_context(Link())
             place = [link.there, str(link.file)]
         command = [str(program), str(requests), str(seed), *place]
+        if program == FRAMES:
+            command = [sys.executable, *command[:3]]
         odd = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(odd.kill)
         assert odd.stdin
@@ -77,7 +82,7 @@ def complaints(found: dict[str, int], way: str, *, kill: bool = False) -> list[s
     wrong = []
     if way != "headers" and found["inserted"]:
         wrong.append(f"{found['inserted']} fields were inserted")
-    if found["inq_wrong"] and not (way == "headers" and refusal(way)):
+    if found.get("inq_wrong") and not (way == "headers" and refusal(way)):
         wrong.append(f"{found['inq_wrong']} times FIONREAD was wrong")
     if way == "headers" and not kill and found["plain_inserted"] < 0.9 * found["plain"]:
         wrong.append(f"of {found['plain']} plain requests {found['plain_inserted']} got the field")
@@ -102,25 +107,30 @@ def program_for(way: str) -> tuple[str | Path, ...]:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--way", choices=("tcp", "headers", ""), default="tcp", help="empty: only watch")
+    parser.add_argument("--way", choices=(*WAYS, ""), default="tcp", help="empty: only watch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill", action="store_true", help="kill the agent in the middle")
+    parser.add_argument("--http", type=int, choices=(1, 2), default=0, help="only this version")
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".cache", help="for the program")
     arguments = parser.parse_args(words)
     if not program_for(arguments.way):
         print(f"torture.py: {arguments.way} is refused here: {refusal(arguments.way)}", file=sys.stderr)
         return REFUSED
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    try:
-        found = torment(
-            build(arguments.folder), arguments.way, arguments.requests, seed=arguments.seed, kill=arguments.kill
-        )
-    except Wrong as error:
-        print(f"torture.py: {error}", file=sys.stderr)
-        return 1
-    wrong = complaints(found, arguments.way, kill=arguments.kill)
-    print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}))
+    programs = [build(arguments.folder)] if arguments.http != 2 else []
+    if arguments.http == 2 or (arguments.way == "headers" and not arguments.http):
+        programs.append(FRAMES)
+    wrong = []
+    for program in programs:
+        begun = time.monotonic()
+        requests = arguments.requests // (5 if program == FRAMES and len(programs) > 1 else 1)
+        try:
+            found = torment(program, arguments.way, requests, seed=arguments.seed, kill=arguments.kill)
+        except Wrong as error:
+            print(f"torture.py: {error}", file=sys.stderr)
+            return 1
+        wrong += complaints(found, arguments.way, kill=arguments.kill)
+        print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
     for complaint in wrong:
         print(f"torture.py: {complaint}", file=sys.stderr)
     return 1 if wrong else 0

@@ -6,7 +6,7 @@ it is up, and begins when it reads one. After each request it prints `URL NANOSE
 clock. A request that fails does not keep it from the next one, but it ends with status 1 then.
 
 Lines for clients of gRPC are `METHOD URL BYTES KIND TRACEPARENT`: METHOD is one of the service's (`grpc_echo.py`), the
-URL's path the message, and BYTES more of it; a client-streaming method sends it three times.
+URL's path the message, and BYTES more of it; a client-streaming method sends it three times. TRACEPARENT `-` is none.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ async function main() {
     const message = Buffer.from(`${url.pathname} ${"z".repeat(Number(size))}`);
     const streams = method === "Upload" || method === "Chat";
     const metadata = new grpc.Metadata();
-    metadata.set("traceparent", trace);
+    if (trace !== "-") metadata.set("traceparent", trace);
     const begun = process.hrtime.bigint();
     const code = await call(clientOf(url), method, streams ? [message, message, message] : [message], metadata);
     console.log(target, String(process.hrtime.bigint() - begun));

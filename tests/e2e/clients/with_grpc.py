@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import grpc
 
 SERVICE = "/autoinstr.test.Echo"
+NO_TRACE = "-"
 KINDS = {"Unary": "unary_unary", "Upload": "stream_unary", "Download": "unary_stream", "Chat": "stream_stream"}
 kind, requests = sys.argv[1:]
 channels: dict[str, Any] = {}
@@ -34,8 +35,9 @@ def channel(scheme: str, address: str) -> Any:
 def plan(line: str) -> tuple[str, str, Any, bytes, dict[str, Any]]:
     method, url, size, _, trace = line.split()
     place = urlsplit(url)
+    metadata = [] if trace == NO_TRACE else [("traceparent", trace)]
     call = getattr(channel(place.scheme, place.netloc), KINDS[method])(f"{SERVICE}/{method}")
-    return method, url, call, f"{place.path} {'z' * int(size)}".encode(), {"metadata": [("traceparent", trace)]}
+    return method, url, call, f"{place.path} {'z' * int(size)}".encode(), {"metadata": metadata}
 
 
 def judge(url: str, begun: int, code: Any) -> None:

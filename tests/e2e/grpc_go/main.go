@@ -244,7 +244,10 @@ func calls(list string) {
 		if method == "Upload" || method == "Chat" {
 			messages = [][]byte{message, message, message}
 		}
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "traceparent", trace), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		if trace != "-" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", trace)
+		}
 		begun := time.Now()
 		err = call(ctx, connections[key], method, messages)
 		fmt.Println(target, time.Since(begun).Nanoseconds())
