@@ -62,7 +62,8 @@ COMPLAIN_EVERY = 20.0
 # (and if that is too little, spans are shed; metrics stay exact).
 STAND_BACK = 5
 
-M_ARENA_MAX = -8  # of mallopt(3)
+M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of mallopt(3)
+LARGE, KEPT = 2 << 20, 8 << 20  # bytes
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
@@ -148,9 +149,11 @@ class Pipeline:
         fill = watcher.fill()
         self.health.gauges["ring_fill_ratio"] = max(fill, self.health.gauges.get("ring_fill_ratio", 0) * 0.9)
         for batch, service in watcher.batches():
+            count = len(batch)
             try:
                 with self.lock:
                     requests = self.parser.parse(batch, service, wall_offset())
+                    del batch  # what follows takes as much memory
                     traced = self.correlator.correlate(requests, self.groups.groups)
                     self.red.add(traced, self.groups.groups)
                     self.red.graph.add(traced, self.groups.groups, self.discovery.services, self._peers(traced))
@@ -158,7 +161,7 @@ class Pipeline:
                 for exporter in self.spans_to:
                     exporter.spans(traced, self.groups.groups, self.discovery.services)
             except Exception as error:  # one batch, not the program: counted, and said once in a while
-                self.health.lose(Loss.INTERNAL, len(batch))
+                self.health.lose(Loss.INTERNAL, count)
                 self._complain(error)
         with self.lock:
             for overflow, service_index in watcher.counted():
@@ -319,14 +322,20 @@ def run(config: Config) -> int:
 
 
 def share_memory() -> None:
-    """One place that all threads take memory from: glibc would give each its own, and they run one at a time anyway."""
+    """One place that all threads take memory from: glibc would give each its own, and they run one at a time anyway.
+
+    What a batch takes is kept for the next one, since memory from the system costs a fault a page. What is larger comes
+    and goes: else glibc would keep as much as it ever gave, and a program's symbols may be that.
+    """
     with contextlib.suppress(AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back_memory() -> None:
-    """What the start took and left is given back to the system."""
-    gc.collect()
+    """What the start, or load that is over, took and left is given back to the system."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -359,11 +368,13 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
             collect_at = max(collect_at + pipeline.config.metric_interval, now)
             pipeline.push_metrics(watcher)
         if now >= settled_at:
+            gc.collect()
             give_back_memory()
             settled_at = math.inf
         if now >= scan_at:
             scan_at = now + SCAN_EVERY
             watcher.rescan()
+            give_back_memory()
     poll.close()
 
 

@@ -28,8 +28,9 @@ from autoinstr.health import Health, Loss
 from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets, met
 from autoinstr.model import Name, Overflow, Target
 
-# Records handled at once: enough to make array work cheap, few enough to stay in a few MB.
-BATCH = 8192
+# Records handled at once: enough to make array work cheap (three times as many save 0.1 us a request), few enough to
+# stay in a few MB.
+BATCH = 3072
 PROCESS_BATCH = 1024
 # Seconds without news of a process, after which it is let go if it is no target.
 DECIDED_AFTER = 0.3
@@ -164,7 +165,9 @@ class Watcher:
             self._discovery.name_pods()
             if len(batch):
                 self._names.learn(batch["name"])
-                yield batch, self._discovery.service_of(batch["pid"])
+                told = [(batch, self._discovery.service_of(batch["pid"]))]
+                del batch  # megabytes, which go as soon as the caller needs them no more
+                yield told.pop()
 
     def counted(self) -> list[tuple[Overflow, int]]:
         """What the kernel side only counted since the last call, with the index of its service; losses into health."""

@@ -22,7 +22,18 @@ from typing import Any
 from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, OF_OLDER, File, Found, Identity, Library, find, identity_of, mapped_files
+from autoinstr.libraries import (
+    LIBRARIES,
+    OF_OLDER,
+    File,
+    Found,
+    Identity,
+    Library,
+    find,
+    identity_of,
+    instructions,
+    mapped_files,
+)
 from autoinstr.probes import GROUPS
 
 log = logging.getLogger(__name__)
@@ -124,6 +135,7 @@ class Functions:
         """Detach from files that no target has had for a while. `pids`: all targets, and whether they are older."""
         for pid, older in pids.items():
             self.follow(pid, maps_of(pid), older=older)
+        instructions.rest()
         now = time.monotonic()
         for shelf, linger in ((self._always, LINGER), (self._older, 0.0 if now > self._until else LINGER)):
             for key in [key for key, probed in shelf.probed.items() if probed.used < now - linger]:

@@ -33,7 +33,7 @@ class Names:
         """Know these keys, where that is possible; 0 is none."""
         if not keys.any():
             return
-        for key in np.unique(keys).tolist():
+        for key in set(keys.tolist()):
             if key and key not in self._texts:
                 name = self._read(key) if len(self._texts) < MAX_NAMES else None
                 if name is None:

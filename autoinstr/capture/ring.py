@@ -1,8 +1,10 @@
 """A BPF ring buffer whose records all have one size, as numpy arrays.
 
 Layout of the mapping (kernel/bpf/ringbuf.c): one page with the consumer's position, one with the producer's, then the
-data. (It may be mapped twice in a row, for batches that wrap, and would count twice as our memory.) Each record: u32
-length (bit 31: still being written, bit 30: discarded), u32 page offset, payload; all padded to 8 bytes.
+data, twice in a row, for batches that wrap. Each record: u32 length (bit 31: still being written, bit 30: discarded),
+u32 page offset, payload; all padded to 8 bytes.
+
+What is mapped counts as our memory, so the data is only while it is read: a part of what it takes to copy it.
 """
 
 from __future__ import annotations
@@ -24,11 +26,10 @@ class Ring:
         self.size = size
         self._record = np.dtype([("length", "<u4"), ("page", "<u4"), ("payload", record)])
         page = mmap.PAGESIZE
-        self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._map = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
-        self._consumer = np.frombuffer(self._consumer_map, np.uint64, 1)
-        self._producer = np.frombuffer(self._map, np.uint64, 1)
-        self._data = np.frombuffer(self._map, np.uint8, offset=page)
+        consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        producer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer = np.frombuffer(consumer, np.uint64, 1)
+        self._producer = np.frombuffer(producer, np.uint64, 1)
 
     def filled(self) -> float:
         """Share of the ring that waits to be read, 0 to 1."""
@@ -39,16 +40,21 @@ class Ring:
         position = int(self._consumer[0])
         size = self._record.itemsize
         n = min((int(self._producer[0]) - position) // size, limit)
-        at = position % self.size
         # as bytes: copying records as such goes field by field
-        raw = np.empty(n * size, np.uint8)
-        before_end = min(len(raw), self.size - at)
-        raw[:before_end] = self._data[at : at + before_end]
-        raw[before_end:] = self._data[: len(raw) - before_end]
-        batch = raw.view(self._record)
+        batch = self._bytes(position % self.size, n * size).view(self._record)
         busy = batch["length"] & BUSY
         if busy.any():
             batch = batch[: int(busy.argmax())]
         self._consumer[0] = position + len(batch) * size
         payload: NDArray[np.void] = batch["payload"]
         return payload
+
+    def _bytes(self, at: int, size: int) -> NDArray[np.uint8]:
+        """A copy of what is there."""
+        raw = np.empty(size, np.uint8)
+        if size:
+            page, within = divmod(at, mmap.PAGESIZE)
+            offset = (2 + page) * mmap.PAGESIZE
+            with mmap.mmap(self.fd, within + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset) as data:
+                raw[:] = np.frombuffer(data, np.uint8, size, within)
+        return raw

@@ -78,7 +78,7 @@ class Services:
         found: NDArray[np.int32] = self._slots[at]
         unclear = found <= 0
         if unclear.any():
-            for pid in np.unique(pids[unclear]).tolist():
+            for pid in set(pids[unclear].tolist()):
                 if pid in self._of_pid or adopt(pid):
                     self._set(pid, self._number(self._of_pid[pid]) + 1)
             found = self._slots[at]

@@ -16,9 +16,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import capstone
-
 from autoinstr.elf import AARCH64, X86_64
+from autoinstr.libraries import instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +61,7 @@ class GoCode:
 
     def __init__(self, code: bytes, address: int, machine: int) -> None:
         self._words = _WORDS[machine]
-        if machine == X86_64:
-            reader = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-        else:
-            reader = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-            reader.skipdata = True  # constants stand behind the code
-        self._lines: list[tuple[int, str, str]] = [
-            (at, name, text) for at, _, name, text in reader.disasm_lite(code, address)
-        ]
+        self._lines = instructions.read(code, address, machine)
 
     def entry(self) -> int | None:
         """The branch that ends the check of the stack: arguments are where they were at the first instruction.

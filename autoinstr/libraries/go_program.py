@@ -10,13 +10,11 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinstr.elf import Segment, go_build_info, in_file, read_binary, segments_of
+from autoinstr.libraries.go_code import GoCode
 from autoinstr.libraries.go_table import GoFunction, go_functions
-
-if TYPE_CHECKING:
-    from autoinstr.libraries.go_code import GoCode
 
 MAX_CODE = 64 << 10  # bytes of one function
 
@@ -53,8 +51,6 @@ class GoProgram:
 
     def code(self, function: GoFunction) -> GoCode | None:
         """Its instructions; None: it is not in the file."""
-        from autoinstr.libraries.go_code import GoCode  # noqa: PLC0415 - megabytes, seldom needed
-
         if (offset := in_file(self.segments, function.begin)) is None:
             return None
         size = min(function.end - function.begin, MAX_CODE)

@@ -13,6 +13,7 @@ import os
 import re
 
 from autoinstr import elf
+from autoinstr.libraries import instructions
 from autoinstr.libraries.base import Function, Library
 from autoinstr.libraries.unknown import not_known
 
@@ -30,18 +31,14 @@ _READ = re.compile(r"(?:mov rax, qword ptr|ldr x0,) \[(?:rdi|x0)(?: \+ |, #)(0x[
 
 def tables(descriptor: int) -> dict[str, int]:
     """Bytes from the beginning of a session to its tables; empty if that is not to be seen."""
-    import capstone  # noqa: PLC0415 - megabytes, seldom needed
-
     (machine,) = os.pread(descriptor, 1, 18)
     if machine not in {elf.X86_64, elf.AARCH64}:
         return {}
-    kind = (capstone.CS_ARCH_X86, capstone.CS_MODE_64), (capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    reader = capstone.Cs(*kind[machine == elf.AARCH64])
     places = elf.functions(descriptor, _TABLES.values())
     found = {}
     for name, symbol in _TABLES.items():
         at, size = places.get(symbol, (0, 0))
-        for _, _, operation, text in reader.disasm_lite(os.pread(descriptor, min(size, MAX_CODE), at), 0):
+        for _, operation, text in instructions.read(os.pread(descriptor, min(size, MAX_CODE), at), 0, machine):
             if operation in _MARKS:
                 continue
             line = f"{operation} {text}"

@@ -92,7 +92,7 @@ class Parser:
             return self._protocols[int(protocol[0])].parse(batch, service)
         parts: list[Parsed] = []
         order: list[NDArray[np.intp]] = []
-        for number in np.unique(protocol).tolist():
+        for number in sorted(set(protocol.tolist())):
             rows = tx.marked(protocol == number)
             part = self._protocols[number].parse(batch[rows], service[rows])
             order.append(rows if part.rows is None else rows[part.rows])

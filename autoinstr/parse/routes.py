@@ -106,7 +106,7 @@ class Routes:
         number = self._named.find(keys)
         new = marked((number < 0) & (keys != 0))
         if len(new):
-            for key in np.unique(keys[new]).tolist():
+            for key in sorted(set(keys[new].tolist())):
                 if key in self._told:
                     self._named.add(key, self._number(route_of(self._told[key])))
             number[new] = self._named.find(keys[new])

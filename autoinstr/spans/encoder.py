@@ -31,8 +31,8 @@ from autoinstr.spans.attributes import NO_ADDRESS, Keys, address_text, keys_of
 from autoinstr.spans.rows import Bytes, Integers, Rows, tag
 
 SCOPE_NAME = "autoinstr"
-# Far below the 4 MB that gRPC servers take by default.
-MAX_BYTES = 1_500_000
+# Far below the 4 MB that gRPC servers take by default; a batch makes one request, whose bytes are copied on their way.
+MAX_BYTES = 1_250_000
 MAX_SPANS = 8192
 # Encoded addresses that are kept, a few MB at worst; the table starts anew when it is full.
 MAX_ADDRESSES = 8192

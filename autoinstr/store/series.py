@@ -70,7 +70,7 @@ class SeriesTable:
         client = self._is_client[requests.group] & (requests.peer_port > 0)
         missing = (found < 0) & ~client
         if missing.any():
-            for number in np.unique(requests.group[missing]).tolist():
+            for number in sorted(set(requests.group[missing].tolist())):
                 self._of_group[number] = self._add(Series(groups[number], number))
             found = self._of_group[requests.group]
         if client.any():

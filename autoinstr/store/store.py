@@ -57,7 +57,7 @@ class Store:
             if low == high:  # as it mostly is
                 self._counts.add(low, codes)
             else:
-                for at in np.unique(interval).tolist():
+                for at in sorted(set(interval.tolist())):
                     self._counts.add(at, codes[interval == at])
             self._chunks.add(traced, series)
             self._forget(int(requests.end.max()))

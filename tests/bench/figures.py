@@ -39,6 +39,7 @@ FIGURES = (
     Figure("app_ratio", "  of alone", "{:.2f}", -1),
     Figure("agent_user_us", "agent, us of CPU a request: user"),
     Figure("agent_system_us", "  system"),
+    Figure("agent_us", "  both"),
     Figure("agent_ratio", "  both, of the application alone", "{:.3f}", -1),
     Figure("cpu_ratio", "application and agent, of alone", "{:.2f}", -1),
     # a load of half of that
@@ -49,7 +50,11 @@ FIGURES = (
     Figure("kept_up", "  answered, of what was asked for", "{:.2f}"),
     # what else it takes
     Figure("exported_bytes", "bytes exported a request", "{:,.0f}", -1),
+    Figure("pss_idle_bytes", "memory (Pss) before any load, MB", "{:.0f}", -1, 1e-6),
     Figure("pss_bytes", "memory (Pss), MB", "{:.0f}", -1, 1e-6),
+    Figure("pss_heap_bytes", "  heap, MB", "{:.0f}", 0, 1e-6),
+    Figure("pss_anonymous_bytes", "  other memory of its own, MB", "{:.0f}", 0, 1e-6),
+    Figure("pss_files_bytes", "  programs and libraries, MB", "{:.0f}", 0, 1e-6),
     Figure("map_bytes", "eBPF maps, MiB", "{:.1f}", -1, 1 / (1 << 20)),
     Figure("hits", "probe hits a request", "{:.1f}", -1),
     Figure("function_hits", "  of these on functions, with their returns", "{:.1f}", -1),

@@ -60,6 +60,23 @@ def pss_bytes(pids: Collection[int]) -> int:
     return sum(int(match[1]) * 1024 for match in found if match)
 
 
+def pss_by_mapping(pids: Collection[int]) -> dict[str, int]:
+    """The same by what is mapped: a path, `[heap]`, `[stack]`; empty: memory without a name."""
+    found: dict[str, int] = {}
+    for pid in pids:
+        # of `address permissions offset device inode path`, or `name: size kB`
+        parts = re.findall(
+            r"^[0-9a-f]+-[0-9a-f]+ (?:\S+ +){4}(.*)$|^Pss: +(\d+) kB", read(f"/proc/{pid}/smaps"), re.MULTILINE
+        )
+        name = ""
+        for path, size in parts:
+            if size:
+                found[name] = found.get(name, 0) + int(size) * 1024
+            else:
+                name = path
+    return found
+
+
 def bpf_objects(pids: Collection[int], kind: str) -> Iterable[dict[str, int]]:
     """What /proc tells of all eBPF objects (`map`, `prog`) that these processes hold, each once."""
     found: dict[int, dict[str, int]] = {}

@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 import bystander  # noqa: E402 - found by the line above
 import calibrate  # noqa: E402
 import full_load  # noqa: E402
+import memory  # noqa: E402
 import no_load  # noqa: E402
 import placing  # noqa: E402
 import price  # noqa: E402
@@ -50,6 +51,7 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     grpc_go = next(app.server for app in APPS if app.name == "grpc-go")
     parts["full_load_grpc"] = partial(full_load.measure, here, grpc_go, full_load.SHARES)
     parts["placing"] = partial(placing.measure, here)
+    parts["memory"] = partial(memory.measure, here)
     parts["bystander"] = lambda: bystander.measure(here, done[PROBES])
     return parts | {"no_load": partial(no_load.measure, here)}
 
@@ -59,7 +61,8 @@ def machine() -> dict[str, object]:
 
 
 def options() -> argparse.Namespace:
-    names = [PROBES, *(app.name for app in APPS), "full_load", "full_load_grpc", "placing", "bystander", "no_load"]
+    names = [PROBES, *(app.name for app in APPS), "full_load", "full_load_grpc"]
+    names += ["placing", "memory", "bystander", "no_load"]
     parser = argparse.ArgumentParser(description="What watching costs, in applications and in the agent.")
     parser.add_argument(
         "--short",

@@ -32,8 +32,8 @@ DEFAULT_TIMEOUT_MS = 10_000
 QUEUE_BYTES = 8 * 1024 * 1024
 # Of small batches of a quiet service, so that the list itself stays small. Reached after an hour of no backend.
 QUEUE_BATCHES = 8192
-# Collectors refuse gRPC messages over 4 MiB; those encoded here end below 1.5 MiB.
-REQUEST_BYTES = 1_500_000
+# Collectors refuse gRPC messages over 4 MiB; those encoded here end below 1.25 MiB.
+REQUEST_BYTES = 1_250_000
 REQUEST_SPANS = 8192
 # The specification's 5 s suits an application's own few spans; here a span should be seen soon.
 DELAY_MS = 1_000
