@@ -320,6 +320,9 @@ struct go_layout {
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
 	__u16 unused[3];
+	/* of functions, from the instruction that go_propagate.h has probed: Write of bufio's Writer and of net/http's persistConnWriter,
+	   Close of net's TCPConn and of crypto/tls's Conn */
+	__s32 buffered_write, client_write, tcp_close, tls_close;
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 

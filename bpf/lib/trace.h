@@ -862,25 +862,59 @@ static __always_inline struct trace *find_bringer(const struct served *bringer, 
 	return unsure_parent(t, found, ORPHAN_SEVERAL);
 }
 
-/* A client's request: its parent is what it is made for. */
-static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
+/* A client's request is made for `found`, or brings trace context that says it. */
+static __always_inline void seek_parent(struct connection *c, const struct work *w, struct exchange *x,
+					const struct trace *said, struct served *found)
 {
-	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
-	struct trace *parent = find_parent(c, caller_of(w), &x->trace, &found), said = {};
+	struct trace *parent = find_parent(c, caller_of(w), &x->trace, found);
 
-	if (x->traceparent && read_traceparent(x, &said)) {
-		struct brought key = {.parent = said.span, .pid = w->pid};
+	if (said->span) {
+		struct brought key = {.parent = said->span, .pid = w->pid};
 		struct served *bringer = brought.lookup(&key);
 
 		if (bringer) {
-			parent = find_bringer(bringer, parent, &said, &x->trace, &found);
+			parent = find_bringer(bringer, parent, said, &x->trace, found);
 		} else {
 			parent = NULL;
 			x->trace.flags |= TRACE_OWN;
-			continue_trace(&x->trace, &said, 0);
+			continue_trace(&x->trace, said, 0);
 		}
 	}
-	become_child(&x->trace, parent, &found);
+	become_child(&x->trace, parent, found);
+}
+
+#ifdef PROPAGATE_GO
+/* Is the trace context of this request's head a field that was written for it? Then that is its place. */
+static __always_inline int take_written(const struct work *w, struct exchange *x, const struct trace *said,
+					struct served *found)
+{
+	__u64 key = w->sock;
+	struct written_field *f = said->span ? written_fields.lookup(&key) : NULL;
+
+	if (!f || said->span != f->trace.span || !is_same_trace(said, &f->trace))
+		return 0;
+	x->trace = f->trace;
+	*found = f->origin;
+	written_fields.delete(&key);
+	return 1;
+}
+#endif
+
+/* A client's request: its parent is what it is made for. */
+static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
+{
+	struct served found = {};
+	struct trace said = {};
+
+	if (x->traceparent && !read_traceparent(x, &said))
+		said.span = 0;
+#ifdef PROPAGATE_GO
+	if (!take_written(w, x, &said, &found))
+#endif
+		seek_parent(c, w, x, &said, &found);
+
+	struct served call = {.key = w->sock, .span = x->trace.span};
+
 	c->origin = found;
 	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);

@@ -49,4 +49,17 @@ static __always_inline void write_field(__u8 *to, const struct trace *t)
 	to[69] = '\n';
 }
 
+#ifdef PROPAGATE_GO
+
+/*
+ * By connection: what a field says that was written into the head of its next request; inserted by probes/go_propagate.h,
+ * deleted by who finds the field in a head. If the request never comes, nobody else has that field.
+ */
+struct written_field {
+	struct trace trace;
+	struct served origin; /* what the request is made for */
+};
+BPF_TABLE("lru_hash", u64, struct written_field, written_fields, MAX_OFFERS);
+
+#endif
 #endif

@@ -186,7 +186,7 @@ def test_zero_copy(link: Link, agent: Callable[..., Agent], puppets: Callable[[]
     assert after
 
 
-@ways
+@pytest.mark.parametrize("way", ["tcp", "headers", "go"])
 def test_refused(way: str) -> None:
     """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""
     reason = refusal(way)
