@@ -468,6 +468,9 @@ struct work {
 	__u32 several; /* more than one has */
 	__u32 begun;   /* requests that have begun, and are to be given their place in a trace */
 	__u32 streams[BEGUN]; /* of HTTP/2: which; of HTTP/1 the last one's number */
+#ifdef PROPAGATE_HEADERS
+	__u64 fields[BEGUN]; /* of HTTP/2: address of the last bytes of the header block; 0: not known */
+#endif
 	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */
 	struct trace opened; /* of the stream that began last, as it began */
 	__u64 goroutine; /* address of the current goroutine's g, if it is one */

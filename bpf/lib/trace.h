@@ -746,33 +746,44 @@ static __always_inline __u32 read_hex(__u64 digits, __u64 *bad)
 	return low | low >> 16;
 }
 
-/* The value of a traceparent field: 00-<trace>-<span>-<flags>. Returns whether it is valid, and then what it says. */
+/* The value of a traceparent field: 00-<trace>-<span>-<flags>. */
+struct trace_text {
+	__u8 version[3], id[32], dash, span[16], flags[3], end;
+};
+
+/* What it says, and whether it is valid. `after`: the byte behind it, or 0. */
+static __always_inline int read_text(const struct trace_text *text, __u64 after, struct trace *t)
+{
+	__u64 words[6], bad = 0;
+	__u32 version, flags;
+
+	__builtin_memcpy(words, text->id, 32);
+	__builtin_memcpy(words + 4, text->span, 16);
+	version = read_hex(0x3030303030300000ULL | text->version[0] | text->version[1] << 8, &bad) & 0xff;
+	flags = read_hex(0x3030303030300000ULL | text->flags[1] | text->flags[2] << 8, &bad) & 0xff;
+	t->id[0] = read_hex(words[0], &bad) | (__u64)read_hex(words[1], &bad) << 32;
+	t->id[1] = read_hex(words[2], &bad) | (__u64)read_hex(words[3], &bad) << 32;
+	t->span = read_hex(words[4], &bad) | (__u64)read_hex(words[5], &bad) << 32;
+	t->flags = TRACE_DECIDED | (flags & TRACE_SAMPLED);
+	bad |= (text->version[2] ^ '-') | (text->dash ^ '-') | (text->flags[0] ^ '-');
+	if (bad || version == 0xff || !(t->id[0] | t->id[1]) || !t->span)
+		return 0;
+	/* a later version may go on behind a dash (section 4.3 of the recommendation) */
+	return after < 33 || (after == '-' && version);
+}
+
+/* The same, of a request whose head has such a field. */
 static __always_inline int read_traceparent(const struct exchange *x, struct trace *t)
 {
-	struct {
-		__u8 version[3], id[32], dash, span[16], flags[3], end;
-	} text = {};
-	__u64 words[6], at = x->traceparent, bad = 0, after = 0;
-	__u32 version, flags;
+	struct trace_text text = {};
+	__u64 at = x->traceparent, after = 0;
 
 	if (!at || at > HEAD_SIZE - TRACEPARENT_SIZE)
 		return 0;
 	bpf_probe_read_kernel(&text, TRACEPARENT_SIZE, x->head + at);
 	if (at + TRACEPARENT_SIZE < x->head_size && at + TRACEPARENT_SIZE < HEAD_SIZE)
 		bpf_probe_read_kernel(&after, 1, x->head + at + TRACEPARENT_SIZE);
-	__builtin_memcpy(words, text.id, 32);
-	__builtin_memcpy(words + 4, text.span, 16);
-	version = read_hex(0x3030303030300000ULL | text.version[0] | text.version[1] << 8, &bad) & 0xff;
-	flags = read_hex(0x3030303030300000ULL | text.flags[1] | text.flags[2] << 8, &bad) & 0xff;
-	t->id[0] = read_hex(words[0], &bad) | (__u64)read_hex(words[1], &bad) << 32;
-	t->id[1] = read_hex(words[2], &bad) | (__u64)read_hex(words[3], &bad) << 32;
-	t->span = read_hex(words[4], &bad) | (__u64)read_hex(words[5], &bad) << 32;
-	t->flags = TRACE_DECIDED | (flags & TRACE_SAMPLED);
-	bad |= (text.version[2] ^ '-') | (text.dash ^ '-') | (text.flags[0] ^ '-');
-	if (bad || version == 0xff || !(t->id[0] | t->id[1]) || !t->span)
-		return 0;
-	/* a later version may go on behind a dash (section 4.3 of the recommendation) */
-	return after < 33 || (after == '-' && version);
+	return read_text(&text, after, t);
 }
 
 /* A connection is made, for what its first request will be made for. */

@@ -4,6 +4,7 @@
 #define AUTOINSTR_TRACEPARENT_H
 
 #define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
+#define BLOCK_FIELD 69 /* as part of a header block of HTTP/2: RFC 7541, 6.2.2 */
 
 static __always_inline __u8 hex_digit(__u8 value)
 {
