@@ -41,7 +41,7 @@ bench: .venv/.installed-dev ## measure what watching costs (COMPARE=old.json: an
 	@$(ROOT) $(PYTHON) tests/bench/run.py $(ARGS)
 	@$(if $(COMPARE),$(PYTHON) tests/bench/compare.py $(COMPARE) bench.json)
 
-torture: .venv/.installed-dev ## a million odd requests through --propagate, every byte compared (WAY=tcp or headers)
+torture: .venv/.installed-dev ## a million odd requests through --propagate, every byte compared (WAY=tcp, headers or go)
 	@$(ROOT) $(PYTHON) tests/torture/torture.py --way $(WAY) $(ARGS)
 
 reattach: .venv/.installed-dev ## attach and detach probes on functions under load, TIMES times (500)

@@ -291,7 +291,12 @@ def watch(pipeline: Pipeline, attaching: Future[Attached], limits: Limits, start
     signals = Signals()
     attached = attaching.result()
     watcher = pipeline.watcher = Watcher(
-        attached, limits, pipeline.discovery, health, names=pipeline.names, probes=config.probes
+        attached,
+        limits,
+        pipeline.discovery,
+        health,
+        names=pipeline.names,
+        probes=(*config.probes, *(f"propagate {way}" for way in config.propagate)),
     )
     if pipeline.pods:
         pipeline.pods.wait(PODS_WITHIN)

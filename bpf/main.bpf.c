@@ -30,3 +30,4 @@
 #include "probes/nghttp2.h"
 #include "probes/submitted.h"
 #include "probes/propagate.h"
+#include "probes/go_propagate.h"

@@ -320,6 +320,9 @@ struct go_layout {
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
 	__u16 unused[3];
+	/* of functions, from the instruction that go_propagate.h has probed: Write of bufio's Writer and of net/http's persistConnWriter,
+	   Close of net's TCPConn and of crypto/tls's Conn */
+	__s32 buffered_write, client_write, tcp_close, tls_close;
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 
@@ -465,6 +468,9 @@ struct work {
 	__u32 several; /* more than one has */
 	__u32 begun;   /* requests that have begun, and are to be given their place in a trace */
 	__u32 streams[BEGUN]; /* of HTTP/2: which; of HTTP/1 the last one's number */
+#ifdef PROPAGATE_HEADERS
+	__u64 fields[BEGUN]; /* of HTTP/2: address of the last bytes of the header block; 0: not known */
+#endif
 	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */
 	struct trace opened; /* of the stream that began last, as it began */
 	__u64 goroutine; /* address of the current goroutine's g, if it is one */

@@ -46,6 +46,7 @@ type question struct {
 var modules = map[string][]question{
 	toolchain: {
 		{"src/runtime", map[string]string{"g.goid": "goid", "g.parentGoid": "parent"}},
+		{"src/bufio", map[string]string{"Writer.buf": "buffer", "Writer.n": "buffered", "Writer.wr": "buffered_for"}},
 		{"src/net/http", map[string]string{
 			"persistConn.conn": "client", "http2serverConn.conn": "server", "http2responseWriter.rws": "state",
 			"http2responseWriterState.stream": "stream", "http2stream.id": "id",

@@ -15,6 +15,7 @@ from autoinstr.attach.compiler import compile_image
 from autoinstr.attach.image import Image
 from autoinstr.attach.limits import Limits
 from autoinstr.attach.loader import COPIES, Attached, FunctionPrograms, attach_probes, load, programs
+from autoinstr.attach.propagation import allow
 from autoinstr.errors import AutoinstrError
 from autoinstr.model import DURATION_BOUNDS, SIZE_BOUNDS
 
@@ -45,6 +46,7 @@ def attach(
 
     `propagate`: ways to carry trace contexts to other hosts.
     """
+    allow(propagate)
     attached = bring_in(limits, duration_bounds, size_bounds, propagate)
     attach_probes(attached, propagate)
     if nested():

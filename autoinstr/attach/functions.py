@@ -188,7 +188,8 @@ class Functions:
                 except AutoinstrError as error:
                     if one.library.group == "tls":
                         raise
-                    log.warning("%s: no %s (%s)", file.path, GROUPS[one.library.group], error)
+                    said = GROUPS.get(one.library.group, one.library.group)
+                    log.warning("%s: no %s (%s)", file.path, said, error)
         except BaseException:
             self._detach(probed)
             raise

@@ -106,6 +106,8 @@ class Attached:
         """A program for functions; they are loaded when they are needed. None: others do what it is for.
         AutoinstrError if refused.
         """
+        if name in PROPAGATING["go"]:
+            return FunctionProgram(self.programs[name])
         assert self.functions
         self.functions.begin(next(group for group, names in GROUPS.items() if name in names)).result()
         if name == RETURN and self.functions.sessions:
@@ -156,7 +158,8 @@ def load(image: Image, limits: Limits) -> Attached:
         wanted = {name: one for name, one in all_programs.items() if name not in (*FUNCTION_PROBES, *kinds)}
         load_programs(attached, wanted, attached.maps, RAW_TRACEPOINT)
         for name, kind in kinds.items():
-            load_programs(attached, {name: all_programs[name]}, attached.maps, kind, PLACES.get(kind, 0))
+            purpose = UPROBE_MULTI if kind == KPROBE else PLACES.get(kind, 0)
+            load_programs(attached, {name: all_programs[name]}, attached.maps, kind, purpose)
         put_steps(attached, "steps", STEPS)
         if "message_steps" in attached.maps:
             put_steps(attached, "message_steps", MESSAGE_STEPS)

@@ -15,18 +15,19 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from autoinstr.bpf_call import BpfCommand, bpf
 from autoinstr.errors import AutoinstrError
 
-SOCK_OPS, SK_MSG, CGROUP_SOCKOPT = 13, 16, 25  # BPF_PROG_TYPE_*
+KPROBE, SOCK_OPS, SK_MSG, CGROUP_SOCKOPT = 2, 13, 16, 25  # BPF_PROG_TYPE_*; functions are of the first
 CGROUP_SOCK_OPS, SK_MSG_VERDICT, CGROUP_SETSOCKOPT = 3, 7, 22  # BPF_*, places to attach to
 SOCKHASH = 18  # BPF_MAP_TYPE_*
 
 # way -> its programs and their types; those with a place of their own run on sockets of all control groups
 PROGRAMS: dict[str, dict[str, int]] = {
+    "go": {"propagate_go": KPROBE},  # where a target has such functions
     "headers": {
         "propagate_option": CGROUP_SOCKOPT,
         "propagate_headers": SOCK_OPS,
@@ -55,15 +56,27 @@ _ARGUMENTS = ((0xB7, 2, 0, AT), (0xB7, 3, 0, MORE), (0xB7, 4, 0, 0))
 _INSERT = b"".join(
     struct.pack("<BBhi", *one) for one in (*_ARGUMENTS, (0x85, 0, 0, 90), (0xB7, 0, 0, 1), (0x95, 0, 0, 0))
 )
+# *(u64 *)(fp - 8) = 0; r1 = 0; r2 = fp - 8; r3 = 8; bpf_probe_write_user(); r0 = 0; exit
+_WRITE = b"".join(
+    struct.pack("<BBhi", *one)
+    for one in (
+        *((0x7A, 10, -8, 0), (0xB7, 1, 0, 0), (0xBF, 0xA2, 0, 0), (0x07, 2, 0, -8), (0xB7, 3, 0, 8)),
+        *((0x85, 0, 0, 36), (0xB7, 0, 0, 0), (0x95, 0, 0, 0)),
+    )
+)
 # r0 = 1; exit
 _NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
 
 
+def allow(ways: Iterable[str]) -> None:
+    """AutoinstrError if this host refuses one of them."""
+    for way in ways:
+        if reason := why_not(way):
+            raise AutoinstrError(f"--propagate {way} is refused: {reason}")
+
+
 def attach_way(way: str, programs: dict[str, int], maps: dict[str, int]) -> dict[str, int]:
-    """Attach what is loaded of a way: descriptors of the links. AutoinstrError if this host does not allow it."""
-    reason = why_not(way)
-    if reason:
-        raise AutoinstrError(f"--propagate {way} is refused: {reason}")
+    """Attach what is loaded of a way: descriptors of the links. AutoinstrError if that can't be."""
     links: dict[str, int] = {}
     try:
         if SOCKETS in maps:
@@ -102,13 +115,27 @@ def cgroup_root(mounts: str = "") -> str:
 
 
 def why_not(way: str) -> str:
-    """Why it can't be done here, or not without harm; empty if it can. Tried on sockets of our own."""
+    """Why it can't be done here, or not without harm; empty if it can. Tried, if need be on sockets of our own."""
+    if way == "go":
+        return no_writing()
     try:
         with contextlib.closing(Descriptors()) as held:
             held.keep(attach_to_cgroup(held.keep(load(SOCK_OPS, _NOTHING))))
         return {"headers": harm_of_messages}.get(way, harmless)()
     except OSError as error:
         return f"this kernel does not allow it ({error.strerror})"
+
+
+def no_writing() -> str:
+    """May a program write to a process's memory? The kernel's log tells of each that is loaded, of this one, too."""
+    try:
+        os.close(load(KPROBE, _WRITE))
+    except OSError as error:
+        return (
+            f"this kernel lets no program write to the memory of processes ({error.strerror}): that takes"
+            " CAP_SYS_ADMIN, and a kernel that is not locked down (man kernel_lockdown)"
+        )
+    return ""
 
 
 def harmless() -> str:

@@ -167,6 +167,7 @@ GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
             )
         ],
         ("unused", "<u2", 3),
+        *[(name, "<i4") for name in ("buffered_write", "client_write", "tcp_close", "tls_close")],
     ]
 )
 NAME_SIZE = 192

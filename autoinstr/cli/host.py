@@ -301,14 +301,17 @@ def check_cgroup() -> Finding:
 
 
 def check_propagation(way: str) -> Finding:
-    """May trace contexts be carried to other hosts in this way? Tried on sockets of our own."""
+    """May trace contexts be carried to other hosts in this way? Tried, but on no process that is watched."""
     from autoinstr.attach.propagation import why_not  # noqa: PLC0415 - its package imports numpy
 
     name = f"--propagate {way}"
     reason = why_not(way)
     if not reason:
         return Finding(name, "ok", "trace contexts can be carried to other hosts, if that is asked for")
-    remedy = "use `--propagate tcp`, which does without" if way == "headers" else "as for bpf and cgroup v2"
+    remedy = {
+        "headers": "use `--propagate tcp`, which does without",
+        "go": "CAP_SYS_ADMIN, and no lockdown; or another way",
+    }.get(way, "as for bpf and cgroup v2")
     return Finding(name, "missing", reason, cost="`run` refuses it", remedy=remedy)
 
 
@@ -381,6 +384,7 @@ QUESTIONS: tuple[Callable[[], Finding], ...] = (
     check_cgroup,
     partial(check_propagation, "tcp"),
     partial(check_propagation, "headers"),
+    partial(check_propagation, "go"),
     check_unprivileged,
 )
 

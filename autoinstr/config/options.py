@@ -24,7 +24,7 @@ FORMATS = ("text", "json")
 TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 ROUTE_MODES = ("heuristic", "wildcard")
-PROPAGATIONS = ("headers", "tcp")  # names of attach.propagation.PROGRAMS
+PROPAGATIONS = ("go", "headers", "tcp")  # names of attach.propagation.PROGRAMS
 PROBES = tuple(GROUPS)
 REQUEST_LOGS = ("off", "failed", "all")  # or slow=DURATION
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -308,7 +308,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "propagate",
         "carry trace contexts to other hosts: tcp (an option of TCP, between hosts of private networks that both run"
-        " autoinstr), headers (a traceparent in plaintext requests of HTTP/1 and HTTP/2 that have none); default: off",
+        " autoinstr), headers (a traceparent in plaintext requests of HTTP/1 and HTTP/2 that have none), go (the same"
+        " in what Go's net/http client asks over HTTP/1, also inside TLS: writes to its memory); default: off",
         parse_propagations,
         ("AUTOINSTR_PROPAGATE",),
         "propagate",

@@ -7,6 +7,7 @@ from autoinstr.libraries.base import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Function,
 from autoinstr.libraries.find import File, Found, Identity, find, identity_of, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
+from autoinstr.libraries.go_propagate import GO_PROPAGATE
 from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.goroutines import GOROUTINES
 from autoinstr.libraries.nghttp2 import NGHTTP2
@@ -20,7 +21,7 @@ from autoinstr.libraries.unread import Unread
 from autoinstr.libraries.uvloop import UVLOOP
 
 LIBRARIES: tuple[Library, ...] = (
-    *(OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES),
+    *(OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES, GO_PROPAGATE),
     *(PYTHON, UVLOOP, NODE, NGHTTP2_CALLS),
 )
 # Of use only to connections older than the agent: looked for, and probed, for a while, where a process is as old.

@@ -80,7 +80,7 @@
  * caller has left room for the arguments, from the stack pointer on return; GO_SECOND_LEFT: for the second, once returned.
  * GO_BEGINS_AGAIN: at the branch that ends the check of the stack: it is too small, and the function will begin again with a
  * larger one. GO_STACK_ON_RETURN: in the middle of a function, by the frame's pointer; where frames do not tell, returns are
- * emulated.
+ * emulated. PROBED_AT: the instruction.
  */
 #ifdef __aarch64__
 #define GOROUTINE(registers) ((registers)->regs[28])
@@ -93,6 +93,7 @@
 #define GO_SECOND_LEFT 16
 #define GO_BEGINS_AGAIN(registers) (((registers)->pstate >> 29 & 3) != 1) /* b.ls: no carry, or zero */
 #define GO_STACK_ON_RETURN(registers) 0
+#define PROBED_AT(registers) ((registers)->pc)
 #else
 #define GOROUTINE(registers) ((registers)->r14)
 #define GO_ARGUMENT_1(registers) ((registers)->ax)
@@ -104,6 +105,7 @@
 #define GO_SECOND_LEFT 8
 #define GO_BEGINS_AGAIN(registers) ((registers)->flags & 0x41) /* jbe: carry or zero */
 #define GO_STACK_ON_RETURN(registers) ((registers)->bp + 8)
+#define PROBED_AT(registers) ((registers)->ip)
 #endif
 #define GO_HOME 8
 

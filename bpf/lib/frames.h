@@ -159,6 +159,9 @@ static __always_inline void begin_stream(struct stream *st, const struct http2_s
 	st->fd = w->fd;
 	w->opened = st->trace;
 	w->streams[w->begun & (BEGUN - 1)] = s->stream;
+#ifdef PROPAGATE_HEADERS
+	w->fields[w->begun & (BEGUN - 1)] = 0;
+#endif
 	w->begun++;
 }
 
@@ -389,6 +392,18 @@ static __always_inline void keep_block(struct work *w)
 	w->part = w->part_stream = 0;
 }
 
+#ifdef PROPAGATE_HEADERS
+/* The header block of the stream that began last, in this call, ends at the current position. */
+static __always_inline void note_block_end(const struct http2_side *s, struct work *w)
+{
+	__u64 at = w->position - w->segment_at;
+	__u32 i = (w->begun - 1) & (BEGUN - 1);
+
+	if (w->begun && w->streams[i] == s->block && at >= BLOCK_FIELD)
+		w->fields[i] = w->segment_begin + at - BLOCK_FIELD;
+}
+#endif
+
 /* Bytes of a header block are in place; of which side they are may become known by them. */
 static __always_inline void take_block(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -427,6 +442,11 @@ static __always_inline void take_block(struct connection *c, struct http2 *h, st
 	}
 	if (last)
 		s->open = 0;
+#ifdef PROPAGATE_HEADERS
+	if (last)
+		note_block_end(s, w);
+	http1_barrier();
+#endif
 	if (s->remaining == s->padding)
 		s->phase = s->padding ? HTTP2_SKIP : HTTP2_HEADER;
 	http1_barrier();

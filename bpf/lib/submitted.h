@@ -123,6 +123,38 @@ static __always_inline int place_call_of(const struct connection *c, struct http
 	return !st->waits;
 }
 
+#ifdef PROPAGATE_HEADERS
+/* A field with a traceparent, as part of a header block. */
+struct field {
+	__u8 kind, name_size, name[NAME_SIZE_PLAIN], size;
+	struct trace_text text;
+	__u8 unused;
+	struct trace said;
+};
+
+/*
+ * A server's stream, numbered `i` of those that have begun. What another agent has put at the end of its header block is as it
+ * writes it; so the trace is known before anything is called for this request. Whatever else a block brings is only read
+ * in user space.
+ */
+static __always_inline void take_inserted(const struct connection *c, struct http2 *h, struct work *w, __u32 i)
+{
+	struct stream_key key = {.id = h->id, .stream = w->streams[i & (BEGUN - 1)]};
+	struct field *field = (struct field *)(w->window + WINDOW); /* behind what is told */
+	__u64 at = w->fields[i & (BEGUN - 1)];
+	struct stream *st;
+
+	if (c->role != ROLE_SERVER || !at || bpf_probe_read_user(field, BLOCK_FIELD, (void *)at))
+		return;
+	if (field->kind || field->name_size != NAME_SIZE_PLAIN || field->size != TRACEPARENT_SIZE ||
+	    load64(field->name) != NAME_PLAIN || *(__u32 *)(field->name + 7) != NAME_PLAIN_END)
+		return;
+	st = streams.lookup(&key);
+	if (st && !st->trace.parent && read_text(&field->text, 0, &field->said))
+		continue_trace(&st->trace, &field->said, 0);
+}
+#endif
+
 /* A stream of HTTP/2 has begun. */
 static __always_inline void place_stream(const struct connection *c, struct http2 *h, const struct work *w, __u32 stream)
 {

@@ -746,33 +746,44 @@ static __always_inline __u32 read_hex(__u64 digits, __u64 *bad)
 	return low | low >> 16;
 }
 
-/* The value of a traceparent field: 00-<trace>-<span>-<flags>. Returns whether it is valid, and then what it says. */
+/* The value of a traceparent field: 00-<trace>-<span>-<flags>. */
+struct trace_text {
+	__u8 version[3], id[32], dash, span[16], flags[3], end;
+};
+
+/* What it says, and whether it is valid. `after`: the byte behind it, or 0. */
+static __always_inline int read_text(const struct trace_text *text, __u64 after, struct trace *t)
+{
+	__u64 words[6], bad = 0;
+	__u32 version, flags;
+
+	__builtin_memcpy(words, text->id, 32);
+	__builtin_memcpy(words + 4, text->span, 16);
+	version = read_hex(0x3030303030300000ULL | text->version[0] | text->version[1] << 8, &bad) & 0xff;
+	flags = read_hex(0x3030303030300000ULL | text->flags[1] | text->flags[2] << 8, &bad) & 0xff;
+	t->id[0] = read_hex(words[0], &bad) | (__u64)read_hex(words[1], &bad) << 32;
+	t->id[1] = read_hex(words[2], &bad) | (__u64)read_hex(words[3], &bad) << 32;
+	t->span = read_hex(words[4], &bad) | (__u64)read_hex(words[5], &bad) << 32;
+	t->flags = TRACE_DECIDED | (flags & TRACE_SAMPLED);
+	bad |= (text->version[2] ^ '-') | (text->dash ^ '-') | (text->flags[0] ^ '-');
+	if (bad || version == 0xff || !(t->id[0] | t->id[1]) || !t->span)
+		return 0;
+	/* a later version may go on behind a dash (section 4.3 of the recommendation) */
+	return after < 33 || (after == '-' && version);
+}
+
+/* The same, of a request whose head has such a field. */
 static __always_inline int read_traceparent(const struct exchange *x, struct trace *t)
 {
-	struct {
-		__u8 version[3], id[32], dash, span[16], flags[3], end;
-	} text = {};
-	__u64 words[6], at = x->traceparent, bad = 0, after = 0;
-	__u32 version, flags;
+	struct trace_text text = {};
+	__u64 at = x->traceparent, after = 0;
 
 	if (!at || at > HEAD_SIZE - TRACEPARENT_SIZE)
 		return 0;
 	bpf_probe_read_kernel(&text, TRACEPARENT_SIZE, x->head + at);
 	if (at + TRACEPARENT_SIZE < x->head_size && at + TRACEPARENT_SIZE < HEAD_SIZE)
 		bpf_probe_read_kernel(&after, 1, x->head + at + TRACEPARENT_SIZE);
-	__builtin_memcpy(words, text.id, 32);
-	__builtin_memcpy(words + 4, text.span, 16);
-	version = read_hex(0x3030303030300000ULL | text.version[0] | text.version[1] << 8, &bad) & 0xff;
-	flags = read_hex(0x3030303030300000ULL | text.flags[1] | text.flags[2] << 8, &bad) & 0xff;
-	t->id[0] = read_hex(words[0], &bad) | (__u64)read_hex(words[1], &bad) << 32;
-	t->id[1] = read_hex(words[2], &bad) | (__u64)read_hex(words[3], &bad) << 32;
-	t->span = read_hex(words[4], &bad) | (__u64)read_hex(words[5], &bad) << 32;
-	t->flags = TRACE_DECIDED | (flags & TRACE_SAMPLED);
-	bad |= (text.version[2] ^ '-') | (text.dash ^ '-') | (text.flags[0] ^ '-');
-	if (bad || version == 0xff || !(t->id[0] | t->id[1]) || !t->span)
-		return 0;
-	/* a later version may go on behind a dash (section 4.3 of the recommendation) */
-	return after < 33 || (after == '-' && version);
+	return read_text(&text, after, t);
 }
 
 /* A connection is made, for what its first request will be made for. */
@@ -851,25 +862,59 @@ static __always_inline struct trace *find_bringer(const struct served *bringer, 
 	return unsure_parent(t, found, ORPHAN_SEVERAL);
 }
 
-/* A client's request: its parent is what it is made for. */
-static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
+/* A client's request is made for `found`, or brings trace context that says it. */
+static __always_inline void seek_parent(struct connection *c, const struct work *w, struct exchange *x,
+					const struct trace *said, struct served *found)
 {
-	struct served call = {.key = w->sock, .span = x->trace.span}, found = {};
-	struct trace *parent = find_parent(c, caller_of(w), &x->trace, &found), said = {};
+	struct trace *parent = find_parent(c, caller_of(w), &x->trace, found);
 
-	if (x->traceparent && read_traceparent(x, &said)) {
-		struct brought key = {.parent = said.span, .pid = w->pid};
+	if (said->span) {
+		struct brought key = {.parent = said->span, .pid = w->pid};
 		struct served *bringer = brought.lookup(&key);
 
 		if (bringer) {
-			parent = find_bringer(bringer, parent, &said, &x->trace, &found);
+			parent = find_bringer(bringer, parent, said, &x->trace, found);
 		} else {
 			parent = NULL;
 			x->trace.flags |= TRACE_OWN;
-			continue_trace(&x->trace, &said, 0);
+			continue_trace(&x->trace, said, 0);
 		}
 	}
-	become_child(&x->trace, parent, &found);
+	become_child(&x->trace, parent, found);
+}
+
+#ifdef PROPAGATE_GO
+/* Is the trace context of this request's head a field that was written for it? Then that is its place. */
+static __always_inline int take_written(const struct work *w, struct exchange *x, const struct trace *said,
+					struct served *found)
+{
+	__u64 key = w->sock;
+	struct written_field *f = said->span ? written_fields.lookup(&key) : NULL;
+
+	if (!f || said->span != f->trace.span || !is_same_trace(said, &f->trace))
+		return 0;
+	x->trace = f->trace;
+	*found = f->origin;
+	written_fields.delete(&key);
+	return 1;
+}
+#endif
+
+/* A client's request: its parent is what it is made for. */
+static __always_inline void place_call(struct connection *c, const struct work *w, struct exchange *x)
+{
+	struct served found = {};
+	struct trace said = {};
+
+	if (x->traceparent && !read_traceparent(x, &said))
+		said.span = 0;
+#ifdef PROPAGATE_GO
+	if (!take_written(w, x, &said, &found))
+#endif
+		seek_parent(c, w, x, &said, &found);
+
+	struct served call = {.key = w->sock, .span = x->trace.span};
+
 	c->origin = found;
 	c->asked = 0;
 	make_call(c, &x->trace, &call, x->sequence, w->pid);

@@ -4,6 +4,7 @@
 #define AUTOINSTR_TRACEPARENT_H
 
 #define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
+#define BLOCK_FIELD 69 /* as part of a header block of HTTP/2: RFC 7541, 6.2.2 */
 
 static __always_inline __u8 hex_digit(__u8 value)
 {
@@ -48,4 +49,17 @@ static __always_inline void write_field(__u8 *to, const struct trace *t)
 	to[69] = '\n';
 }
 
+#ifdef PROPAGATE_GO
+
+/*
+ * By connection: what a field says that was written into the head of its next request; inserted by probes/go_propagate.h,
+ * deleted by who finds the field in a head. If the request never comes, nobody else has that field.
+ */
+struct written_field {
+	struct trace trace;
+	struct served origin; /* what the request is made for */
+};
+BPF_TABLE("lru_hash", u64, struct written_field, written_fields, MAX_OFFERS);
+
+#endif
 #endif

@@ -177,7 +177,6 @@ int propagate_tcp(struct bpf_sock_ops *ops)
 
 #define MAX_HEAD 8192 /* a longer one is left alone */
 #define BLANK_LINE 0x0a0d0a0d
-#define BLOCK_FIELD 69 /* of the field, as part of a header block of HTTP/2 */
 #define MAX_JOINED 8192 /* a larger message is looked at in the pieces that the kernel has */
 
 /* Frames, and parts of fields, that one run looks at. */

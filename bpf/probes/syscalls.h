@@ -374,6 +374,14 @@ PROGRAM(place, void *ctx)
 	return 0;
 }
 
+#ifdef PROPAGATE_HEADERS
+APART(turn_of_inserted, struct frames_at_hand)
+{
+	take_inserted(at->c, at->h, at->w, at->w->begun);
+	return 0;
+}
+#endif
+
 APART(turn_of_places, struct frames_at_hand)
 {
 	place_stream(at->c, at->h, at->w, at->w->streams[at->w->begun & (BEGUN - 1)]);
@@ -404,6 +412,10 @@ PROGRAM(place_streams, void *ctx)
 		if (!w->begun)
 			break;
 		w->begun--;
+#ifdef PROPAGATE_HEADERS
+		TURN(turn_of_inserted, &at);
+		http1_barrier();
+#endif
 		TURN(turn_of_places, &at);
 	}
 	http1_barrier();

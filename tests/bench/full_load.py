@@ -42,6 +42,7 @@ class Setting:
     sampler: dict[str, str]
     script: str | None = None  # of wrk; None: the load is the usual one of the server's protocol
     at_once: int = 1  # requests in flight on a connection
+    own: bool = False  # each call of gRPC has metadata of its own
 
 
 ONE_PERCENT = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
@@ -50,6 +51,7 @@ SHARES = (
     Setting("one_percent", "1 % of spans", ONE_PERCENT),
     Setting("every_span", "every span", EVERY),
 )
+CALLS = (*SHARES, Setting("own_metadata", "1 %, each with metadata of its own", ONE_PERCENT, own=True))
 SETTINGS = (
     *(replace(one, script="") for one in SHARES),
     Setting("own_paths", "each a path of its own", EVERY, generators.OWN_PATHS),
@@ -61,7 +63,7 @@ def saturate(server: Running, setting: Setting, place: Place) -> tuple[int, Figu
     pids = meter.family(server.pid)
     before = meter.running_seconds(pids)
     if setting.script is None:
-        load = generators.saturate(server, place.seconds, place.folder)
+        load = generators.saturate(server, place.seconds, place.folder, own=setting.own)
     else:
         load = generators.wrk(server.port, place.seconds, place.folder, setting.script)
     used = meter.running_seconds(pids) - before

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +41,28 @@ class Steady:
     p99_us: float
 
 
-def saturate(server: Running, seconds: int, folder: Path) -> Saturation:
-    """As many requests as go, `CONNECTIONS` at a time, by what speaks the server's protocol."""
+def saturate(server: Running, seconds: int, folder: Path, *, own: bool = False) -> Saturation:
+    """As many requests as go, `CONNECTIONS` at a time, by what speaks the server's protocol.
+
+    `own`: each call of gRPC has metadata of its own.
+    """
     transport, port = server.server.transport, server.port
     if transport == "grpc":
         # the application's own program is a client, too
-        command = [str(server.folder / "grpc-go"), "load", str(port), str(seconds)]
+        command = [str(copy_of(server.folder / "grpc-go")), "load", str(port), str(seconds), *["own"] * own]
         return Saturation(**json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     if transport in ("h2c", "h2"):
         return h2load(port, seconds, scheme="http" if transport == "h2c" else "https")
     return wrk(port, seconds, folder, scheme=transport)
+
+
+def copy_of(program: Path) -> Path:
+    """A file of its own for who sends the load: probes are on files, and whoever runs the same one is hit by them."""
+    copy = program.parent / "load" / program.name
+    if not copy.exists():
+        copy.parent.mkdir()
+        shutil.copy2(program, copy)
+    return copy
 
 
 def h2load(port: int, seconds: int, scheme: str) -> Saturation:

@@ -49,7 +49,7 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
     parts["full_load"] = partial(full_load.measure, here)
     grpc_go = next(app.server for app in APPS if app.name == "grpc-go")
-    parts["full_load_grpc"] = partial(full_load.measure, here, grpc_go, full_load.SHARES)
+    parts["full_load_grpc"] = partial(full_load.measure, here, grpc_go, full_load.CALLS)
     parts["placing"] = partial(placing.measure, here)
     parts["memory"] = partial(memory.measure, here)
     parts["bystander"] = lambda: bystander.measure(here, done[PROBES])

@@ -31,6 +31,7 @@ typedef __u64 u64;
 #define MAX_TLS_THREADS 64
 #define MAX_TLS_WORKS 64
 #define MAX_CONTEXTS 64
+#define MAX_HANDLERS 16
 #define MAX_OFFERS 64
 #define MAX_NAMES 16
 #define PROCESSORS 2

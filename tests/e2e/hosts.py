@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import h2.config
 import h2.connection
 import h2.events
+import httpx
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 SO_ATTACH_FILTER = 26
@@ -114,6 +115,13 @@ def drop_full_headers(listener: socket.socket) -> None:
 def seen() -> list[str | None]:
     """The traceparents that came as header fields."""
     return list(_seen)
+
+
+def call_http2(urls: list[str]) -> None:
+    """One after the other, by prior knowledge."""
+    with httpx.Client(http1=False, http2=True, timeout=20) as client:
+        for url in urls:
+            assert client.get(url).status_code == 200
 
 
 def call(address: str, port: int, count: int, *, anew: bool, fields: dict[str, str] | None = None) -> list[float]:

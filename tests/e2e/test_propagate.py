@@ -16,8 +16,9 @@ import hosts
 import pytest
 from agent import PROGRAM, Agent
 from clients import GRPC_CLIENTS, HTTP2_CLIENTS, Client
+from ports import free_ports
 from puppet import Puppet
-from truth import path_of
+from truth import CLIENT, SERVER, kind_of, path_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torture"))
 
@@ -133,6 +134,41 @@ def test_http2_crosses(
     assert not brought
 
 
+def test_http2_goes_on(agent: Callable[..., Agent], puppets: Callable[[], Puppet], tmp_path: Path) -> None:
+    """What a server that was asked in this way asks in turn, itself in the end, is in the same trace: on and on."""
+    if not shutil.which("go"):
+        pytest.skip("needs go")
+    how, client, ports = allowed("headers"), puppets(), free_ports(2)
+    program = tmp_path / "parents"
+    build = ["go", "build", "-o", str(program), "."]
+    subprocess.run(build, cwd=Path(__file__).with_name("go_parents"), check=True, timeout=240)
+    with subprocess.Popen([program, *map(str, ports)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "up\n"
+            there = agent("--pid", process.pid, "--propagate", "headers", **how)
+            here = agent("--pid", client.pid, "--propagate", "headers", **how)
+            urls = [f"http://127.0.0.1:{ports[0]}/ask/http2/same/{number}" for number in range(COUNT)]
+            client.call(hosts.call_http2, urls).result(30)
+            assert here.wait_for(lambda spans: len(spans) == COUNT)
+            assert there.wait_for(lambda spans: len(spans) == 3 * COUNT)
+        finally:
+            process.kill()
+    calls = {path_of(span).rpartition("/")[2]: span for span in here.stop()}
+    spans = there.stop()
+    assert len(spans) == 3 * COUNT
+    found = {(kind_of(span), path_of(span)): span for span in spans}
+    for number, call in calls.items():
+        asked, asks, answers = (
+            found[kind, f"/{path}/{number}"]
+            for kind, path in ((SERVER, "ask/http2/same"), (CLIENT, "asked"), (SERVER, "asked"))
+        )
+        assert {span["traceId"] for span in (call, asked, asks, answers)} == {call["traceId"]}
+        assert asked["parentSpanId"] == call["spanId"]
+        assert asks["parentSpanId"] == asked["spanId"]
+        assert answers["parentSpanId"] == asks["spanId"]
+
+
 def test_zero_copy(link: Link, agent: Callable[..., Agent], puppets: Callable[[], Puppet]) -> None:
     """What sends without copying is told of each call once, as without an agent, and left alone. On a socket whose
     messages may be changed the kernel would tell of pieces; there it does not begin to."""
@@ -150,7 +186,7 @@ def test_zero_copy(link: Link, agent: Callable[..., Agent], puppets: Callable[[]
     assert after
 
 
-@ways
+@pytest.mark.parametrize("way", ["tcp", "headers", "go"])
 def test_refused(way: str) -> None:
     """Where a way would do harm, or can't be, `run` does not start, and it and `check` say why."""
     reason = refusal(way)

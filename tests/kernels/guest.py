@@ -23,7 +23,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "score"), str(TESTS / "torture")]
 
-import servers  # noqa: E402 - found by the line above
+import go_client  # noqa: E402 - found by the line above
+import servers  # noqa: E402
 import shapes  # noqa: E402
 import torture  # noqa: E402
 from agent import PROGRAM, Agent  # noqa: E402
@@ -172,6 +173,7 @@ def score(folder: Path) -> dict[str, object]:
 
 def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, object]:
     """Odd requests by those ways to propagate that this kernel does not refuse."""
+    os.environ[SHARED] = str(folder)
     found, complaints = check(), []
     ways: dict[str, object] = {}
     for way in wanted:
@@ -179,12 +181,16 @@ def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, obj
             ways[way] = f"refused: {reason}"
         else:
             try:
+                if way == "go":
+                    ways[way] = counts = go_client.torment(folder / "odd-go", requests)
+                    complaints += go_client.complaints(counts)
+                    continue
                 ways[way] = counts = torture.torment(folder / "odd", way, requests)
                 complaints += torture.complaints(counts, way)
                 if way == "headers":
                     ways["headers, HTTP/2"] = counts = torture.torment(torture.FRAMES, way, requests)
                     complaints += torture.complaints(counts, way)
-            except (torture.Wrong, AssertionError) as error:
+            except (torture.Wrong, go_client.Wrong, AssertionError) as error:
                 complaints.append(f"{way}: {error}")
         say(f"{way}: {ways.get(way, 'WRONG')}")
     return {"release": platform.release(), "check": found, "torture": ways, "complaints": complaints}

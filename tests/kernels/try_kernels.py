@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "torture")]
 
 import boot  # noqa: E402 - found by the line above
+import go_client  # noqa: E402
 import torture  # noqa: E402
 from certificates import certificates  # noqa: E402
 from debian import CACHE, PATH, Missing, install, run  # noqa: E402
@@ -34,7 +35,7 @@ from kernels import ARCHITECTURES, KERNELS, Kernel  # noqa: E402
 from userland import Userland, userland  # noqa: E402
 
 LIMIT = 1200.0  # seconds; a guest that takes longer hangs
-TORTURED = 40.0  # odd requests a second, at the very least, by each of two ways
+TORTURED = 40.0  # odd requests a second, at the very least, by each of three ways
 GO = HERE.parent / "e2e" / "servers" / "go_server.go"
 AT_ONCE = 2
 SHOWN = 10  # complaints of one kernel
@@ -93,6 +94,7 @@ def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "
             old.unlink()
     if requests:
         torture.build(folder)
+        go_client.build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
     else:
         build_go(fetched.kernel, folder / "go-server")
     for file in certificates():
@@ -100,7 +102,7 @@ def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "
     begun = time.monotonic()
     guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {requests} {way}")
     try:
-        follow(guest, begun + LIMIT + 2 * requests / TORTURED)
+        follow(guest, begun + LIMIT + 3 * requests / TORTURED)
     finally:
         boot.end(guest)
     outcome.seconds = time.monotonic() - begun

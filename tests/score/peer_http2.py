@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from select import select
 from typing import Any
 
 import h2.config
@@ -23,6 +24,8 @@ from peer import CUT, GONE, Peer
 from servers import RPC
 from truth import CLIENT, ECHO, Expected
 
+SENT_WITHIN = 0.05  # seconds: what a client has to say it has said by then
+
 
 class PeerHttp2(Peer):
     """The same, over HTTP/2."""
@@ -31,6 +34,7 @@ class PeerHttp2(Peer):
 
     def __init__(self, order: Callable[[str], None], transport: str) -> None:
         self.rpc = transport in RPC
+        self.ordered = 0  # when the agent was, last
         super().__init__(order, transport)
 
     def _talk(self, sock: socket.socket) -> None:
@@ -80,6 +84,20 @@ class Session:
             self.take(event, time.monotonic_ns())
         self.flush()
 
+    def drain(self) -> None:
+        """All that the client, which may have several requests at a time, has sent by now."""
+        time.sleep(SENT_WITHIN)
+        while select([self.sock], [], [], 0)[0]:
+            self.read()
+
+    def order_agent(self) -> None:
+        self.drain()
+        self.peer.ordered = time.monotonic_ns()
+        self.peer.order("agent")
+
+    def path_of(self, request: Request) -> str:
+        return request.start[5:].partition(b" ")[0].decode() if self.peer.rpc else request.fields[":path"]
+
     def take(self, event: h2.events.Event, now: int) -> None:
         if isinstance(event, h2.events.RequestReceived):
             self.open[event.stream_id] = Request(event.stream_id, dict(event.headers), now)
@@ -104,15 +122,14 @@ class Session:
 
     def answer(self, request: Request) -> bool:
         """What its path asks for; whether there may be another one."""
-        rpc, stream = self.peer.rpc, request.stream
-        path = request.start[5:].partition(b" ")[0].decode() if rpc else request.fields[":path"]
+        rpc, stream, path = self.peer.rpc, request.stream, self.path_of(request)
         parts = path.strip("/").split("/")
         wish = dict(zip(parts[::2], parts[1::2], strict=False))
         status, size, method = int(wish["s"]), int(wish["b"]), request.fields[":method"]
         hold, end = wish.get("hold"), wish.get("end")
         time.sleep(int(wish["d"]) / 1000)
         if hold == "before":
-            self.peer.order("agent")
+            self.order_agent()
         if end in ("none", "reset"):
             self.note(request, path, status=0, response_size=0, errors=(*GONE, "INTERNAL_ERROR"))
             if end == "reset":
@@ -135,17 +152,21 @@ class Session:
             self.send(stream, body[at : at + step])
             time.sleep(int(wish.get("drip", 0)) / 1000)
             if hold == "within":
-                self.peer.order("agent")
+                self.order_agent()
                 hold = "done"
         if hold != "past":
-            known = {"status": status, "response_size": len(body), "optional": hold is not None}
-            self.note(request, path, **known, inner=None if hold else (request.begun, time.monotonic_ns()))
+            early = hold is not None or request.begun < self.peer.ordered
+            known = {"status": status, "response_size": len(body), "optional": early}
+            self.note(request, path, **known, inner=None if early else (request.begun, time.monotonic_ns()))
         if rpc:
             self.h2.send_headers(stream, [("grpc-status", str(status))], end_stream=True)
         else:
             self.h2.end_stream(stream)
         if "close" in wish:
+            self.drain()
             self.h2.close_connection(last_stream_id=stream)
+            for one in (*self.whole, *self.open.values()):
+                self.note(one, self.path_of(one), status=0, response_size=0, errors=(*GONE, "REFUSED_STREAM"))
         self.flush()
         return "close" not in wish
 

@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "bench")]
 import chain  # noqa: E402 - found by the line above
 import report  # noqa: E402
 import routes  # noqa: E402
+from agent import PROGRAM  # noqa: E402
 from cells import Cell  # noqa: E402
 from comparison import compare  # noqa: E402
 from generator import Made, UnableError  # noqa: E402
@@ -176,6 +177,7 @@ def main() -> int:
         shapes = [shape for shape in SHAPES if shape.name in columns]
         transports = chosen(options.transports, TRANSPORTS, parser)
         rows = [row for row in rows if row.name in names and row.transport in transports]
+        subprocess.run([PROGRAM, "check"], stdout=subprocess.DEVNULL, check=False)  # compiles, if that is to be done
         begun = time.monotonic()
         cells: list[Cell] = []
         for row in rows:

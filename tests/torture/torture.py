@@ -1,9 +1,10 @@
 """Requests of odd shapes through `--propagate`, every byte held against what arrives. Root.
 
-Usage: torture.py [--requests 1000000] [--way tcp|headers] [--seed N] [--kill] [--http 1|2]
+Usage: torture.py [--requests 1000000] [--way tcp|headers|go] [--seed N] [--kill] [--http 1|2]
 
-`odd.c` writes and reads them, of HTTP/1; for `headers` then `frames.py` a fifth as many, of HTTP/2. The agent watches
-it. `--kill`: the agent is killed in the middle, and all goes on. `--http`: only that version.
+`odd.c` writes and reads them, of HTTP/1; for `headers` then `frames.py` a fifth as many, of HTTP/2; for `go` Go's
+client (`go_client.py`). The agent watches it. `--kill`: the agent is killed in the middle, and all goes on. `--http`:
+only that version.
 Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
 the way. Where `headers` is refused for FIONREAD alone the bytes are compared in spite of that.
 """
@@ -24,13 +25,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
-from agent import PROGRAM, Agent  # noqa: E402 - found by the line above
+import go_client  # noqa: E402 - found by the line above
+from agent import PROGRAM, Agent  # noqa: E402
 from link import Link  # noqa: E402
 
 FRAMES = HERE / "frames.py"
 REFUSED = 3
 REQUESTS = 1_000_000
-WAYS = ("tcp", "headers")
+WAYS = ("tcp", "headers", "go")
 
 
 class Wrong(Exception):  # noqa: N818 - it is what it is
@@ -104,6 +106,21 @@ def program_for(way: str) -> tuple[str | Path, ...]:
     return (sys.executable, HERE / "despite.py") if "FIONREAD" in reason else ()
 
 
+def of_go(arguments: argparse.Namespace) -> int:
+    """The same by Go's client."""
+    begun, kill = time.monotonic(), arguments.kill
+    try:
+        found = go_client.torment(go_client.build(arguments.folder), arguments.requests, seed=arguments.seed, kill=kill)
+    except go_client.Wrong as error:
+        print(f"torture.py: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}))
+    wrong = go_client.complaints(found, kill=kill)
+    for complaint in wrong:
+        print(f"torture.py: {complaint}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=REQUESTS)
@@ -117,6 +134,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"torture.py: {arguments.way} is refused here: {refusal(arguments.way)}", file=sys.stderr)
         return REFUSED
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.way == "go":
+        return of_go(arguments)
     programs = [build(arguments.folder)] if arguments.http != 2 else []
     if arguments.http == 2 or (arguments.way == "headers" and not arguments.http):
         programs.append(FRAMES)

@@ -1,6 +1,6 @@
 // grpc-go as server and as client of the tests' service, see servers/grpc_echo.py; and as load for the benchmark.
 //
-// Usage: serve PORT LOG [CERTIFICATE KEY] | call REQUESTS | load PORT SECONDS
+// Usage: serve PORT LOG [CERTIFICATE KEY] | call REQUESTS | load PORT SECONDS [own]
 // LOG may be empty: nothing is logged then. Messages are bytes: no generated code.
 package main
 
@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -259,8 +260,9 @@ func calls(list string) {
 	os.Exit(failed)
 }
 
-// Unary calls as fast as it goes, 16 at a time on each of two connections. Prints what came of it as JSON.
-func load(port string, seconds float64) {
+// Unary calls as fast as it goes, 16 at a time on each of two connections. Prints what came of it as JSON. With `own`
+// each call has metadata of its own, which goes into the connection's table of header fields.
+func load(port string, seconds float64, own bool) {
 	var done, failed atomic.Int64
 	var all sync.WaitGroup
 	begun := time.Now()
@@ -271,7 +273,11 @@ func load(port string, seconds float64) {
 			all.Go(func() {
 				message := [][]byte{[]byte("/s/0/d/0/b/16/load")}
 				for time.Now().Before(end) {
-					if call(context.Background(), connection, "Unary", message) != nil {
+					ctx := context.Background()
+					if own {
+						ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", fmt.Sprintf("%016x", rand.Uint64()))
+					}
+					if call(ctx, connection, "Unary", message) != nil {
 						failed.Add(1)
 					}
 					done.Add(1)
@@ -295,6 +301,6 @@ func main() {
 	case "load":
 		seconds, err := strconv.ParseFloat(os.Args[3], 64)
 		check(err)
-		load(os.Args[2], seconds)
+		load(os.Args[2], seconds, len(os.Args) > 4)
 	}
 }

@@ -73,10 +73,11 @@ def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_every_program_of_a_library_is_known_to_the_loader() -> None:
     from autoinstr.attach.loader import FUNCTION_PROBES  # noqa: PLC0415 - the registry knows nothing of the loader
+    from autoinstr.attach.propagation import PROGRAMS  # noqa: PLC0415 - as above
 
     for library in (*LIBRARIES, *OF_OLDER):
         for function in library.functions:
-            assert {function.program, function.on_return} - {""} <= set(FUNCTION_PROBES)
+            assert {function.program, function.on_return} - {""} <= {*FUNCTION_PROBES, *PROGRAMS["go"]}
 
 
 def test_go_is_never_probed_on_return() -> None:
