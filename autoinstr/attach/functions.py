@@ -23,6 +23,7 @@ from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import (
+    IF_ASKED,
     LIBRARIES,
     OF_OLDER,
     File,
@@ -83,8 +84,9 @@ class Functions:
     ) -> None:
         self._programs = programs
         self._tell = tell
+        always = *LIBRARIES, *(library for library in IF_ASKED if library.group in groups)
         self._always, self._older = (
-            Shelf(some, tuple(library for library in some if library.group in groups)) for some in (LIBRARIES, OF_OLDER)
+            Shelf(some, tuple(library for library in some if library.group in groups)) for some in (always, OF_OLDER)
         )
         self._until = time.monotonic() + OLDER
 

@@ -21,16 +21,20 @@ from autoinstr.libraries.unread import Unread
 from autoinstr.libraries.uvloop import UVLOOP
 
 LIBRARIES: tuple[Library, ...] = (
-    *(OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES, GO_PROPAGATE),
+    *(OPENSSL, GNUTLS, GO_TLS, GO_HTTP, GOROUTINES),
     *(PYTHON, UVLOOP, NODE, NGHTTP2_CALLS),
 )
 # Of use only to connections older than the agent: looked for, and probed, for a while, where a process is as old.
 OF_OLDER: tuple[Library, ...] = (NGHTTP2,)
 
+# Looked for only where it is asked for.
+IF_ASKED: tuple[Library, ...] = (GO_PROPAGATE,)
+
 __all__ = [
     "HAS_NODE",
     "HAS_PYTHON",
     "HAS_UVLOOP",
+    "IF_ASKED",
     "LIBRARIES",
     "OF_OLDER",
     "File",

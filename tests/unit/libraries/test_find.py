@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files
+from autoinstr.libraries import IF_ASKED, LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files
 from autoinstr.libraries.find import LARGE
 from autoinstr.probes import GROUPS
 
@@ -75,7 +75,7 @@ def test_every_program_of_a_library_is_known_to_the_loader() -> None:
     from autoinstr.attach.loader import FUNCTION_PROBES  # noqa: PLC0415 - the registry knows nothing of the loader
     from autoinstr.attach.propagation import PROGRAMS  # noqa: PLC0415 - as above
 
-    for library in (*LIBRARIES, *OF_OLDER):
+    for library in (*LIBRARIES, *OF_OLDER, *IF_ASKED):
         for function in library.functions:
             assert {function.program, function.on_return} - {""} <= {*FUNCTION_PROBES, *PROGRAMS["go"]}
 
