@@ -18,8 +18,7 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr import __version__
-from autoinstr.attach import Attached, Limits, attach
+from autoinstr.attach import Attached, Limits
 from autoinstr.clock import wall_offset
 from autoinstr.config import Config, logged_from, settings_record
 from autoinstr.correlate import Correlator, make_sampler
@@ -61,9 +60,6 @@ COMPLAIN_EVERY = 20.0
 # Where CPU is short, those that are watched come first: a quarter of a contended core, which 100,000 requests/s need
 # (and if that is too little, spans are shed; metrics stay exact).
 STAND_BACK = 5
-
-M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1  # of mallopt(3)
-LARGE, KEPT = 2 << 20, 8 << 20  # bytes
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
@@ -289,22 +285,11 @@ class Signals:
         self.received = True
 
 
-def run(config: Config) -> int:
-    """Watch until a signal; exit status. AutoinstrError or UsageError if it can't start."""
-    started = time.monotonic()
-    share_memory()
-    health = Health()
+def watch(pipeline: Pipeline, attaching: Future[Attached], limits: Limits, started: float) -> int:
+    """Watch until a signal; exit status. `started`: when, on the monotonic clock. AutoinstrError if it can't attach."""
+    health, config = pipeline.health, pipeline.config
     signals = Signals()
-    limits = replace(Limits(), exchange_ring=config.ring_size)
-    with ThreadPoolExecutor(1) as pool:
-        attaching = pool.submit(attach, limits, propagate=config.propagate)
-        try:
-            pipeline = Pipeline(config, health)
-        except BaseException:
-            if not attaching.exception():
-                attaching.result().close()
-            raise
-        attached = attaching.result()
+    attached = attaching.result()
     watcher = pipeline.watcher = Watcher(
         attached,
         limits,
@@ -324,19 +309,6 @@ def run(config: Config) -> int:
     finish(pipeline, watcher, attached)
     signals.ignore()
     return 0
-
-
-def share_memory() -> None:
-    """One place that all threads take memory from: glibc would give each its own, and they run one at a time anyway.
-
-    What a batch takes is kept for the next one, since memory from the system costs a fault a page. What is larger comes
-    and goes: else glibc would keep as much as it ever gave, and a program's symbols may be that.
-    """
-    with contextlib.suppress(AttributeError):  # another libc
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, LARGE)
-        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back_memory() -> None:

@@ -59,6 +59,8 @@ FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 GROUPS = {"tls": (*TLS_PROBES, RETURN), "go": GO_PROBES, "adding": ADDING_PROBES}
 
 KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
+# What the verifier works longest on, which the number of instructions does not tell: first, else all wait for one.
+LONG = ("frames", "sys_exit", "place_streams", "step")
 MOST_AT_ONCE = 4  # programs that are loaded: what the verifier keeps of one may be tens of MB
 ATTEMPTS = 5  # a signal interrupts the verifier
 LOG_SIZE = 1 << 20
@@ -253,10 +255,11 @@ def put_steps(attached: Attached, steps: str, names: Sequence[str]) -> None:
 def load_programs(
     attached: Attached, wanted: dict[str, Program], maps: dict[str, int], kind: int, purpose: int = 0
 ) -> None:
-    """Load programs, several at a time, large ones first: the verifier takes a good part of a second for them."""
-    by_size = sorted(wanted.items(), key=lambda item: len(item[1].instructions), reverse=True)
+    """Load programs, several at a time, long ones first: the verifier takes a good part of a second for them."""
+    order = {name: number for number, name in enumerate(LONG)}
+    by_work = sorted(wanted.items(), key=lambda item: (order.get(item[1].name, len(LONG)), -len(item[1].instructions)))
     with ThreadPoolExecutor(min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
-        loading = {name: pool.submit(load_program, program, maps, kind, purpose) for name, program in by_size}
+        loading = {name: pool.submit(load_program, program, maps, kind, purpose) for name, program in by_work}
     for name in loading.keys() & attached.programs.keys():  # of an attempt before this one
         os.close(attached.programs.pop(name))
     attached.programs |= {name: one.result() for name, one in loading.items() if not one.exception()}

@@ -55,7 +55,7 @@ a configuration file:
         set_up_logging(config.log_level)
         # numpy's algebra, which nobody here asks for, would begin with a thread for each CPU
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from autoinstr.pipeline import run  # noqa: PLC0415 - numpy and the stages: 0.1 s that --help need not take
+        from autoinstr.start import run  # noqa: PLC0415 - numpy and the stages: 0.1 s that --help need not take
 
         return run(config)
 

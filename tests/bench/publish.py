@@ -140,7 +140,15 @@ def at_rest(parts: Parts) -> str:
     )
 
 
-MARKED = {one.__name__: one for one in (how, applications, probes, go, settings, settings_grpc, at_rest)}
+def memory(parts: Parts) -> str:
+    keys = ("pss_idle_bytes", "pss_bytes", "pss_heap_bytes", "pss_anonymous_bytes", "pss_files_bytes")
+    found = parts["memory"]["variants"].values()
+    rows = [[one["title"], *(value(one, key) for key in keys)] for one in found]
+    head = ["memory (Pss), MB", "before any load", "the most under load", "of it heap", "other memory of its own"]
+    return table([*head, "programs and libraries"], rows)
+
+
+MARKED = {one.__name__: one for one in (how, applications, probes, go, settings, settings_grpc, at_rest, memory)}
 
 
 def main() -> int:

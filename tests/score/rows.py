@@ -45,9 +45,8 @@ from shapes import SHAPES, Ask, Shape
 
 SPAWN = multiprocessing.get_context("spawn")  # whoever starts these has threads
 PLAY_WITHIN = 90.0
-LOOKED_AT_AFTER = (
-    0.5  # seconds; TLS that is built into an executable of which the agent has seen none is not seen at once
-)
+# seconds, on a busy machine; TLS built into an executable of which the agent has seen none is not seen at once
+LOOKED_AT_AFTER = 1.5
 DONE, ENDED = "done", "ended"
 BEHIND = (FRONT, FRONT_TLS, *FRONTS)  # Node stands behind them
 

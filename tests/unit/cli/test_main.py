@@ -97,9 +97,9 @@ class TestRun:
     def given(self, monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         """The pipeline, replaced: what it was given."""
         got: list[Config] = []
-        pipeline = types.ModuleType("autoinstr.pipeline")
+        pipeline = types.ModuleType("autoinstr.start")
         pipeline.run = lambda config: got.append(config) or 0  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "autoinstr.pipeline", pipeline)
+        monkeypatch.setitem(sys.modules, "autoinstr.start", pipeline)
         for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_ENDPOINT"):
             monkeypatch.delenv(name, raising=False)
         return got
@@ -131,7 +131,7 @@ class TestRun:
         def fail(config: Config) -> int:
             raise AutoinstrError("bcc is missing: install it")
 
-        monkeypatch.setattr(sys.modules["autoinstr.pipeline"], "run", fail)
+        monkeypatch.setattr(sys.modules["autoinstr.start"], "run", fail)
         assert main(["run", "--port", "80"]) == 1
         assert capsys.readouterr().err == "autoinstr run: bcc is missing: install it\n"
 
