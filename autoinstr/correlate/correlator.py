@@ -1,7 +1,7 @@
 """From requests to traced requests: trace id, span id, parent, and whether the span is kept.
 
 In: `Requests` and the groups they refer to. Out: `Traced`, of the same rows in the same order.
-A request that came with a valid traceparent continues that trace; else it has the place that the kernel side has given
+A request that came with a valid traceparent of others continues that trace; else it has the place that the kernel side has given
 it; where that has given none, it begins a new trace. Ids are never all zero. Must never drop a row: what is not sampled
 still counts in the metrics. What has no parent is counted by the reason.
 """
@@ -41,7 +41,8 @@ class Correlator:
         decided, flags = places.decided, places.sampled.astype(np.uint8)
         self._renames.apply(trace_id, decided, flags)
         self._fill(trace_id, span_id)
-        child = requests.has_parent
+        # what names the span itself is a field that was written into a client's request for it (`--propagate go`)
+        child = requests.has_parent & (requests.parent_span != span_id).any(axis=1)
         if child.any():
             trace_id[child] = requests.parent_trace[child]
             parent_id[child] = requests.parent_span[child]
