@@ -47,7 +47,8 @@ static __always_inline void add_text(struct name *n, const struct text *text)
 		n->cut = 1;
 		return;
 	}
-	if (size && !bpf_probe_read_user(n->text + at, size, (void *)text->at))
+	/* said once more, right where it is used: Linux 6.1 forgets it of what the compiler puts aside */
+	if (size && !bpf_probe_read_user(n->text + at_most(at, NAME_SIZE), at_most(size, NAME_SIZE), (void *)text->at))
 		n->size = at + size;
 }
 
