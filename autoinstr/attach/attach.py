@@ -60,11 +60,12 @@ def rehearse(limits: Limits) -> int:
     What had to be compiled is kept, so that the next `attach` is quick.
     """
     loaded = bring_in(limits)
-    loaded.load_rest()
-    loaded.wait()
-    count = len(loaded.programs)
-    loaded.close()
-    return count
+    try:
+        loaded.load_rest()
+        loaded.wait()
+        return len(loaded.programs)
+    finally:
+        loaded.close()
 
 
 def bring_in(

@@ -98,7 +98,7 @@ class Attached:
                 self.functions.begin(group)
 
     def wait(self) -> None:
-        """Until all is loaded that is being loaded."""
+        """Until all is loaded that is being loaded. AutoinstrError if some of it was refused."""
         if self.functions:
             self.functions.wait()
 
@@ -198,11 +198,13 @@ class FunctionPrograms:
             return self._groups[group]
 
     def wait(self) -> None:
-        """Until nothing is being loaded."""
+        """Until nothing is being loaded. AutoinstrError if something was refused."""
         with self._lock:
             groups = list(self._groups.values())
         for one in groups:
             one.exception()
+        for one in groups:
+            one.result()
 
     def close(self) -> None:
         """What has not begun is not loaded any more."""

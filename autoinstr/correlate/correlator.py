@@ -1,9 +1,9 @@
 """From requests to traced requests: trace id, span id, parent, and whether the span is kept.
 
 In: `Requests` and the groups they refer to. Out: `Traced`, of the same rows in the same order.
-A request that came with a valid traceparent of others continues that trace; else it has the place that the kernel side has given
-it; where that has given none, it begins a new trace. Ids are never all zero. Must never drop a row: what is not sampled
-still counts in the metrics. What has no parent is counted by the reason.
+A request that came with a valid traceparent of others continues that trace; else it has the place that the kernel side
+has given it; where that has given none, it begins a new trace. Ids are never all zero. Must never drop a row: what is
+not sampled still counts in the metrics. What has no parent is counted by the reason.
 """
 
 from __future__ import annotations

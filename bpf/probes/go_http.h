@@ -79,7 +79,7 @@ static __always_inline int call_it_by_parts(struct pt_regs *ctx, __u64 patterns)
 	    bpf_probe_read_user(&list, sizeof(list), (void *)(rctx + patterns)))
 		return 0;
 	if (!list.size || list.size > CHI_PARTS ||
-	    bpf_probe_read_user(parts, list.size * sizeof(struct text), (void *)list.at))
+	    bpf_probe_read_user(parts, at_most(list.size, CHI_PARTS) * sizeof(struct text), (void *)list.at))
 		return 0;
 
 #pragma unroll

@@ -53,7 +53,6 @@ class Kernel:
     lacks: tuple[str, ...] = ()  # what `autoinstr check` says is missing, by name
 
 
-NO_HEADERS = ("--propagate headers",)
 KERNELS = {
     kernel.name: kernel
     for kernel in (
@@ -61,7 +60,7 @@ KERNELS = {
             *("5.10", "bullseye-security", r"linux-image-5\.10\.\d+-\d+-amd64"), lacks=("skipped runs", "map memory")
         ),
         Kernel("6.1", "bookworm-security", r"linux-image-6\.1\.\d+-\d+-amd64"),
-        Kernel("6.12", "trixie-security", r"linux-image-6\.12\.\d+.*-amd64", lacks=NO_HEADERS),
+        Kernel("6.12", "trixie-security", r"linux-image-6\.12\.\d+.*-amd64"),
         Kernel("7", "trixie-backports", r"linux-image-7\..*-amd64"),
         Kernel("7-preempt", "trixie-backports", r"linux-image-7\..*-amd64", boot="preempt=full"),
         Kernel("6.1-arm64", "bookworm-security", r"linux-image-6\.1\.\d+-\d+-arm64", machine="aarch64"),
