@@ -44,12 +44,12 @@ def of_applications(parts: Parts) -> list[Part]:
 
 
 def how(parts: Parts) -> str:
-    rounds = [part["rounds"] for part in parts.values()]
+    fewest = min(part["rounds"] for part in parts.values())
     seconds = [part["seconds"] for part in parts.values()]
     return "\n".join(
         (
             f"Here: a virtual machine with two CPUs and Linux {platform.release().partition('-')[0]}, medians of at"
-            f" least {min(rounds)} rounds of {min(seconds)} s a load.",
+            f" least {fewest} round{'s' * (fewest != 1)} of {min(seconds)} s a load.",
             "The speed of that machine changes by a factor of two within minutes, so look at ratios, and at your own.",
         )
     )
