@@ -118,7 +118,7 @@ def test_calls_of_grpc(agent: StartAgent, tmp_path: Path) -> None:
     assert len(names) == len(paths)
     assert calls.keys() == answered.keys() == names
     assert not {name for name in names if ids(calls[name]) != place(served[made[name]])}
-    assert not {name for name in names if ids(answered[name]) != place(calls[name])}
+    assert {name: ids(answered[name]) for name in names} == {name: place(calls[name]) for name in names}
 
 
 def place(span: dict[str, Any]) -> tuple[str, str]:
