@@ -45,6 +45,11 @@ def bpf(command: int, attributes: bytes) -> int:
     return result
 
 
+def instructions(*each: tuple[int, int, int, int]) -> bytes:
+    """A small program: of each instruction its code, registers (destination in the low half), offset and constant."""
+    return b"".join(struct.pack("<BBhi", *one) for one in each)
+
+
 def items(fd: int, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
     """All (key, value) of a hash map. Entries that come or go meanwhile may be missed."""
     key, following = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(key_size)

@@ -22,7 +22,7 @@ from autoinstr.attach.limits import Limits
 from autoinstr.attach.private_stack import NO_PROGRAMS, gives_private_stacks, without_private_stack
 from autoinstr.attach.propagation import MESSAGE_STEPS, PLACES, attach_way
 from autoinstr.attach.propagation import PROGRAMS as PROPAGATING
-from autoinstr.attach.uprobes import UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
+from autoinstr.attach.uprobes import KPROBE, UPROBE_MULTI, UPROBE_SESSION, FunctionProgram
 from autoinstr.bpf_call import BpfCommand, bpf, update
 from autoinstr.capture.abi import EXCHANGE
 from autoinstr.errors import AutoinstrError
@@ -58,7 +58,7 @@ FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 # groups that are loaded together, when the first of one is needed
 GROUPS = {"tls": (*TLS_PROBES, RETURN), "go": GO_PROBES, "adding": ADDING_PROBES}
 
-KPROBE, RAW_TRACEPOINT = 2, 17  # BPF_PROG_TYPE_*; uprobes are of the first
+RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 # What the verifier works longest on, which the number of instructions does not tell: first, else all wait for one.
 LONG = ("frames", "sys_exit", "place_streams", "step")
 MOST_AT_ONCE = 4  # programs that are loaded: what the verifier keeps of one may be tens of MB

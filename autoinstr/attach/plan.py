@@ -13,13 +13,14 @@ from pathlib import Path
 
 from autoinstr import elf
 from autoinstr.attach.image import Program
-from autoinstr.attach.loader import KPROBE, load_program
+from autoinstr.attach.loader import load_program
 from autoinstr.attach.tally import way
-from autoinstr.attach.uprobes import UPROBE_MULTI, FunctionProgram
+from autoinstr.attach.uprobes import KPROBE, UPROBE_MULTI, FunctionProgram
+from autoinstr.bpf_call import instructions
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import LIBRARIES, OF_OLDER, Found, find, mapped_files
 
-NOTHING = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))  # r0 = 0; exit
+NOTHING = instructions((0xB7, 0, 0, 0), (0x95, 0, 0, 0))  # r0 = 0; exit
 
 
 @dataclass(frozen=True, slots=True)

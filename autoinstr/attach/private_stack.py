@@ -15,26 +15,23 @@ from __future__ import annotations
 
 import platform
 import re
-import struct
 from dataclasses import replace
 
 from autoinstr.attach.image import Map, Program
+from autoinstr.bpf_call import instructions
 
 SINCE = (6, 13)
 PROG_ARRAY = 3  # BPF_MAP_TYPE_PROG_ARRAY
 # Has no programs. One for each load, for an array takes programs of one kind.
 NO_PROGRAMS = Map("no_programs", PROG_ARRAY, 4, 4, 1, 0)
 
-_TAIL_CALL = struct.pack("<BBhi", 0x85, 0, 0, 12)
-_NEVER = b"".join(
-    struct.pack("<BBhi", *one)
-    for one in (
-        (0xB7, 0, 0, 0),  # r0 = 0
-        (0x15, 0, 4, 0),  # if r0 == 0 goto the program
-        (0x18, 0x12, 0, 0),  # r2 = the map, in two
-        (0, 0, 0, 0),
-        (0xB7, 3, 0, 0),  # r3 = 0
-    )
+_TAIL_CALL = instructions((0x85, 0, 0, 12))
+_NEVER = instructions(
+    (0xB7, 0, 0, 0),  # r0 = 0
+    (0x15, 0, 4, 0),  # if r0 == 0 goto the program
+    (0x18, 0x12, 0, 0),  # r2 = the map, in two
+    (0, 0, 0, 0),
+    (0xB7, 3, 0, 0),  # r3 = 0
 )
 _ARRAY = 2  # which of these refers to the map
 

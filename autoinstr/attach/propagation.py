@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from autoinstr.bpf_call import BpfCommand, bpf
+from autoinstr.attach.uprobes import KPROBE
+from autoinstr.bpf_call import BpfCommand, bpf, instructions
 from autoinstr.errors import AutoinstrError
 
-KPROBE, SOCK_OPS, SK_MSG, CGROUP_SOCKOPT = 2, 13, 16, 25  # BPF_PROG_TYPE_*; functions are of the first
+SOCK_OPS, SK_MSG, CGROUP_SOCKOPT = 13, 16, 25  # BPF_PROG_TYPE_*
 CGROUP_SOCK_OPS, SK_MSG_VERDICT, CGROUP_SETSOCKOPT = 3, 7, 22  # BPF_*, places to attach to
 SOCKHASH = 18  # BPF_MAP_TYPE_*
 
@@ -53,19 +54,14 @@ WITHIN = 2.0  # seconds for bytes to go over loopback
 
 # r2 = AT; r3 = MORE; r4 = 0; bpf_msg_push_data(); r0 = SK_PASS; exit
 _ARGUMENTS = ((0xB7, 2, 0, AT), (0xB7, 3, 0, MORE), (0xB7, 4, 0, 0))
-_INSERT = b"".join(
-    struct.pack("<BBhi", *one) for one in (*_ARGUMENTS, (0x85, 0, 0, 90), (0xB7, 0, 0, 1), (0x95, 0, 0, 0))
-)
+_INSERT = instructions(*_ARGUMENTS, (0x85, 0, 0, 90), (0xB7, 0, 0, 1), (0x95, 0, 0, 0))
 # *(u64 *)(fp - 8) = 0; r1 = 0; r2 = fp - 8; r3 = 8; bpf_probe_write_user(); r0 = 0; exit
-_WRITE = b"".join(
-    struct.pack("<BBhi", *one)
-    for one in (
-        *((0x7A, 10, -8, 0), (0xB7, 1, 0, 0), (0xBF, 0xA2, 0, 0), (0x07, 2, 0, -8), (0xB7, 3, 0, 8)),
-        *((0x85, 0, 0, 36), (0xB7, 0, 0, 0), (0x95, 0, 0, 0)),
-    )
+_WRITE = instructions(
+    *((0x7A, 10, -8, 0), (0xB7, 1, 0, 0), (0xBF, 0xA2, 0, 0), (0x07, 2, 0, -8), (0xB7, 3, 0, 8)),
+    *((0x85, 0, 0, 36), (0xB7, 0, 0, 0), (0x95, 0, 0, 0)),
 )
 # r0 = 1; exit
-_NOTHING = bytes((0xB7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
+_NOTHING = instructions((0xB7, 0, 0, 1), (0x95, 0, 0, 0))
 
 
 def allow(ways: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ SYSCALL = {"x86_64": 298, "aarch64": 241}
 PMU = Path("/sys/bus/event_source/devices/uprobe")
 SET_PROGRAM = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 CLOSE_ON_EXEC = 8  # PERF_FLAG_FD_CLOEXEC
+KPROBE = 2  # BPF_PROG_TYPE_KPROBE, which programs for functions are of
 # BPF_TRACE_UPROBE_MULTI, _SESSION; older kernels do not look at what a program is loaded for
 UPROBE_MULTI, UPROBE_SESSION = 48, 57
 MULTI_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN

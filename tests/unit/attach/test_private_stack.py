@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from autoinstr.attach.image import Program
-from autoinstr.attach.loader import KPROBE, RAW_TRACEPOINT, load_instructions, load_program
+from autoinstr.attach.loader import RAW_TRACEPOINT, load_instructions, load_program
 from autoinstr.attach.private_stack import gives_private_stacks, without_private_stack
+from autoinstr.attach.uprobes import KPROBE
 from autoinstr.bpf_call import BpfCommand, bpf
 
 ADDS_ITS_CPU = bytes.fromhex("654c030c25")  # add r9, gs:[...]: the address of a private stack is made so
