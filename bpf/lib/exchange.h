@@ -97,7 +97,7 @@ static __always_inline int put_exchange(struct exchange *x)
 	/* Wake the reader once in a third of the ring; it looks by itself now and then. Rough counting will do. */
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (p && c && ++p->sent >= c->wake_every) {
+	if (unlikely(p && c && ++p->sent >= c->wake_every)) {
 		p->sent = 0;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
@@ -106,14 +106,14 @@ static __always_inline int put_exchange(struct exchange *x)
 
 static __always_inline void send_exchange(struct exchange *x)
 {
-	if (put_exchange(x))
+	if (unlikely(put_exchange(x)))
 		aggregate_exchanges(x, 1);
 }
 
 /* A request without an answer; NULL: there was no room for it, or it has been answered. */
 static __always_inline struct exchange *request_numbered(struct connection *c, __u64 sock, __u32 sequence)
 {
-	if (c->slot_used && c->slot.sequence == sequence)
+	if (likely(c->slot_used && c->slot.sequence == sequence))
 		return &c->slot;
 	if (c->piped != PIPED_YES)
 		return NULL;
@@ -160,18 +160,18 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 		c->began = arrived_at(w);
 #endif
 
-	if (c->answer == ANSWER_ORPHAN) {
+	if (unlikely(c->answer == ANSWER_ORPHAN)) {
 		/* a response to something before our time can't go on behind a new request */
 		http1_reset(&c->framers[SIDE_RESPONSE]);
 		c->answer = ANSWER_NONE;
 	}
-	if (c->late && c->slot_used && !c->responses && c->role == ROLE_CLIENT) {
+	if (unlikely(c->late) && c->slot_used && !c->responses && c->role == ROLE_CLIENT) {
 		/* probes came between its last request and the answer, which was not seen; nobody pipelines so */
 		count(COUNT_LOST_SYNC);
 		c->responses = sequence;
 		c->slot_used = 0;
 	}
-	if (!c->slot_used && sequence == c->responses) {
+	if (likely(!c->slot_used && sequence == c->responses)) {
 		fill_request(&c->slot, w, sequence);
 		c->piped = PIPED_NO;
 		c->requests = sequence + 1;
@@ -241,7 +241,7 @@ static __always_inline void end_request(struct connection *c, struct work *w)
 	struct framer *f = &c->framers[SIDE_REQUEST];
 	struct exchange *x = current_request(c, w->sock);
 
-	if (x) {
+	if (likely(x)) {
 		x->request_end = w->time;
 		x->request_body = f->body;
 		if (f->flags & FRAMER_ABOUT)
@@ -257,7 +257,7 @@ static __always_inline int front_request(struct connection *c, __u64 sock)
 {
 	__u32 sequence = c->responses;
 
-	if (c->slot_used)
+	if (likely(c->slot_used))
 		return c->slot.sequence == sequence;
 
 	struct pipelined_key key = {.sock = sock, .sequence = sequence};
@@ -280,15 +280,15 @@ static __always_inline int front_request(struct connection *c, __u64 sock)
 static __always_inline void begin_response(struct connection *c, struct work *w)
 {
 	c->response_start = w->time;
-	if (c->answer != ANSWER_NONE)
+	if (unlikely(c->answer != ANSWER_NONE))
 		return; /* after an interim response */
-	if (c->guessed && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN) {
+	if (unlikely(c->guessed) && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN) {
 		/* on a connection older than the agent: the end of a body was taken for the start of a request */
 		forget_request(c, w->sock);
 		http1_reset(&c->framers[SIDE_REQUEST]);
 	}
 	c->guessed = 0;
-	if (c->requests == c->responses) {
+	if (unlikely(c->requests == c->responses)) {
 		if (c->junk) {
 			/* RFC 9112, 3: a server answers what it can't read, too; told as a request without a head */
 			c->junk = 0;
@@ -317,21 +317,21 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 	struct exchange *x = &c->slot;
 	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
-	if (!x->request_end && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
+	if (unlikely(!x->request_end) && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
 		x->request_body = request->body; /* answered before it was complete */
-	if (!x->request_end && request->phase == HTTP1_CHUNK_DATA)
+	if (unlikely(!x->request_end) && request->phase == HTTP1_CHUNK_DATA)
 		x->request_body -= missing_of_chunk(request);
 	x->status = response->status;
 	x->response_start = response->status ? c->response_start : 0;
 	x->response_end = time;
 	x->response_body = response->body;
-	if (response->phase == HTTP1_CHUNK_DATA)
+	if (unlikely(response->phase == HTTP1_CHUNK_DATA))
 		x->response_body -= missing_of_chunk(response);
-	if (response->flags & FRAMER_ABOUT)
+	if (unlikely(response->flags & FRAMER_ABOUT))
 		x->flags |= EXCHANGE_BODY_ABOUT;
 	x->error = error;
 	x->role = c->role;
-	if (c->session)
+	if (unlikely(c->session))
 		x->flags |= EXCHANGE_TLS;
 	send_exchange(x);
 	c->slot_used = 0;
@@ -339,7 +339,7 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 
 static __always_inline void end_response(struct connection *c, __u64 time)
 {
-	if (c->answer == ANSWER_SLOT)
+	if (likely(c->answer == ANSWER_SLOT))
 		tell(c, time, 0);
 	if (c->answer == ANSWER_SLOT || c->answer == ANSWER_LOST)
 		c->responses++;

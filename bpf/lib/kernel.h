@@ -107,16 +107,52 @@ static __always_inline __u32 current_pid(void)
 	return pid_of_current(bpf_get_current_pid_tgid());
 }
 
-/* struct file behind a descriptor of the current task; 0: none. */
-static __always_inline __u64 current_file(__u32 fd)
+/* Who makes a system call. */
+struct self {
+	__u64 task; /* 0: not asked for */
+	__u32 pid;  /* as pid_of_current() */
+	__u32 tid;
+};
+
+/* On the hot path: one call of a helper where plain loads tell the rest. */
+static __always_inline struct self current_self(void)
 {
-	__u64 files = MEMBER(64, task_struct, bpf_get_current_task(), files);
+#ifdef KFUNC_bpf_rdonly_cast
+	__u64 task = bpf_get_current_task();
+	struct self self = {.task = task, .tid = MEMBER(32, task_struct, task, pid)};
+#ifdef PID_NAMESPACE
+	self.pid = visible_pid(task);
+#else
+	self.pid = MEMBER(32, task_struct, task, tgid);
+#endif
+#else
+	__u64 ids = bpf_get_current_pid_tgid();
+	struct self self = {.pid = pid_of_current(ids), .tid = ids};
+#endif
+	return self;
+}
+
+/* struct file behind a descriptor of a task; 0: none. */
+static __always_inline __u64 file_of(__u64 task, __u32 fd)
+{
+	__u64 files = MEMBER(64, task_struct, task, files);
 	__u64 fdt = MEMBER(64, files_struct, files, fdt);
 
-	if (fd >= MEMBER(32, fdtable, fdt, max_fds))
+	if (unlikely(fd >= MEMBER(32, fdtable, fdt, max_fds)))
 		return 0;
 	/* an element of an array of pointers is a structure of one pointer, too */
 	return MEMBER(64, hlist_head, MEMBER(64, fdtable, fdt, fd) + 8 * (__u64)fd, first);
+}
+
+static __always_inline __u64 current_file(__u32 fd)
+{
+	return file_of(bpf_get_current_task(), fd);
+}
+
+/* The same, of who is known already. */
+static __always_inline __u64 own_file(const struct self *self, __u32 fd)
+{
+	return self->task ? file_of(self->task, fd) : current_file(fd);
 }
 
 /* Does one descriptor, and no more, refer to the file? */

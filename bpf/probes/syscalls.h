@@ -13,6 +13,7 @@
 #define MSG_OOB 1
 #define MSG_PEEK 2
 #define MSG_ERRQUEUE 0x2000
+#define NOT_TAKEN (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) /* what is read with these is no part of the stream, or stays */
 
 #define SOL_SOCKET 1
 #define SO_ERROR 4
@@ -37,13 +38,16 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 
 	*fd = call->args[0];
 	*incoming = 0;
-	switch (call->nr) {
-	case NR_recvfrom:
-		flags = call->args[3];
-	case NR_read:
+	/* the usual ones first, which the compiler would else search for among all */
+	if (likely(call->nr == NR_recvfrom || call->nr == NR_read)) {
+		if (call->nr == NR_recvfrom)
+			flags = call->args[3];
 		*incoming = 1;
-		transfer = TRANSFER_BUFFER;
-		break;
+		return unlikely(flags & NOT_TAKEN) ? TRANSFER_NONE : TRANSFER_BUFFER;
+	}
+	if (likely(call->nr == NR_writev))
+		return TRANSFER_VECTOR;
+	switch (call->nr) {
 	case NR_readv:
 	case NR_preadv2:
 		*incoming = 1;
@@ -63,7 +67,6 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 	case NR_sendto:
 		transfer = TRANSFER_BUFFER;
 		break;
-	case NR_writev:
 	case NR_pwritev2:
 		transfer = TRANSFER_VECTOR;
 		break;
@@ -80,9 +83,7 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 		transfer = TRANSFER_OPAQUE;
 		break;
 	}
-	if (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
-		transfer = TRANSFER_NONE;
-	return transfer;
+	return flags & NOT_TAKEN ? TRANSFER_NONE : transfer;
 }
 
 /* Waits for whichever of many connections is ready first, as event loops do. */
@@ -459,6 +460,36 @@ static __always_inline void look_at_written(void *ctx, struct tls_call *written,
 	steps.call(ctx, first_step(s));
 }
 
+/* Calls that move no bytes and still tell something. */
+static __always_inline void moves_no_bytes(const struct syscall *call, const struct self *self, __u8 *target, long ret)
+{
+	__u32 pid = self->pid;
+
+	if (call->nr == NR_accept || call->nr == NR_accept4) {
+		if (ret >= 0)
+			new_connection(call, pid, target, ret);
+		return;
+	}
+	if (call->nr == NR_connect) {
+		if (ret == 0 || ret == -EINPROGRESS)
+			new_connection(call, pid, target, ret);
+		return;
+	}
+	if (*target & TARGET_SELF)
+		return;
+	if (waits_for_events(call->nr))
+		note_wait(pid, self->tid, 1, waits_not(call));
+	else if (waits_for_any(call->nr))
+		note_wait(pid, self->tid, 0, 0);
+	else if (call->nr == NR_getsockopt) {
+		if (call->args[1] == SOL_SOCKET && call->args[2] == SO_ERROR)
+			note_connected(call->args[0], pid);
+	} else if (call->nr == NR_mmap) {
+		if (ret > 0 && call->args[2] & PROT_EXEC && !(call->args[3] & MAP_ANONYMOUS))
+			mapped_code(pid, target);
+	}
+}
+
 /* raw tracepoint: (struct pt_regs *regs, long ret) */
 static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
@@ -466,92 +497,71 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	struct syscall call;
 	__u32 fd, incoming;
 
-	if (ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
+	if (unlikely(ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)))
 		return 0;
 
-	__u64 ids = bpf_get_current_pid_tgid();
-	__u32 pid = pid_of_current(ids), tid = ids;
+	struct self self = current_self();
+	__u32 pid = self.pid, tid = self.tid;
 	__u8 *target = target_of(pid);
-	if (!target || !*target || !pid)
+	if (unlikely(!target || !*target || !pid))
 		return 0;
-	if (!read_syscall(&call, (void *)ctx->args[0]))
+	if (unlikely(!read_syscall(&call, (void *)ctx->args[0])))
 		return 0;
-	if (call.nr == NR_accept || call.nr == NR_accept4) {
-		if (ret >= 0)
-			new_connection(&call, pid, target, ret);
-		return 0;
-	}
-	if (call.nr == NR_connect) {
-		if (ret == 0 || ret == -EINPROGRESS)
-			new_connection(&call, pid, target, ret);
-		return 0;
-	}
-	if (*target & TARGET_SELF)
-		return 0;
-	if (waits_for_events(call.nr)) {
-		note_wait(pid, tid, 1, waits_not(&call));
-		return 0;
-	}
-	if (waits_for_any(call.nr)) {
-		note_wait(pid, tid, 0, 0);
-		return 0;
-	}
-	if (call.nr == NR_getsockopt) {
-		if (call.args[1] == SOL_SOCKET && call.args[2] == SO_ERROR)
-			note_connected(call.args[0], pid);
-		return 0;
-	}
-	if (call.nr == NR_mmap) {
-		if (ret > 0 && call.args[2] & PROT_EXEC && !(call.args[3] & MAP_ANONYMOUS))
-			mapped_code(pid, target);
-		return 0;
-	}
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
-	if (transfer == TRANSFER_NONE)
+	if (unlikely(transfer == TRANSFER_NONE)) {
+		moves_no_bytes(&call, &self, target, ret);
+		return 0;
+	}
+	if (unlikely(*target & TARGET_SELF))
 		return 0;
 
-	__u64 file = current_file(fd), sk = sock_of(file);
+	__u64 file = own_file(&self, fd), sk = sock_of(file);
 	struct connection *c = tracked(file, sk);
 
-	if (call.nr == NR_splice && !c) {
-		/* splice(fd_in, off_in, fd_out, ...): one end is a pipe */
-		fd = call.args[2];
-		file = current_file(fd);
-		sk = sock_of(file);
-		c = tracked(file, sk);
-	} else if (call.nr == NR_splice) {
-		incoming = 1;
+	if (unlikely(call.nr == NR_splice)) {
+		if (c) {
+			incoming = 1;
+		} else {
+			/* splice(fd_in, off_in, fd_out, ...): one end is a pipe */
+			fd = call.args[2];
+			file = own_file(&self, fd);
+			sk = sock_of(file);
+			c = tracked(file, sk);
+		}
 	}
-	if (incoming && *target & TARGET_CLIENT)
+	if (unlikely(*target & TARGET_CLIENT) && incoming)
 		note_read(pid, tid, c);
-	if (!c) {
+	if (unlikely(!c)) {
 		if (ret <= 0)
 			return 0;
 		c = track(file, ROLE_UNKNOWN, target);
 		if (!c)
 			return 0;
 	}
-	if (*target & (TARGET_TLS | TARGET_GO) && ret <= 0)
-		end_session(c, incoming, ret);
-	struct tls_call *written = NULL;
-	if (*target & TARGET_TLS)
-		written = meet_session(c, sk, &call, transfer, incoming, ret);
-	if (*target & TARGET_GO && !written)
-		written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
-	if (written) {
-		look_at_written(ctx, written, pid, tid, call.goroutine, copy);
-		return 0;
+	if (unlikely(*target & (TARGET_TLS | TARGET_GO))) {
+		struct tls_call *written = NULL;
+
+		if (ret <= 0)
+			end_session(c, incoming, ret);
+		if (*target & TARGET_TLS)
+			written = meet_session(c, sk, &call, transfer, incoming, ret);
+		if (*target & TARGET_GO && !written)
+			written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
+		if (written) {
+			look_at_written(ctx, written, pid, tid, call.goroutine, copy);
+			return 0;
+		}
 	}
-	if (c->ignored)
+	if (unlikely(c->ignored))
 		return 0;
 
 	struct work *w = take_work(WORK_EXIT, copy, tid);
-	if (!w)
+	if (unlikely(!w))
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
 	w->goroutine = call.goroutine;
-	if (ret <= 0) {
+	if (unlikely(ret <= 0)) {
 		if (ret < 0) {
 			c->error = -ret;
 			if (!incoming && c->entered)
@@ -564,14 +574,14 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 			steps.call(ctx, STEP_FINISH);
 		return 0;
 	}
-	if (!use_call(w, &call, transfer, ret))
+	if (unlikely(!use_call(w, &call, transfer, ret)))
 		return 0;
-	if (!incoming && c->entered && !pass_entered(c, w))
+	if (unlikely(c->entered) && !incoming && !pass_entered(c, w))
 		return 0;
 	if (incoming && transfer != TRANSFER_MESSAGES)
 		w->arrived = ret;
 	/* as first_step(), but to a place that is known beforehand: many times cheaper */
-	if (c->http2)
+	if (unlikely(c->http2))
 		steps.call(ctx, STEP_FRAMES);
 	else
 		look_at_first(ctx, c, w);
@@ -589,20 +599,20 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	if (nr != NR_write && nr != NR_sendto && nr != NR_writev && nr != NR_sendmsg && nr != NR_close)
 		return 0;
 
-	__u64 ids = bpf_get_current_pid_tgid();
-	__u32 pid = pid_of_current(ids), tid = ids;
+	struct self self = current_self();
+	__u32 pid = self.pid, tid = self.tid;
 	__u8 *target = target_of(pid);
 
 #ifdef PID_NAMESPACE
 	if (nr == NR_close && !pid)
 		learn_namespace((void *)ctx->args[0]);
 #endif
-	if (!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT)))
+	if (likely(!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT))))
 		return 0;
 	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
 
-	__u64 file = current_file(call.args[0]), sk = sock_of(file);
+	__u64 file = own_file(&self, call.args[0]), sk = sock_of(file);
 	struct connection *c = tracked(file, sk);
 	if (!c || c->ignored)
 		return 0;
