@@ -488,6 +488,7 @@ struct work_owners {
 	__u32 tid[WORKS];
 	__u32 plain; /* the process that was last found to have no entry in `runtimes` ... */
 	__u32 plain_at; /* ... at this number of them */
+	__u64 number; /* the last one that a request was given; 0: none was */
 };
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);
 

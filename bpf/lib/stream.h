@@ -632,16 +632,18 @@ struct bytes_at_hand {
 	struct work *w;
 };
 
-APART(begin_look, struct bytes_at_hand)
+static __always_inline enum outcome begin_to_look(struct connection *c, struct work *w)
 {
-	struct connection *c = at->c;
-	struct work *w = at->w;
-
 	if (unlikely(w->position >= w->size && !use_next_message(w)))
 		return OUTCOME_DONE;
 	if (unlikely(c->ignored))
 		return OUTCOME_DONE;
 	return likely(c->framers[w->side & 1].phase < HTTP1_BODY) ? read_lines(c, w) : OUTCOME_MORE;
+}
+
+APART(begin_look, struct bytes_at_hand)
+{
+	return begin_to_look(at->c, at->w);
 }
 
 APART(scan_lines, struct bytes_at_hand)
@@ -653,10 +655,8 @@ APART(scan_lines, struct bytes_at_hand)
 }
 
 /* Returns OUTCOME_MORE, _DONE or _LOST. */
-APART(end_look, struct bytes_at_hand)
+static __always_inline enum outcome end_to_look(struct connection *c, struct work *w)
 {
-	struct connection *c = at->c;
-	struct work *w = at->w;
 	struct framer *f;
 
 	if (likely(w->outcome == OUTCOME_LINES))
@@ -673,6 +673,11 @@ APART(end_look, struct bytes_at_hand)
 	else
 		end_response(c, w->time);
 	return OUTCOME_MORE;
+}
+
+APART(end_look, struct bytes_at_hand)
+{
+	return end_to_look(at->c, at->w);
 }
 
 /* The kernel's limit of tail calls (33) is near, in the middle of a call. */
@@ -718,16 +723,16 @@ static __always_inline int before_chunk(struct connection *c, struct work *w)
 	return f->phase == HTTP1_CHUNK_DATA || (f->phase == HTTP1_CHUNK_SIZE && !f->carried);
 }
 
-/* Looks at one window; returns whether to look at another one. */
-static __always_inline int look_on(void *ctx, struct work *w, struct bytes_at_hand *at)
+/* Looks at one window; returns whether to look at another one. `once`: no other one is looked at by this program. */
+static __always_inline int look_on(void *ctx, struct work *w, struct bytes_at_hand *at, const int once)
 {
-	w->outcome = TURN(begin_look, at);
+	w->outcome = once ? begin_to_look(at->c, w) : TURN(begin_look, at);
 	http1_barrier();
 	if (likely(w->outcome == OUTCOME_LINES))
 		TURN(scan_lines, at);
 	http1_barrier();
 	if (likely(w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE))
-		w->outcome = TURN(end_look, at);
+		w->outcome = once ? end_to_look(at->c, w) : TURN(end_look, at);
 	http1_barrier();
 	if (unlikely(w->outcome == OUTCOME_LOST))
 		steps.call(ctx, STEP_LOST);
@@ -748,7 +753,7 @@ static __always_inline void look_at_call(void *ctx, struct connection *c, struct
 	/* what is asked last is a memory's content: Linux 5.10 takes only loops that are closed by a jump */
 	TURNS(windows, w->turns, WINDOWS_A_RUN);
 	do {
-		if (!look_on(ctx, w, &at)) {
+		if (!look_on(ctx, w, &at, 0)) {
 			if (w->begun)
 				steps.call(ctx, STEP_PLACE);
 			return;
@@ -770,9 +775,9 @@ static __always_inline void look_at_first(void *ctx, struct connection *c, struc
 	struct bytes_at_hand at = {c, w};
 
 	http1_barrier();
-	if (unlikely(before_chunk(c, w) || look_on(ctx, w, &at)))
+	if (unlikely(before_chunk(c, w) || look_on(ctx, w, &at, 1)))
 		steps.call(ctx, STEP_LOOK);
-	else if (w->begun)
+	else if (w->begun && !place_plainly(c, w))
 		steps.call(ctx, STEP_PLACE);
 }
 

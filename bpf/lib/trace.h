@@ -22,10 +22,27 @@ static __always_inline __u64 spread(__u64 value)
 	return value ^ value >> 31;
 }
 
+/*
+ * A number that no other request has: each CPU goes its own way from where chance has put it (SplitMix64). Who takes a
+ * task's place in the middle of it has another time.
+ */
+static __always_inline __u64 new_number(__u64 time)
+{
+	__u32 zero = 0;
+	struct work_owners *cpu = work_owners.lookup(&zero);
+
+	if (!cpu)
+		return 0;
+	if (unlikely(!cpu->number))
+		cpu->number = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	cpu->number += 0x9e3779b97f4a7c15ULL;
+	return spread(cpu->number ^ time);
+}
+
 /* A request begins, in a trace of its own until more is known. */
 static __always_inline void begin_trace(struct trace *t, __u64 time)
 {
-	__u64 span = spread((__u64)bpf_get_prandom_u32() << 32 ^ time);
+	__u64 span = new_number(time);
 
 	span += !span;
 	t->span = span;
@@ -53,19 +70,27 @@ static __always_inline void note_runtime(void)
 		__sync_fetch_and_add(&m->runtimes, 1);
 }
 
-/* The same, where it is asked with each request: most processes on which that tells have none. */
-static __always_inline __u64 runtime_of_server(__u32 pid)
+/* Is a process known to have none? As most have that serve requests. */
+static __always_inline int is_plain(__u32 pid, struct work_owners **cpu, __u32 *now)
 {
 	__u32 zero = 0;
 	struct made *m = made.lookup(&zero);
 	struct control *told = control.lookup(&zero);
-	struct work_owners *cpu = work_owners.lookup(&zero);
 
-	if (!m || !told || !cpu)
+	*cpu = work_owners.lookup(&zero);
+	if (!m || !told || !*cpu)
 		return 0;
+	*now = m->runtimes + told->runtimes;
+	return (*cpu)->plain == pid && (*cpu)->plain_at == *now;
+}
 
-	__u32 now = m->runtimes + told->runtimes;
-	if (cpu->plain == pid && cpu->plain_at == now)
+/* The same, where it is asked with each request. */
+static __always_inline __u64 runtime_of_server(__u32 pid)
+{
+	struct work_owners *cpu;
+	__u32 now = 0;
+
+	if (is_plain(pid, &cpu, &now) || !cpu)
 		return 0;
 
 	__u64 runtime = runtime_of(pid);
@@ -251,6 +276,15 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 	ctx->now = *served;
 }
 
+/* It has read this request. */
+static __always_inline void take_request(struct context *ctx, const struct served *served)
+{
+	if (!ctx->loop)
+		ctx->first = 0;
+	ctx->lent = 0;
+	go_on_with(ctx, served);
+}
+
 /* A process that lends what it serves to new threads has read a request. */
 static __always_inline void note_served(__u32 pid, const struct served *served)
 {
@@ -294,10 +328,7 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 		ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
-	if (!ctx->loop)
-		ctx->first = 0;
-	ctx->lent = 0;
-	go_on_with(ctx, served);
+	take_request(ctx, served);
 	ctx->mixed |= at_once;
 }
 
@@ -840,6 +871,37 @@ static __always_inline void place_served(struct connection *c, const struct work
 	if (!offer && c->session)
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
 	serve(c, w, &served);
+}
+
+/*
+ * The same, if it is as it mostly is: nobody is known to have asked, the process is none that is special, and who has read
+ * the request is known and does one thing after another, or many in turn. Returns whether it was.
+ */
+static __always_inline int place_plainly(struct connection *c, const struct work *w)
+{
+#ifdef PROPAGATE
+	return 0;
+#else
+	struct exchange *x = &c->slot;
+	__u64 execution = w->tid;
+	struct work_owners *cpu;
+	__u32 zero = 0, now = 0;
+	struct made *m = made.lookup(&zero);
+	struct served served = {.key = w->sock, .span = x->trace.span};
+
+	if (c->role != ROLE_SERVER || c->session || x->traceparent || !c->slot_used || x->sequence != w->streams[0])
+		return 0;
+	if (!m || !c->pair || c->unasked != m->offers + 1 || !is_plain(w->pid, &cpu, &now))
+		return 0;
+
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx || ctx->pid != w->pid || (!ctx->loop && ctx->now.key != served.key))
+		return 0;
+	say_why(&x->trace, ORPHAN_ELSEWHERE);
+	take_request(ctx, &served);
+	return 1;
+#endif
 }
 
 /*

@@ -113,10 +113,14 @@ static void call_step(void *ctx, int index)
 
 static int ring_is_full;
 static int output(void *record, u64 size, u64 flags);
+static void *reserve(u64 size);
+static void put(void *record, u64 flags);
 #define BPF_RINGBUF_OUTPUT(name, pages)                                                                                \
 	static struct {                                                                                                \
 		int (*ringbuf_output)(void *, u64, u64);                                                               \
-	} name = {output};
+		void *(*ringbuf_reserve)(u64);                                                                         \
+		void (*ringbuf_submit)(void *, u64);                                                                   \
+	} name = {output, reserve, put};
 
 static long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 {
@@ -185,12 +189,24 @@ static u64 kernel_u64(u64 address)
 static struct exchange told[100000];
 static int told_count;
 
+static void *reserve(u64 size)
+{
+	return ring_is_full || told_count == sizeof(told) / sizeof(told[0]) ? NULL : &told[told_count];
+}
+
+static void put(void *record, u64 flags)
+{
+	told_count++;
+}
+
 static int output(void *record, u64 size, u64 flags)
 {
-	if (ring_is_full)
+	void *to = reserve(size);
+
+	if (!to)
 		return -1;
-	if (told_count < (int)(sizeof(told) / sizeof(told[0])))
-		memcpy(&told[told_count++], record, size);
+	memcpy(to, record, size);
+	put(to, flags);
 	return 0;
 }
 
