@@ -73,7 +73,7 @@ def servers_of(batch: Batch, host: NDArray[np.int32], hosts: Hosts) -> Servers:
     """A server's own end of the socket; for clients the host that they asked for, else the other end."""
     unix = batch["family"] == Family.UNIX
     server = batch["role"] == Kind.SERVER
-    local, remote = batch["local"].copy().view("<u8"), batch["remote"].copy().view("<u8")
+    local, remote = (tx.copied(batch[end]).view("<u8") for end in ("local", "remote"))
     address = np.where(server[:, None], local, remote)
     address[unix | (host != 0)] = 0
     port = np.where(server, batch["local_port"], batch["remote_port"]).astype(np.int64)
