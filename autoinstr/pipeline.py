@@ -140,11 +140,11 @@ class Pipeline:
 
     # --- per batch
 
-    def look(self, watcher: Watcher) -> None:
-        """Take everything that waits through all stages."""
+    def look(self, watcher: Watcher, *, last: bool = False) -> None:
+        """Take what waits through all stages; `last`: all of it, and there will be no other look."""
         fill = watcher.fill()
         self.health.gauges["ring_fill_ratio"] = max(fill, self.health.gauges.get("ring_fill_ratio", 0) * 0.9)
-        for batch, service in watcher.batches():
+        for batch, service in watcher.batches(last=last):
             count = len(batch)
             try:
                 with self.lock:
@@ -361,7 +361,7 @@ def finish(pipeline: Pipeline, watcher: Watcher, attached: Attached) -> None:
     attached.detach()
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(watcher.close)
-        pipeline.look(watcher)
+        pipeline.look(watcher, last=True)
         pipeline.push_metrics(watcher)
         pipeline.close()
         closing.result()

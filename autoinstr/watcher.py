@@ -31,6 +31,8 @@ from autoinstr.model import Name, Overflow, Target
 # Records handled at once: enough to make array work cheap (three times as many save 0.1 us a request), few enough to
 # stay in a few MB.
 BATCH = 3072
+# Fewer records than that are left for the next look by one that had a full batch: few cost as much as many.
+WORTH_IT = BATCH // 2
 PROCESS_BATCH = 1024
 # Seconds without news of a process, after which it is let go if it is no target.
 DECIDED_AFTER = 0.3
@@ -150,16 +152,17 @@ class Watcher:
         """Share of the ring that waits, 0 to 1."""
         return self._exchanges.filled()
 
-    def batches(self) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
-        """All exchanges that wait, as (EXCHANGE records, index of each one's service); the caller owns the arrays.
+    def batches(self, *, last: bool = False) -> Iterator[tuple[NDArray[Any], NDArray[np.int32]]]:
+        """Exchanges that wait, as (EXCHANGE records, index of each one's service); the caller owns the arrays. `last`:
+        really all of them, for there will be no other look.
 
         -1: it turned out not to be of a target (a program that was watched until it was looked at), or is part of one
         whose process is not known yet.
         """
         full = True
-        while full:  # what comes meanwhile is left for the next look: small batches cost as much as large ones
+        while full:  # what comes meanwhile is left for the next look
             batch = self._exchanges.take(BATCH)
-            full = len(batch) == BATCH
+            full = len(batch) == BATCH and (last or self._exchanges.waiting() >= WORTH_IT)
             # what is told of processes now is at least as new as these exchanges
             self._follow_events()
             self._discovery.name_pods()

@@ -35,6 +35,10 @@ class Ring:
         """Share of the ring that waits to be read, 0 to 1."""
         return (int(self._producer[0]) - int(self._consumer[0])) / self.size
 
+    def waiting(self) -> int:
+        """Records that wait to be read."""
+        return (int(self._producer[0]) - int(self._consumer[0])) // self._record.itemsize
+
     def take(self, limit: int) -> NDArray[np.void]:
         """At most `limit` records, in order; their room goes back to the kernel at once."""
         position = int(self._consumer[0])
