@@ -80,5 +80,5 @@ def flags(
     if nested:
         defined.append("-DPID_NAMESPACE")
     defined += [f"-DPROPAGATE_{way.upper()}" for way in propagate]
-    # debug information is only for people who read the compiler's output
-    return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", *defined]
+    # bcc optimises by itself: once is enough; and debug information is only for people who read its output
+    return ["-Wall", "-Werror", "-Wno-unused-function", "-g0", "-Xclang", "-disable-llvm-passes", *defined]

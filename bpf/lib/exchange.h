@@ -96,7 +96,7 @@ static __always_inline __u64 wake_seldom(void)
 	struct control *c = control.lookup(&zero);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (unlikely(p && c && ++p->sent >= c->wake_every)) {
+	if (p && c && ++p->sent >= c->wake_every) {
 		p->sent = 0;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
@@ -117,7 +117,7 @@ static __always_inline void send_exchange(struct exchange *x)
 	__u64 flags = wake_seldom();
 	struct exchange *record = exchanges.ringbuf_reserve(sizeof(struct exchange));
 
-	if (unlikely(!record)) {
+	if (!record) {
 		aggregate_exchanges(x, 1);
 		return;
 	}
@@ -128,7 +128,7 @@ static __always_inline void send_exchange(struct exchange *x)
 /* A request without an answer; NULL: there was no room for it, or it has been answered. */
 static __always_inline struct exchange *request_numbered(struct connection *c, __u64 sock, __u32 sequence)
 {
-	if (likely(c->slot_used && c->slot.sequence == sequence))
+	if (c->slot_used && c->slot.sequence == sequence)
 		return &c->slot;
 	if (c->piped != PIPED_YES)
 		return NULL;
@@ -175,18 +175,18 @@ static __always_inline void begin_request(struct connection *c, struct work *w)
 		c->began = arrived_at(w);
 #endif
 
-	if (unlikely(c->answer == ANSWER_ORPHAN)) {
+	if (c->answer == ANSWER_ORPHAN) {
 		/* a response to something before our time can't go on behind a new request */
 		http1_reset(&c->framers[SIDE_RESPONSE]);
 		c->answer = ANSWER_NONE;
 	}
-	if (unlikely(c->late) && c->slot_used && !c->responses && c->role == ROLE_CLIENT) {
+	if (c->late && c->slot_used && !c->responses && c->role == ROLE_CLIENT) {
 		/* probes came between its last request and the answer, which was not seen; nobody pipelines so */
 		count(COUNT_LOST_SYNC);
 		c->responses = sequence;
 		c->slot_used = 0;
 	}
-	if (likely(!c->slot_used && sequence == c->responses)) {
+	if (!c->slot_used && sequence == c->responses) {
 		fill_request(&c->slot, w, sequence);
 		c->piped = PIPED_NO;
 		c->requests = sequence + 1;
@@ -256,7 +256,7 @@ static __always_inline void end_request(struct connection *c, struct work *w)
 	struct framer *f = &c->framers[SIDE_REQUEST];
 	struct exchange *x = current_request(c, w->sock);
 
-	if (likely(x)) {
+	if (x) {
 		x->request_end = w->time;
 		x->request_body = f->body;
 		if (f->flags & FRAMER_ABOUT)
@@ -272,7 +272,7 @@ static __always_inline int front_request(struct connection *c, __u64 sock)
 {
 	__u32 sequence = c->responses;
 
-	if (likely(c->slot_used))
+	if (c->slot_used)
 		return c->slot.sequence == sequence;
 
 	struct pipelined_key key = {.sock = sock, .sequence = sequence};
@@ -295,15 +295,15 @@ static __always_inline int front_request(struct connection *c, __u64 sock)
 static __always_inline void begin_response(struct connection *c, struct work *w)
 {
 	c->response_start = w->time;
-	if (unlikely(c->answer != ANSWER_NONE))
+	if (c->answer != ANSWER_NONE)
 		return; /* after an interim response */
-	if (unlikely(c->guessed) && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN) {
+	if (c->guessed && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN) {
 		/* on a connection older than the agent: the end of a body was taken for the start of a request */
 		forget_request(c, w->sock);
 		http1_reset(&c->framers[SIDE_REQUEST]);
 	}
 	c->guessed = 0;
-	if (unlikely(c->requests == c->responses)) {
+	if (c->requests == c->responses) {
 		if (c->junk) {
 			/* RFC 9112, 3: a server answers what it can't read, too; told as a request without a head */
 			c->junk = 0;
@@ -332,21 +332,21 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 	struct exchange *x = &c->slot;
 	struct framer *request = &c->framers[SIDE_REQUEST], *response = &c->framers[SIDE_RESPONSE];
 
-	if (unlikely(!x->request_end) && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
+	if (!x->request_end && (request->flags & FRAMER_BEGUN) && c->requests == x->sequence + 1)
 		x->request_body = request->body; /* answered before it was complete */
-	if (unlikely(!x->request_end) && request->phase == HTTP1_CHUNK_DATA)
+	if (!x->request_end && request->phase == HTTP1_CHUNK_DATA)
 		x->request_body -= missing_of_chunk(request);
 	x->status = response->status;
 	x->response_start = response->status ? c->response_start : 0;
 	x->response_end = time;
 	x->response_body = response->body;
-	if (unlikely(response->phase == HTTP1_CHUNK_DATA))
+	if (response->phase == HTTP1_CHUNK_DATA)
 		x->response_body -= missing_of_chunk(response);
-	if (unlikely(response->flags & FRAMER_ABOUT))
+	if (response->flags & FRAMER_ABOUT)
 		x->flags |= EXCHANGE_BODY_ABOUT;
 	x->error = error;
 	x->role = c->role;
-	if (unlikely(c->session))
+	if (c->session)
 		x->flags |= EXCHANGE_TLS;
 	send_exchange(x);
 	c->slot_used = 0;
@@ -354,7 +354,7 @@ static __always_inline void tell(struct connection *c, __u64 time, __u16 error)
 
 static __always_inline void end_response(struct connection *c, __u64 time)
 {
-	if (likely(c->answer == ANSWER_SLOT))
+	if (c->answer == ANSWER_SLOT)
 		tell(c, time, 0);
 	if (c->answer == ANSWER_SLOT || c->answer == ANSWER_LOST)
 		c->responses++;

@@ -80,14 +80,6 @@ struct scan {
 	__u64 turns; /* see LOOP() */
 };
 
-/*
- * What is mostly so, where a request's bytes are looked at: the compiler puts that one behind the other, and all else
- * out of the way. Jumps over what is rare took a third of a request's time, since each is to code that the CPU has yet
- * to fetch.
- */
-#define likely(condition) __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 #define http1_barrier() asm volatile("" ::: "memory")
 
 /*
@@ -325,14 +317,14 @@ static __always_inline void note_field(const __u8 *window, struct scan *s, __u64
 {
 	__u64 name = word_at(window, at) | LOWER;
 
-	if (unlikely(name == WORD_CONTENT)) {
+	if (name == WORD_CONTENT) {
 		if (((word_at(window, at + 8) | LOWER) & SEVEN) == WORD_LENGTH)
 			s->length_at = at + 15;
-	} else if (unlikely(name == WORD_TRANSFER)) {
+	} else if (name == WORD_TRANSFER) {
 		if ((word_at(window, at + 8) | LOWER) == WORD_ENCODING && (byte_at(window, at + 16) | 0x20) == 'g' &&
 		    byte_at(window, at + 17) == ':')
 			s->coding_end = end;
-	} else if (unlikely(name == WORD_TRACEPAR)) {
+	} else if (name == WORD_TRACEPAR) {
 		if (((word_at(window, at + 8) | LOWER) & 0xffffffff) == WORD_ENT)
 			s->traceparent_at = at + 12;
 	}
@@ -391,13 +383,13 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 		if (!s->feeds) {
 			__u64 from = s->from;
 
-			if (unlikely(from >= size || from >= WINDOW)) {
+			if (from >= size || from >= WINDOW) {
 				s->seen = 1;
 				break;
 			}
 			s->from = from + REACH;
 			s->feeds = line_feeds_from(window, from);
-			if (unlikely(!s->feeds))
+			if (!s->feeds)
 				continue;
 		}
 		http1_barrier();
@@ -405,7 +397,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 		__u64 feeds = s->feeds, end = s->from - REACH + first_bit(feeds), at = s->line;
 
 		s->feeds = feeds & (feeds - 1);
-		if (unlikely(end >= size || at >= WINDOW || end < at)) {
+		if (end >= size || at >= WINDOW || end < at) {
 			s->seen = 1;
 			break;
 		}
@@ -413,7 +405,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 
 		int empty = end == at || (end == at + 1 && byte_at(window, at) == '\r');
 
-		if (unlikely(s->long_line)) {
+		if (s->long_line) {
 			s->long_line = 0;
 			if (s->phase == HTTP1_START_LINE) {
 				s->start = at;
@@ -421,26 +413,26 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 				s->phase = HTTP1_FIELDS;
 			}
 		} else if (s->phase == HTTP1_START_LINE) {
-			if (unlikely(empty))
+			if (empty)
 				continue; /* RFC 9112, 2.2: ignore empty lines before a request line */
 			s->start = at;
 			s->start_end = end;
 			s->phase = HTTP1_FIELDS;
-		} else if (unlikely(s->phase == HTTP1_CHUNK_SIZE)) {
+		} else if (s->phase == HTTP1_CHUNK_SIZE) {
 			s->chunk_at = at;
 			s->done = 1;
 			break;
 		} else if (empty) {
 			s->done = 1;
 			break;
-		} else if (likely(s->phase == HTTP1_FIELDS)) {
+		} else if (s->phase == HTTP1_FIELDS) {
 			note_field(window, s, at, end);
 		}
 	}
 
 	http1_barrier();
 	size = s->size;
-	if (unlikely(s->start_end && !valid_start(f, window, s, response)))
+	if (s->start_end && !valid_start(f, window, s, response))
 		return HTTP1_INVALID;
 
 	if (s->length_at) {
@@ -454,7 +446,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 
 	http1_barrier();
 	__u64 end = s->coding_end;
-	if (unlikely(end >= 10 && end < WINDOW)) {
+	if (end >= 10 && end < WINDOW) {
 		/* RFC 9112, 6.3: only the last coding tells how the body is framed */
 		if (byte_at(window, end - 1) == '\r')
 			end--;
@@ -467,7 +459,7 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 	}
 
 	http1_barrier();
-	if (unlikely(f->phase == HTTP1_CHUNK_SIZE && s->done)) {
+	if (f->phase == HTTP1_CHUNK_SIZE && s->done) {
 		__s64 length = number(window, s->chunk_at, 16);
 
 		if (length < 0)
@@ -476,13 +468,13 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 		return HTTP1_CHUNK;
 	}
 
-	if (unlikely(s->phase == HTTP1_START_LINE && !s->long_line && s->line < size && s->line < WINDOW &&
-		     !plausible_start(word_at(window, s->line), size - s->line, response)))
+	if (s->phase == HTTP1_START_LINE && !s->long_line && s->line < size && s->line < WINDOW &&
+	    !plausible_start(word_at(window, s->line), size - s->line, response))
 		return HTTP1_INVALID;
 
 	if (!s->long_line)
 		f->flags &= ~FRAMER_LONG_LINE;
-	if (likely(s->done))
+	if (s->done)
 		return f->phase == HTTP1_TRAILERS ? HTTP1_END : HTTP1_HEAD;
 	f->phase = s->phase;
 	return HTTP1_MORE;
@@ -495,9 +487,9 @@ static __always_inline enum http1_event http1_scan(struct framer *f, struct scan
 static __always_inline int http1_after_head(struct framer *f, int response, int bodiless)
 {
 	f->body = 0;
-	if (unlikely(bodiless))
+	if (bodiless)
 		return 1;
-	if (unlikely(f->flags & FRAMER_CHUNKED)) {
+	if (f->flags & FRAMER_CHUNKED) {
 		f->phase = HTTP1_CHUNK_SIZE;
 		return 0;
 	}

@@ -109,7 +109,7 @@ static __always_inline __u32 current_pid(void)
 
 /* Who makes a system call. */
 struct self {
-	__u64 task; /* 0: not asked for */
+	__u64 task; /* if it was asked for */
 	__u32 pid;  /* as pid_of_current() */
 	__u32 tid;
 };
@@ -138,7 +138,7 @@ static __always_inline __u64 file_of(__u64 task, __u32 fd)
 	__u64 files = MEMBER(64, task_struct, task, files);
 	__u64 fdt = MEMBER(64, files_struct, files, fdt);
 
-	if (unlikely(fd >= MEMBER(32, fdtable, fdt, max_fds)))
+	if (fd >= MEMBER(32, fdtable, fdt, max_fds))
 		return 0;
 	/* an element of an array of pointers is a structure of one pointer, too */
 	return MEMBER(64, hlist_head, MEMBER(64, fdtable, fdt, fd) + 8 * (__u64)fd, first);
@@ -152,7 +152,11 @@ static __always_inline __u64 current_file(__u32 fd)
 /* The same, of who is known already. */
 static __always_inline __u64 own_file(const struct self *self, __u32 fd)
 {
-	return self->task ? file_of(self->task, fd) : current_file(fd);
+#ifdef KFUNC_bpf_rdonly_cast
+	return file_of(self->task, fd);
+#else
+	return current_file(fd);
+#endif
 }
 
 /* Does one descriptor, and no more, refer to the file? */

@@ -107,11 +107,11 @@ static __always_inline int find_segment(struct work *w)
 		struct user_vector v;
 
 		http1_barrier();
-		if (likely(w->position < w->segment_end))
+		if (w->position < w->segment_end)
 			return 1;
-		if (unlikely(!w->vector_left))
+		if (!w->vector_left)
 			return 0;
-		if (unlikely(bpf_probe_read_user(&v, sizeof(v), (void *)w->vector))) {
+		if (bpf_probe_read_user(&v, sizeof(v), (void *)w->vector)) {
 			w->vector_left = 0;
 			return 0;
 		}
@@ -275,7 +275,7 @@ static __always_inline enum outcome take_body(struct work *w, struct framer *f)
 		return OUTCOME_ENDED;
 	if (phase == HTTP1_CHUNK_DATA && !f->remaining)
 		f->phase = HTTP1_CHUNK_SIZE;
-	if (unlikely(phase == HTTP1_CHUNKS_LOST) && w->position == w->size && ends_with_last_chunk(f, w))
+	if (phase == HTTP1_CHUNKS_LOST && w->position == w->size && ends_with_last_chunk(f, w))
 		return OUTCOME_ENDED;
 	return OUTCOME_MORE;
 }
@@ -344,7 +344,7 @@ static __always_inline void keep_head(struct exchange *x, struct framer *f, stru
 {
 	__u64 at = f->head;
 
-	if (likely(!at)) {
+	if (!at) {
 		/* all that there is room for: cheaper than to call a helper for what there is */
 		__builtin_memcpy(x->head, w->window, HEAD_SIZE);
 	} else if (at < HEAD_SIZE) {
@@ -363,11 +363,11 @@ static __always_inline void keep_fields(struct exchange *x, struct framer *f, st
 	__u64 end = f->head + w->scan.line, value = w->scan.traceparent_at;
 
 	x->head_size = end > HEAD_SIZE ? HEAD_SIZE : end;
-	if (unlikely(end > HEAD_SIZE))
+	if (end > HEAD_SIZE)
 		x->flags |= EXCHANGE_HEAD_CUT;
-	if (unlikely(x->traceparent == TRACEPARENT_SLOT && (x->flags & EXCHANGE_HEAD_CUT)))
+	if (x->traceparent == TRACEPARENT_SLOT && (x->flags & EXCHANGE_HEAD_CUT))
 		x->head_size = TRACEPARENT_SLOT;
-	if (likely(!value || value >= WINDOW))
+	if (!value || value >= WINDOW)
 		return;
 	if (byte_at(w->window, value) == ' ')
 		value++;
@@ -437,16 +437,16 @@ static __always_inline enum outcome finish_response_head(struct connection *c, s
 
 	if (c->answer == ANSWER_SLOT && c->slot.head_size >= 4)
 		__builtin_memcpy(&method, c->slot.head, 4);
-	if (unlikely(status < 200 && status != 101)) {
+	if (status < 200 && status != 101) {
 		http1_reset(f); /* interim: the final response follows */
 		return OUTCOME_MORE;
 	}
-	if (unlikely(status == 101)) {
+	if (status == 101) {
 		/* RFC 9110, 15.2.2: another protocol from here on, perhaps HTTP/2 */
 		c->switched = 1;
 		return OUTCOME_ENDED;
 	}
-	if (unlikely(method == METHOD_CONNECT && status < 300)) {
+	if (method == METHOD_CONNECT && status < 300) {
 		/* a tunnel, in which a new conversation begins */
 		http1_reset(&c->framers[SIDE_REQUEST]);
 		return OUTCOME_ENDED;
@@ -500,9 +500,9 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 {
 	struct framer *f = &c->framers[w->side & 1];
 
-	if (unlikely(w->opaque))
+	if (w->opaque)
 		return OUTCOME_LOST; /* a head out of a file: not seen in the wild */
-	if (unlikely(!find_segment(w)))
+	if (!find_segment(w))
 		return w->vector_left ? OUTCOME_MORE : OUTCOME_DONE;
 
 	__u64 available = w->segment_end - w->position, left = w->size - w->position;
@@ -510,19 +510,19 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 
 	if (available > left)
 		available = left;
-	if (unlikely(carried > CARRY))
+	if (carried > CARRY)
 		return OUTCOME_DONE;
 
 	__u64 room = f->phase == HTTP1_CHUNK_SIZE ? CHUNK_LINE : WINDOW - carried;
 	__u64 n = available > room ? room : available;
 
-	if (unlikely(n > WINDOW))
+	if (n > WINDOW)
 		return OUTCOME_DONE;
 	w->scan.size = 0;
-	if (unlikely(carried))
+	if (carried)
 		bpf_probe_read_kernel(w->window, at_most(carried, CARRY), f->carry);
-	if (unlikely(bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
-					 (void *)(w->segment_begin + (w->position - w->segment_at))))) {
+	if (bpf_probe_read_user(w->window + at_most(carried, CARRY), at_most(n, WINDOW),
+				(void *)(w->segment_begin + (w->position - w->segment_at)))) {
 		if (w->entering) {
 			/* not in memory yet: it will be when the call returns */
 			c->entered = w->position;
@@ -533,16 +533,16 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 	}
 	w->scan.size = carried + n;
 	http1_barrier();
-	if (unlikely(c->switched || (c->role == ROLE_UNKNOWN && !find_role(c, w, w->scan.size))))
+	if (c->switched || (c->role == ROLE_UNKNOWN && !find_role(c, w, w->scan.size)))
 		return OUTCOME_LOST;
 	http1_barrier();
 	f = &c->framers[w->side & 1];
 
 	__u64 size = w->scan.size;
-	if (unlikely(size > WINDOW))
+	if (size > WINDOW)
 		return OUTCOME_DONE;
-	if (likely(!(f->flags & FRAMER_BEGUN))) {
-		if (unlikely(c->fresh && !c->requests && w->side == SIDE_REQUEST)) {
+	if (!(f->flags & FRAMER_BEGUN)) {
+		if (c->fresh && !c->requests && w->side == SIDE_REQUEST) {
 			__u64 skip = proxy_header(f, load64(w->window), w->window, size);
 
 			if (skip) {
@@ -550,11 +550,11 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 				return OUTCOME_MORE;
 			}
 		}
-		if (unlikely(w->window[0] == '\r' || w->window[0] == '\n')) {
+		if (w->window[0] == '\r' || w->window[0] == '\n') {
 			w->position++; /* RFC 9112, 2.2: empty lines before a request line */
 			return OUTCOME_MORE;
 		}
-		if (unlikely(!plausible_start(load64(w->window), size, w->side & 1)))
+		if (!plausible_start(load64(w->window), size, w->side & 1))
 			return OUTCOME_LOST;
 		f->flags = FRAMER_BEGUN;
 		if (w->side == SIDE_REQUEST)
@@ -578,7 +578,7 @@ static __always_inline enum outcome take_lines(struct connection *c, struct work
 {
 	struct framer *f = &c->framers[w->side & 1];
 
-	if (unlikely(w->event == HTTP1_INVALID))
+	if (w->event == HTTP1_INVALID)
 		return OUTCOME_LOST;
 	if (f->phase != HTTP1_START_LINE || w->event != HTTP1_MORE)
 		c->guessed = 0;
@@ -593,13 +593,13 @@ static __always_inline enum outcome take_lines(struct connection *c, struct work
 #endif
 	}
 	http1_barrier();
-	if (unlikely(w->event == HTTP1_MORE))
+	if (w->event == HTTP1_MORE)
 		return carry_line(w, f, w->scan.size);
 	w->position += w->scan.line - f->carried;
 	f->carried = 0;
-	if (unlikely(w->event == HTTP1_END))
+	if (w->event == HTTP1_END)
 		return OUTCOME_ENDED;
-	if (unlikely(w->event == HTTP1_CHUNK)) {
+	if (w->event == HTTP1_CHUNK) {
 		http1_after_chunk_size(f);
 		return OUTCOME_MORE;
 	}
@@ -634,11 +634,11 @@ struct bytes_at_hand {
 
 static __always_inline enum outcome begin_to_look(struct connection *c, struct work *w)
 {
-	if (unlikely(w->position >= w->size && !use_next_message(w)))
+	if (w->position >= w->size && !use_next_message(w))
 		return OUTCOME_DONE;
-	if (unlikely(c->ignored))
+	if (c->ignored)
 		return OUTCOME_DONE;
-	return likely(c->framers[w->side & 1].phase < HTTP1_BODY) ? read_lines(c, w) : OUTCOME_MORE;
+	return c->framers[w->side & 1].phase < HTTP1_BODY ? read_lines(c, w) : OUTCOME_MORE;
 }
 
 APART(begin_look, struct bytes_at_hand)
@@ -659,14 +659,14 @@ static __always_inline enum outcome end_to_look(struct connection *c, struct wor
 {
 	struct framer *f;
 
-	if (likely(w->outcome == OUTCOME_LINES))
+	if (w->outcome == OUTCOME_LINES)
 		w->outcome = take_lines(c, w);
 	http1_barrier();
 	f = &c->framers[w->side & 1];
 	if (w->outcome == OUTCOME_MORE && f->phase >= HTTP1_BODY && w->position < w->size)
 		w->outcome = take_body(w, f);
 	http1_barrier();
-	if (unlikely(w->outcome != OUTCOME_ENDED))
+	if (w->outcome != OUTCOME_ENDED)
 		return w->outcome;
 	if (w->side == SIDE_REQUEST)
 		end_request(c, w);
@@ -728,13 +728,13 @@ static __always_inline int look_on(void *ctx, struct work *w, struct bytes_at_ha
 {
 	w->outcome = once ? begin_to_look(at->c, w) : TURN(begin_look, at);
 	http1_barrier();
-	if (likely(w->outcome == OUTCOME_LINES))
+	if (w->outcome == OUTCOME_LINES)
 		TURN(scan_lines, at);
 	http1_barrier();
-	if (likely(w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE))
+	if (w->outcome == OUTCOME_LINES || w->outcome == OUTCOME_MORE)
 		w->outcome = once ? end_to_look(at->c, w) : TURN(end_look, at);
 	http1_barrier();
-	if (unlikely(w->outcome == OUTCOME_LOST))
+	if (w->outcome == OUTCOME_LOST)
 		steps.call(ctx, STEP_LOST);
 	return w->outcome == OUTCOME_MORE && (w->position < w->size || w->messages_left);
 }
@@ -775,7 +775,7 @@ static __always_inline void look_at_first(void *ctx, struct connection *c, struc
 	struct bytes_at_hand at = {c, w};
 
 	http1_barrier();
-	if (unlikely(before_chunk(c, w) || look_on(ctx, w, &at, 1)))
+	if (before_chunk(c, w) || look_on(ctx, w, &at, 1))
 		steps.call(ctx, STEP_LOOK);
 	else if (w->begun && !place_plainly(c, w))
 		steps.call(ctx, STEP_PLACE);

@@ -33,7 +33,7 @@ static __always_inline __u64 new_number(__u64 time)
 
 	if (!cpu)
 		return 0;
-	if (unlikely(!cpu->number))
+	if (!cpu->number)
 		cpu->number = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
 	cpu->number += 0x9e3779b97f4a7c15ULL;
 	return spread(cpu->number ^ time);

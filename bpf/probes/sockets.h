@@ -63,7 +63,7 @@ static __always_inline struct connection *tracked(__u64 file, __u64 sk)
 	struct connection *c = connections.lookup(&sk);
 
 	/* the end of a Unix socket may be missed, and another one be at its address: the kernel tells only of TCP's */
-	if (c && unlikely(c->slot.family == FAMILY_UNIX) && c->slot.connection != inode_number(file)) {
+	if (c && c->slot.family == FAMILY_UNIX && c->slot.connection != inode_number(file)) {
 		connections.delete(&sk);
 		return NULL;
 	}

@@ -39,13 +39,13 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 	*fd = call->args[0];
 	*incoming = 0;
 	/* the usual ones first, which the compiler would else search for among all */
-	if (likely(call->nr == NR_recvfrom || call->nr == NR_read)) {
+	if (call->nr == NR_recvfrom || call->nr == NR_read) {
 		if (call->nr == NR_recvfrom)
 			flags = call->args[3];
 		*incoming = 1;
-		return unlikely(flags & NOT_TAKEN) ? TRANSFER_NONE : TRANSFER_BUFFER;
+		return flags & NOT_TAKEN ? TRANSFER_NONE : TRANSFER_BUFFER;
 	}
-	if (likely(call->nr == NR_writev))
+	if (call->nr == NR_writev)
 		return TRANSFER_VECTOR;
 	switch (call->nr) {
 	case NR_readv:
@@ -477,11 +477,11 @@ static __always_inline void moves_no_bytes(const struct syscall *call, const str
 	}
 	if (*target & TARGET_SELF)
 		return;
-	if (waits_for_events(call->nr))
+	if (waits_for_events(call->nr)) {
 		note_wait(pid, self->tid, 1, waits_not(call));
-	else if (waits_for_any(call->nr))
+	} else if (waits_for_any(call->nr)) {
 		note_wait(pid, self->tid, 0, 0);
-	else if (call->nr == NR_getsockopt) {
+	} else if (call->nr == NR_getsockopt) {
 		if (call->args[1] == SOL_SOCKET && call->args[2] == SO_ERROR)
 			note_connected(call->args[0], pid);
 	} else if (call->nr == NR_mmap) {
@@ -497,29 +497,29 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	struct syscall call;
 	__u32 fd, incoming;
 
-	if (unlikely(ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK)))
+	if (ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
 		return 0;
 
 	struct self self = current_self();
 	__u32 pid = self.pid, tid = self.tid;
 	__u8 *target = target_of(pid);
-	if (unlikely(!target || !*target || !pid))
+	if (!target || !*target || !pid)
 		return 0;
-	if (unlikely(!read_syscall(&call, (void *)ctx->args[0])))
+	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
-	if (unlikely(transfer == TRANSFER_NONE)) {
+	if (transfer == TRANSFER_NONE) {
 		moves_no_bytes(&call, &self, target, ret);
 		return 0;
 	}
-	if (unlikely(*target & TARGET_SELF))
+	if (*target & TARGET_SELF)
 		return 0;
 
 	__u64 file = own_file(&self, fd), sk = sock_of(file);
 	struct connection *c = tracked(file, sk);
 
-	if (unlikely(call.nr == NR_splice)) {
+	if (call.nr == NR_splice) {
 		if (c) {
 			incoming = 1;
 		} else {
@@ -530,16 +530,16 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 			c = tracked(file, sk);
 		}
 	}
-	if (unlikely(*target & TARGET_CLIENT) && incoming)
+	if (incoming && *target & TARGET_CLIENT)
 		note_read(pid, tid, c);
-	if (unlikely(!c)) {
+	if (!c) {
 		if (ret <= 0)
 			return 0;
 		c = track(file, ROLE_UNKNOWN, target);
 		if (!c)
 			return 0;
 	}
-	if (unlikely(*target & (TARGET_TLS | TARGET_GO))) {
+	if (*target & (TARGET_TLS | TARGET_GO)) {
 		struct tls_call *written = NULL;
 
 		if (ret <= 0)
@@ -553,15 +553,15 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 			return 0;
 		}
 	}
-	if (unlikely(c->ignored))
+	if (c->ignored)
 		return 0;
 
 	struct work *w = take_work(WORK_EXIT, copy, tid);
-	if (unlikely(!w))
+	if (!w)
 		return 0;
 	use_connection(w, c, sk, pid, fd, incoming);
 	w->goroutine = call.goroutine;
-	if (unlikely(ret <= 0)) {
+	if (ret <= 0) {
 		if (ret < 0) {
 			c->error = -ret;
 			if (!incoming && c->entered)
@@ -574,14 +574,14 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 			steps.call(ctx, STEP_FINISH);
 		return 0;
 	}
-	if (unlikely(!use_call(w, &call, transfer, ret)))
+	if (!use_call(w, &call, transfer, ret))
 		return 0;
-	if (unlikely(c->entered) && !incoming && !pass_entered(c, w))
+	if (c->entered && !incoming && !pass_entered(c, w))
 		return 0;
 	if (incoming && transfer != TRANSFER_MESSAGES)
 		w->arrived = ret;
 	/* as first_step(), but to a place that is known beforehand: many times cheaper */
-	if (unlikely(c->http2))
+	if (c->http2)
 		steps.call(ctx, STEP_FRAMES);
 	else
 		look_at_first(ctx, c, w);
@@ -607,7 +607,7 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	if (nr == NR_close && !pid)
 		learn_namespace((void *)ctx->args[0]);
 #endif
-	if (likely(!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT))))
+	if (!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT)))
 		return 0;
 	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
