@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.parse.texts import marked
+from autoinstr.parse.texts import marked, numbers, sliding
 
 SLACK = 16  # bytes that must follow the last block: an integer may seem to go on behind its end
 _MAX_SHIFT = 28  # of the last seven bits of an integer that goes on; a longer one is none of ours (5.1)
@@ -27,6 +27,8 @@ _ADDS = (_BYTES & 0xC0) == 0x40
 _RESIZES = (_BYTES & 0xE0) == 0x20
 _MASK = np.select([_INDEXED, _ADDS, _RESIZES], [0x7F, 0x3F, 0x1F], 0x0F)
 _mask = _MASK.tolist()
+# Of each byte of a word
+_ONES, _LOW, _ONE = np.uint64(0x0101010101010101), np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(1)
 
 
 @dataclass(slots=True)
@@ -74,8 +76,11 @@ def read(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]
     found: list[_Found] = []
     blocks = marked(size > 0)
     while len(blocks) > _FEW:
-        found.append(reader.step(blocks))
+        found.append(reader.run(blocks))
         blocks = blocks[reader.at[blocks] < reader.end[blocks]]
+        if len(blocks):
+            found.append(reader.step(blocks))
+            blocks = blocks[reader.at[blocks] < reader.end[blocks]]
     found += [reader.walk(block) for block in blocks.tolist()]
     return _in_order(found, reader.at > reader.end, reader.resizes)
 
@@ -119,6 +124,22 @@ class _Reader:
     end: NDArray[np.int64]
     count: NDArray[np.int64]  # of fields so far
     resizes: dict[int, int]
+
+    def run(self, blocks: NDArray[np.intp]) -> _Found:
+        """The next fields of each of these blocks, up to eight, as far as each is the index of an entry in one byte."""
+        at = self.at[blocks]
+        word = sliding(self.data, len(self.data) - 7)[at]
+        low = word & _LOW
+        ones = (low + _LOW) & word & ~(low + _ONES) | _LOW  # in bytes from 0x81 to 0xfe, all bits
+        count = np.minimum(np.bitwise_count(ones & ~(ones + _ONE)) >> 3, self.end[blocks] - at)
+        end = np.cumsum(count)
+        nth = numbers(int(end[-1])) - np.repeat(end - count, count)
+        index = (self.data.take(np.repeat(at, count) + nth) & 0x7F).astype(np.int64)
+        nth += np.repeat(self.count[blocks], count)
+        self.at[blocks] = at + count
+        self.count[blocks] += count
+        no = np.zeros(len(nth), np.bool_)
+        return _Found(np.repeat(blocks, count), nth, index, no, no, np.empty((0, 6), np.int64))
 
     def step(self, blocks: NDArray[np.intp]) -> _Found:
         """The next field of each of these blocks."""

@@ -180,17 +180,15 @@ class Streams:
         """Add what earlier batches knew of these streams; keep what is known of those that go on."""
         goes_on = np.ones(len(example), np.bool_)
         goes_on[over] = False
-        connection, number = parts.connection[example].tolist(), parts.stream[example].tolist()
-        streams = [one.streams for one in parts.connections]
-        for index, (at, stream) in enumerate(zip(connection, number, strict=True)):
-            if streams[at] and (before := streams[at].pop(stream, None)):
-                self._open -= 1
-                self._add(found, index, before)
+        for index in self._open_before(parts, example):
+            before = parts.connections[parts.connection[example[index]]].streams.pop(int(parts.stream[example[index]]))
+            self._open -= 1
+            self._add(found, index, before)
         goes_on &= (found.request != NOTHING) | (found.blocks > 0)
         self._end_with(found.request[~goes_on])
         for index in tx.marked(goes_on).tolist():
-            known = streams[connection[index]]
-            known[number[index]] = (
+            known = parts.connections[parts.connection[example[index]]].streams
+            known[int(parts.stream[example[index]])] = (
                 int(found.request[index]),
                 int(found.status[index]),
                 int(found.grpc[index]),
@@ -201,6 +199,15 @@ class Streams:
             self._open += 1
             if len(known) > MAX_STREAMS:
                 self._drop(known.pop(next(iter(known))))
+
+    def _open_before(self, parts: Parts, example: NDArray[np.intp]) -> list[int]:
+        """Which of these streams, ascending as `_by_stream` has them, were open before this batch."""
+        keys = _keys(parts)[example]
+        known = [(at, one.streams) for at, one in enumerate(parts.connections) if one.streams]
+        before = np.array([at << 32 | number for at, streams in known for number in streams], np.int64)
+        place = np.searchsorted(keys, before)
+        place[place == len(keys)] = 0
+        return place[keys[place] == before].tolist()
 
     def _add(self, found: Ended, index: int, before: Open) -> None:
         request, status, grpc, blocks, grpc_type, length = before
@@ -238,9 +245,14 @@ class Streams:
         self._requests.release(shared)
 
 
+def _keys(parts: Parts) -> NDArray[np.int64]:
+    """The same for parts of the same stream."""
+    return parts.connection.astype(np.int64) << 32 | parts.stream
+
+
 def _by_stream(parts: Parts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The order that brings parts of a stream together, each's own kept; where in it each stream begins."""
-    key = parts.connection.astype(np.int64) << 32 | parts.stream
+    key = _keys(parts)
     order = np.argsort(key, kind="stable")
     key = key[order]
     return order, np.append(0, tx.marked(key[1:] != key[:-1]) + 1)
