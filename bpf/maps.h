@@ -263,7 +263,10 @@ struct context {
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
 	__u8 lent;   /* the thread has it from who created it, while that one served it */
-	__u8 turn;   /* of its event loop: TURN_* */
+	union {
+		__u8 turn; /* of its event loop: TURN_* */
+		__u8 asks; /* a goroutine: it has begun a call of net/http over HTTP/2, or is the one that this has begun to write it */
+	};
 	union {
 		__u64 since;   /* of a goroutine: those with lower ids were there before the request that it serves */
 		/* of a thread of Python, what is done in which is its own: with uvloop the context that it has entered with what it

@@ -139,9 +139,10 @@ static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine,
 
 /*
  * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
- * request; returns its context, or NULL.
+ * request; returns its context, or NULL. `writes`: it writes a request over HTTP/2, and so was begun by the call itself if
+ * that makes one.
  */
-static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution)
+static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution, int writes)
 {
 	struct go_layout *l = go_layouts.lookup(&pid);
 
@@ -151,10 +152,16 @@ static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 executi
 	__u64 parent = (__u64)pid << SESSION_BITS | (user_u64(g + l->parent) & SESSION_MASK);
 	struct context *from = contexts.lookup(&parent);
 
-	if (!from || from->pid != pid || !from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since)
+	if (!from || from->pid != pid)
 		return NULL;
 
-	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .since = l->newest};
+	__u8 asks = writes && from->asks;
+	if (!asks && (!from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since))
+		return NULL;
+
+	struct context new = {
+		.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .asks = asks, .since = l->newest
+	};
 
 	contexts.update(&execution, &new);
 	return contexts.lookup(&execution);
@@ -291,7 +298,7 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	if (reads_now)
 		ctx->entered = READ_NOW;
 	else if (l)
-		ctx->since = since;
+		ctx->since = since, ctx->asks = 0;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
@@ -471,7 +478,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, str
 		return served_trace(found);
 	}
 	if (!ctx && runtime & RUNTIME_GO && by.goroutine)
-		ctx = inherit(by.pid, by.goroutine, execution);
+		ctx = inherit(by.pid, by.goroutine, execution, c->http2);
 	if (ctx && ctx->pid == by.pid)
 		*found = ctx->now;
 	else
@@ -938,12 +945,31 @@ static __always_inline void place_asked(const struct connection *c, struct strea
 enum { CALLER_NONE, CALLER_ELSEWHERE, CALLER_MET };
 
 /*
+ * Are streams of this connection made by who leaves what is known of them? Until one has been left, or answered without, that
+ * is told by who writes: what is begun to write a call of net/http is known (go_look_up).
+ */
+static __always_inline int has_callers(const struct connection *c, const struct http2 *h, const struct go_layout *l,
+				       struct caller by)
+{
+	if (c->asked || h->ended || !l->parent || !by.goroutine)
+		return c->asked;
+
+	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, RUNTIME_GO);
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx)
+		ctx = inherit(by.pid, by.goroutine, execution, 1);
+	return !ctx || ctx->pid != by.pid || !ctx->asks;
+}
+
+/*
  * Who makes the call that this stream is has left what is known of it, or will do so in a moment: each first writes what is its
  * own and then looks for the other's. Returns whether it is in these hands, and whether it has its place by now.
  */
-static __always_inline int meet_caller(const struct connection *c, __u64 sock, __u32 pid, struct stream *st,
+static __always_inline int meet_caller(const struct connection *c, __u64 sock, struct caller by, struct stream *st,
 				       const struct served *this)
 {
+	__u32 pid = by.pid;
 	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	struct asked_key key = {.key = sock, .stream = this->stream};
 	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
@@ -958,8 +984,12 @@ static __always_inline int meet_caller(const struct connection *c, __u64 sock, _
 		key.key = c->other;
 		asked = asked_streams.lookup(&key);
 	}
-	if (!asked || asked->pid != pid)
-		return c->asked ? CALLER_ELSEWHERE : CALLER_NONE;
+	if (!asked || asked->pid != pid) {
+		if (has_callers(c, h, l, by))
+			return CALLER_ELSEWHERE;
+		st->waits = 0;
+		return CALLER_NONE;
+	}
 
 	struct asked taken = *asked;
 	if (asked_streams.delete(&key))
