@@ -129,7 +129,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "signal_struct": ("live", "pids"),
     "pid": ("level", "numbers"),
     "upid": ("nr", "ns"),
-    "mm_struct": ("arg_start", "arg_end"),
+    "mm_struct": ("start_code", "arg_start", "arg_end"),
     "linux_binprm": ("filename",),
     "files_struct": ("fdt",),
     "fdtable": ("max_fds", "fd"),

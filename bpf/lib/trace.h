@@ -93,11 +93,7 @@ static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout 
 	if (!l || !l->goid)
 		return session_key(pid, g);
 
-	__u64 id = user_u64(g + l->goid);
-
-	if (id > l->newest)
-		l->newest = id;
-	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
+	return (__u64)pid << SESSION_BITS | (user_u64(g + l->goid) & SESSION_MASK);
 }
 
 /*
@@ -131,11 +127,31 @@ static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine,
 	return context ? session_key(pid, context) : tid;
 }
 
-/*
- * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
- * seldom by more than this.
- */
-#define GOROUTINES_LOT (64ULL * PROCESSORS)
+#define GOROUTINES_LOT 16 /* ids of goroutines are given to processors in lots of so many */
+
+/* A goroutine goes on with something: which ids will those get that are begun from now on? */
+static __always_inline void note_ids(struct context *ctx, __u64 g, const struct go_layout *l)
+{
+	if (!l->parent)
+		return; /* it is not known by whom one is begun */
+
+	__u64 mm = kernel_u64(bpf_get_current_task() + OFFSET_task_struct_mm);
+	__u64 last = l->last_id ? user_u64(kernel_u64(mm + OFFSET_mm_struct_start_code) + l->last_id) : 0;
+	__u64 machine = user_u64(g + l->machine), processor = user_u64(machine + l->processor), lot[2] = {};
+
+	if (!processor)
+		processor = user_u64(machine + l->left);
+	bpf_probe_read_user(lot, sizeof(lot), (void *)(processor + l->ids));
+	ctx->lot = lot[0];
+	ctx->spare = lot[1] - lot[0] <= GOROUTINES_LOT ? lot[1] - lot[0] : 0;
+	ctx->since = last && last + 1 >= lot[1] ? last : ~0ULL;
+}
+
+/* Was the goroutine with this id begun since then? */
+static __always_inline int is_begun_since(const struct context *ctx, __u64 id)
+{
+	return id > ctx->since || id - ctx->lot < ctx->spare;
+}
 
 /*
  * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
@@ -156,12 +172,11 @@ static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 executi
 		return NULL;
 
 	__u8 asks = writes && from->asks;
-	if (!asks && (!from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since))
+	if (!asks && (!from->now.span || !is_begun_since(from, execution & SESSION_MASK)))
 		return NULL;
 
-	struct context new = {
-		.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .asks = asks, .since = l->newest
-	};
+	/* those that this one begins are all for the same */
+	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .asks = asks};
 
 	contexts.update(&execution, &new);
 	return contexts.lookup(&execution);
@@ -279,7 +294,6 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
-	__u64 since = l ? l->newest : 0;
 	int reads_now = runtime & RUNTIME_UVLOOP && (__s64)w->sock < 0; /* from a socket; of a session it reads in a context */
 
 	if (runtime & RUNTIME_LENDS)
@@ -288,17 +302,17 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 		c->turn = turn_of(pid, w->tid);
 
 	if (!ctx || ctx->pid != pid) {
-		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
+		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once};
 
 		if (reads_now)
 			new.entered = READ_NOW;
+		else if (l)
+			note_ids(&new, w->goroutine, l);
 		contexts.update(&execution, &new);
 		return;
 	}
 	if (reads_now)
 		ctx->entered = READ_NOW;
-	else if (l)
-		ctx->since = since, ctx->asks = 0;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	if (!ctx->loop)
@@ -306,6 +320,10 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	ctx->lent = 0;
 	go_on_with(ctx, served);
 	ctx->mixed |= at_once;
+	if (l) {
+		ctx->asks = 0;
+		note_ids(ctx, w->goroutine, l);
+	}
 }
 
 #define TURNS_LOOKED_AT 3 /* one of four */

@@ -46,9 +46,9 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct g
 		.now = {.key = h->id, .span = st->trace.span, .stream = number},
 		.first = st->trace.span,
 		.pid = pid,
-		.since = l->newest,
 	};
 
+	note_ids(&new, GOROUTINE(ctx), l);
 	contexts.update(&execution, &new);
 	return h->old;
 }
@@ -154,7 +154,7 @@ int go_look_up(struct pt_regs *ctx)
 
 	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), l);
 	struct context *context = contexts.lookup(&execution);
-	struct context new = {.pid = pid, .asks = 1, .since = l->newest};
+	struct context new = {.pid = pid, .asks = 1};
 
 	if (!context)
 		context = inherit(pid, GOROUTINE(ctx), execution, 0);

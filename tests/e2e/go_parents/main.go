@@ -40,6 +40,8 @@ func main() {
 			done := make(chan struct{})
 			go func() { ask(client, path); close(done) }()
 			<-done
+		} else if parts[3] == "later" {
+			go func() { time.Sleep(2 * time.Millisecond); ask(client, path) }()
 		} else {
 			ask(client, path)
 		}
