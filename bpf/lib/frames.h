@@ -477,6 +477,12 @@ static __always_inline void end_frame(struct connection *c, struct http2 *h, str
 		w->settled = s->stream;
 }
 
+/* Why a stream ends: one that GOAWAY has refused does for that, whatever its client does about it. */
+static __always_inline __u16 reason_of(const struct http2 *h, __u32 stream, __u16 error)
+{
+	return h->refused && stream > h->refused_above ? h->refused : error;
+}
+
 static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 code, struct work *w)
 {
 	struct stream *st = stream_of(h, stream);
@@ -487,7 +493,7 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 		w->settled = stream; /* answered before all of it was sent, which is none the worse for it */
 		return;
 	}
-	st->error = error_of(code);
+	st->error = reason_of(h, stream, error_of(code));
 	end_response_of(h, st, stream, w);
 }
 
@@ -926,8 +932,7 @@ static __always_inline void leave_stream(const struct connection *c, const struc
 	st->error = st->response_start ? ERROR_TRUNCATED : ERROR_NO_RESPONSE;
 	if (c->error)
 		st->error = c->error;
-	if (h->refused && stream > h->refused_above)
-		st->error = h->refused;
+	st->error = reason_of(h, stream, st->error);
 }
 
 struct ends_at_hand {

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cells import Cell
+from comparison import judge, pair
+from generator import Made
 from truth import CLIENT, Expected, compare
 
 TRUTH = Expected("/a/1", request_size=3, response_size=5, server_port=80, peer_port=5000, delay=0.1)
@@ -88,3 +91,32 @@ def test_rpcs_of_the_servers_here_are_told_apart_by_their_traces() -> None:
     told = rpc_span(**{"rpc.service": "autoinstr.test.Echo", "rpc.method": "Unary", "rpc.grpc.status_code": 0})
     assert compare([own], [{**told, "traceId": "ab"}]) == []
     assert len(compare([own], [{**told, "traceId": "cd"}])) == 2
+
+
+def attempts_at(*spans: dict[str, Any]) -> Cell:
+    """A cell of the score, of a request that its client sent again, since the first server did not take it."""
+    refused = Expected("/a/1", CLIENT, status=0, response_size=0, errors=("REFUSED_STREAM",))
+    answered = Expected("/a/1", CLIENT, response_size=5)
+    cell = Cell("go", CLIENT, "h2", "per-connection")
+    pairs = pair(cell, [Made(answered), Made(refused)], [{**span(), "kind": 3, **one} for one in spans])
+    for made, told in pairs:
+        judge(cell, made.expected, told)
+    return cell
+
+
+def attempt(**attributes: Any) -> dict[str, Any]:
+    told = {"url.path": "/a/1", "http.request.method": "GET", "http.response.body.size": 5}
+    return {"attributes": told | {"http.response.status_code": 200} | attributes, "spanId": ""}
+
+
+NOT_TAKEN = {"http.response.status_code": None, "http.response.body.size": 0, "error.type": "REFUSED_STREAM"}
+
+
+def test_each_attempt_is_a_request_and_no_more() -> None:
+    failed = {**attempt(**NOT_TAKEN), "status": {"code": 2}}
+    right = attempts_at(attempt(), failed)
+    assert (right.seen, right.duplicated, right.missing, right.wrong) == (2, 0, 0, 0)
+    assert attempts_at(failed).missing == 1
+    assert attempts_at(attempt(), attempt()).wrong == 1
+    twice = attempts_at(attempt(), attempt(), failed)
+    assert (twice.duplicated, twice.seen) == (1, 0)

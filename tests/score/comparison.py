@@ -73,11 +73,17 @@ def at(values: Sequence[float], share: float) -> float:
 
 
 def pair(cell: Cell, ones: list[Made], spans: list[dict[str, Any]]) -> list[tuple[Made, dict[str, Any]]]:
-    """Which span tells of which request, all of one path: by kind, in order of time."""
+    """Which span tells of which request, all of one path: by kind, those that failed first, in order of time. A server
+    can't tell in which order a client has made attempts over several connections; it is the last one that it answers.
+    """
     pairs = []
     for kind in {one.expected.kind for one in ones} | {kind_of(span) for span in spans}:
-        mine = [one for one in ones if one.expected.kind == kind]
-        known = sorted((s for s in spans if kind_of(s) == kind), key=lambda span: span["startTimeUnixNano"])
+        mine = sorted((one for one in ones if one.expected.kind == kind), key=lambda one: not one.expected.errors)
+        failures = {error for one in mine for error in one.expected.errors}
+        known = sorted(
+            (span for span in spans if kind_of(span) == kind),
+            key=lambda span: (span["attributes"].get("error.type") not in failures, span["startTimeUnixNano"]),
+        )
         optional = sum(one.expected.optional for one in mine)
         cell.requests += len(mine)
         cell.optional += optional

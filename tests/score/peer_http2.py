@@ -2,13 +2,18 @@
 
 `close/1` is GOAWAY after the response, and the connection's end; `end/reset` ends the stream with RST_STREAM. An RPC's
 message begins with the path; its status is `s`. All requests of a connection are answered one after the other.
+
+What a client sends before it has met the GOAWAY is read to the end, and is a request of its own: clients that know that
+it was not answered send it again, over another connection.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from select import select
 from typing import Any
@@ -18,13 +23,15 @@ import h2.connection
 import h2.events
 import h2.settings
 from generator import Made
-from http2_frames import INTERNAL_ERROR, message
-from multiplexed import WINDOW, rpc_trace
+from http2_frames import GOAWAY, INTERNAL_ERROR, frame, message
+from multiplexed import WINDOW
 from peer import CUT, GONE, Peer
 from servers import RPC
 from truth import CLIENT, ECHO, Expected
 
 SENT_WITHIN = 0.05  # seconds: what a client has to say it has said by then
+LEFT_WITHIN = 2.0  # so long it may take one to leave
+REFUSED = (*GONE, "REFUSED_STREAM")
 
 
 class PeerHttp2(Peer):
@@ -77,12 +84,15 @@ class Session:
             self.sock.sendall(out)
 
     def read(self) -> None:
+        self.receive()
+        self.flush()
+
+    def receive(self) -> None:
         received = self.sock.recv(1 << 18)
         if not received:
             raise EOFError
         for event in self.h2.receive_data(received):
             self.take(event, time.monotonic_ns())
-        self.flush()
 
     def drain(self) -> None:
         """All that the client, which may have several requests at a time, has sent by now."""
@@ -162,22 +172,33 @@ class Session:
             self.h2.send_headers(stream, [("grpc-status", str(status))], end_stream=True)
         else:
             self.h2.end_stream(stream)
-        if "close" in wish:
-            self.drain()
-            self.h2.close_connection(last_stream_id=stream)
-            for one in (*self.whole, *self.open.values()):
-                self.note(one, self.path_of(one), status=0, response_size=0, errors=(*GONE, "REFUSED_STREAM"))
         self.flush()
+        if "close" in wish:
+            self.go_away(stream)
         return "close" not in wish
+
+    def go_away(self, last: int) -> None:
+        """No stream behind the last one is answered (RFC 9113, 6.8). The client has left when this returns."""
+        self.sock.sendall(frame(GOAWAY, 0, 0, struct.pack(">II", last, 0)))
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)  # ssl's own would end the session, too
+        self.sock.settimeout(LEFT_WITHIN)
+        with suppress(OSError, EOFError):
+            while True:
+                self.receive()
+        for one in (*self.whole, *self.open.values()):
+            self.note(one, self.path_of(one), status=0, response_size=0, errors=REFUSED)
 
     def note(self, request: Request, path: str, *, inner: tuple[int, int] | None = None, **known: Any) -> None:
         port = self.peer.port
         own: dict[str, Any] = {"path": path, "method": request.fields[":method"], "request_size": request.size}
         if self.peer.rpc:
             method = request.fields[":path"].rpartition("/")[2]
-            trace = rpc_trace(path).partition("-")[0]
+            trace = request.fields["traceparent"].split("-")[1]
             own = {"path": f"/{ECHO}/{method}/{trace}", "method": "POST", "request_size": None, "rpc": True}
-            # what a library makes of a connection's end is its own affair
-            known |= {"response_size": None, **({"status": None, "errors": ()} if "errors" in known else {})}
+            known["response_size"] = None
+            if "errors" in known:
+                known["status"] = None
+                if known["errors"] is not REFUSED:  # what a library makes of a connection's end is its own affair
+                    known["errors"] = ()
         told = Expected(**{**own, **known}, kind=CLIENT, server_port=port, server_address="127.0.0.1", peer_port=port)
         self.peer.records.append(Made(told, inner=inner))

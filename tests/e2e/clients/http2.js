@@ -1,12 +1,18 @@
-// Node's http2 module, a session for each server.
+// Node's http2 module, a session for each server, and another one where that has ended.
 const fs = require("node:fs");
 const http2 = require("node:http2");
 
 const sessions = {};
 
+function sessionOf(origin) {
+  if (!sessions[origin] || sessions[origin].closed || sessions[origin].destroyed)
+    sessions[origin] = http2.connect(origin).on("error", () => {}); // its requests fail, too
+  return sessions[origin];
+}
+
 function request(method, url, size) {
   const { origin, pathname } = new URL(url);
-  const session = (sessions[origin] = sessions[origin] || http2.connect(origin));
+  const session = sessionOf(origin);
   return new Promise((resolve, reject) => {
     const stream = session.request({ ":method": method, ":path": pathname }, { endStream: size === 0 });
     stream.on("error", reject).on("data", () => {}).on("end", resolve);
