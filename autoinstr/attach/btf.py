@@ -173,7 +173,7 @@ def defines(btf: Btf) -> dict[str, int]:
 
 # Read by plain loads where the kernel has this function, which tells its verifier the type behind an address.
 CAST = "bpf_rdonly_cast"
-CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
+CAST_TO = ("task_struct", "mm_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
 
 
 def cast_defines(btf: Btf) -> dict[str, int]:

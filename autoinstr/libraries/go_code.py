@@ -47,14 +47,16 @@ _WORDS = {
         re.compile(r"(j\w+|call) 0x[0-9a-f]+|nop|push r\w+"),
         False,
         frozenset(_MOVES),
-        r"mov (\w+), {step}\n(?:\w+ nop.*\n)?\w+ lea (\w+), \[rip \+ (?P<far>\w+)\]\n(?P<at>\w+) lock xadd qword ptr \[\2\]",
+        r"mov (\w+), {step}\n(?:.+ nop.*\n)?.+ lea (\w+), \[rip \+ (?P<far>.+)\]\n"
+        r"(?P<at>.+) lock xadd qword ptr \[\2\]",
     ),
     AARCH64: _Words(
         *("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", _AARCH64_REGISTERS),
         re.compile(r"(bl?|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
         True,
         frozenset(("mov", "movz", "movk", "cmp", "add", "sub", "adrp", "str", "ldr", "ldrb", "ldrh", "nop", "strb")),
-        r"mov (\w+), #{step}\n\w+ adrp (\w+), #(?P<at>\w+)\n\w+ add \2, \2, #(?P<far>\w+)\n\w+ ldaddal \1, \w+, \[\2\]",
+        r"mov (\w+), #{step}\n.+ adrp (\w+), #(?P<at>.+)\n.+ add \2, \2, #(?P<far>.+)\n"
+        r".+ ldaddal \1, \w+, \[\2\]",
     ),
 }
 

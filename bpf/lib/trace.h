@@ -135,8 +135,7 @@ static __always_inline void note_ids(struct context *ctx, __u64 g, const struct 
 	if (!l->parent)
 		return; /* it is not known by whom one is begun */
 
-	__u64 mm = kernel_u64(bpf_get_current_task() + OFFSET_task_struct_mm);
-	__u64 last = l->last_id ? user_u64(kernel_u64(mm + OFFSET_mm_struct_start_code) + l->last_id) : 0;
+	__u64 last = l->last_id ? user_u64(first_code() + l->last_id) : 0;
 	__u64 machine = user_u64(g + l->machine), processor = user_u64(machine + l->processor), lot[2] = {};
 
 	if (!processor)

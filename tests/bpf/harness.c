@@ -172,6 +172,10 @@ static u64 kernel_u64(u64 address)
 {
 	return 0;
 }
+static u64 first_code(void)
+{
+	return 0;
+}
 
 #include "lib/python.h"
 #include "lib/trace.h"
