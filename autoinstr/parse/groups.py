@@ -52,8 +52,10 @@ class Groups:
         make_overflow: MakeOverflow,
         refused: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int32]:
-        """The group of each row. Equal keys must mean equal groups; `refused` rows go to the overflow group. `failed` is
-        asked only where there is no group."""
+        """The group of each row. Equal keys must mean equal groups; `refused` rows go to the overflow group.
+
+        `failed` is asked only where some have none.
+        """
         self._know(service)
         index = self._table.find(keys)
         if refused is not None:

@@ -81,7 +81,8 @@ def read(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]
         if len(blocks):
             found.append(reader.step(blocks))
             blocks = blocks[reader.at[blocks] < reader.end[blocks]]
-    found += [reader.walk(block) for block in blocks.tolist()]
+    if len(blocks):
+        found.append(reader.walk(blocks.tolist()))
     return _in_order(found, reader.at > reader.end, reader.resizes)
 
 
@@ -167,13 +168,27 @@ class _Reader:
         self.count[blocks] += 1
         return _Found(blocks, nth, index, adds, is_literal, literals)
 
-    def walk(self, block: int) -> _Found:
-        """All further fields of one block."""
-        start, size = int(self.at[block]), int(self.end[block] - self.at[block])
-        text = self.data[start : start + size + SLACK].tobytes()
+    def walk(self, blocks: list[int]) -> _Found:
+        """All further fields of some blocks, one by one."""
         fields: list[tuple[int, bool, bool]] = []
         literals: list[tuple[int, int, bool, int, int, bool]] = []
-        at = 0
+        count = [self._walk(block, fields, literals) for block in blocks]
+        index_, adds, is_literal = np.array(fields, np.int64).reshape(-1, 3).T
+        nth = [number for block, many in zip(blocks, count, strict=True) for number in range(many)]
+        block = np.repeat(np.array(blocks), count)
+        columns = np.array(literals, np.int64).reshape(-1, 6)
+        return _Found(block, self.count[block] + np.array(nth, np.int64), index_, adds != 0, is_literal != 0, columns)
+
+    def _walk(
+        self,
+        block: int,
+        fields: list[tuple[int, bool, bool]],
+        literals: list[tuple[int, int, bool, int, int, bool]],
+    ) -> int:
+        """Add all further fields of one block; how many there are."""
+        start, size = int(self.at[block]), int(self.end[block] - self.at[block])
+        text = self.data[start : start + size + SLACK].tobytes()
+        at, before = 0, len(fields)
         while at < size:
             first = text[at]
             index, at = _integer(text, at, _mask[first])
@@ -192,10 +207,7 @@ class _Reader:
                 fields.append((index, first >= 0x40, True))
                 literals.append((start + name_at, name_size, name_coded, start + value_at, value_size, value_coded))
         self.at[block] += at
-        index_, adds, is_literal = np.array(fields, np.int64).reshape(-1, 3).T
-        nth = int(self.count[block]) + np.arange(len(fields))
-        columns = np.array(literals, np.int64).reshape(-1, 6)
-        return _Found(np.full(len(fields), block), nth, index_, adds != 0, is_literal != 0, columns)
+        return len(fields) - before
 
 
 def _integers(

@@ -207,7 +207,8 @@ class Streams:
         before = np.array([at << 32 | number for at, streams in known for number in streams], np.int64)
         place = np.searchsorted(keys, before)
         place[place == len(keys)] = 0
-        return place[keys[place] == before].tolist()
+        found: list[int] = place[keys[place] == before].tolist()
+        return found
 
     def _add(self, found: Ended, index: int, before: Open) -> None:
         request, status, grpc, blocks, grpc_type, length = before
