@@ -202,9 +202,13 @@ class Streams:
 
     def _open_before(self, parts: Parts, example: NDArray[np.intp]) -> list[int]:
         """Which of these streams, ascending as `_by_stream` has them, were open before this batch."""
-        keys = _keys(parts)[example]
-        known = [(at, one.streams) for at, one in enumerate(parts.connections) if one.streams]
-        before = np.array([at << 32 | number for at, streams in known for number in streams], np.int64)
+        streams = [one.streams for one in parts.connections]
+        connection, number = parts.connection[example], parts.stream[example]
+        if sum(map(len, streams)) > len(example):
+            pairs = zip(connection.tolist(), number.tolist(), strict=True)
+            return [index for index, (at, stream) in enumerate(pairs) if stream in streams[at]]
+        keys = _keys(connection, number)
+        before = np.array([at << 32 | stream for at, of in enumerate(streams) for stream in of], np.int64)
         place = np.searchsorted(keys, before)
         place[place == len(keys)] = 0
         found: list[int] = place[keys[place] == before].tolist()
@@ -246,14 +250,14 @@ class Streams:
         self._requests.release(shared)
 
 
-def _keys(parts: Parts) -> NDArray[np.int64]:
+def _keys(connection: NDArray[np.int64], stream: NDArray[np.uint32]) -> NDArray[np.int64]:
     """The same for parts of the same stream."""
-    return parts.connection.astype(np.int64) << 32 | parts.stream
+    return connection.astype(np.int64) << 32 | stream
 
 
 def _by_stream(parts: Parts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The order that brings parts of a stream together, each's own kept; where in it each stream begins."""
-    key = _keys(parts)
+    key = _keys(parts.connection, parts.stream)
     order = np.argsort(key, kind="stable")
     key = key[order]
     return order, np.append(0, tx.marked(key[1:] != key[:-1]) + 1)
