@@ -262,14 +262,21 @@ struct context {
 	__u32 pid;   /* whose thread it is */
 	__u8 loop;   /* it waits for several connections at a time */
 	__u8 mixed;  /* it has met several requests since */
-	__u8 lent;   /* the thread has it from who created it, while that one served it */
-	__u8 turn;   /* of its event loop: TURN_* */
 	union {
-		__u64 since;   /* of a goroutine: those with lower ids were there before the request that it serves */
+		__u8 lent; /* the thread has it from who created it, while that one served it */
+		__u8 spare; /* of a goroutine: ids from `lot` on that its processor had left then */
+	};
+	union {
+		__u8 turn; /* of its event loop: TURN_* */
+		__u8 asks; /* a goroutine: it has begun a call of net/http over HTTP/2, or is the one that this has begun to write it */
+	};
+	union {
+		__u64 since;   /* of a goroutine: the last id in any processor's lot when it went on with this */
 		/* of a thread of Python, what is done in which is its own: with uvloop the context that it has entered with what it
 		   has read, or READ_NOW; the greenlet that waits for several connections */
 		__u64 entered;
 	};
+	__u64 lot;
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define READ_NOW 1
@@ -305,7 +312,6 @@ BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
  * written by user space when it has looked at the program. 0: not known, but for stream and state.
  */
 struct go_layout {
-	__u64 newest; /* highest id of a goroutine that was met */
 	__u16 goid, parent;         /* of g: its id, and that of the goroutine that has begun it */
 	__u16 client;               /* of net/http's persistConn: conn */
 	__u16 server;               /* of its HTTP/2 server: conn of serverConn ... */
@@ -319,10 +325,13 @@ struct go_layout {
 	__u16 x_server, x_state, x_stream, x_id; /* as without x, of golang.org/x/net */
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
-	__u16 unused[3];
+	__u16 machine, processor, left; /* of g: its m; of that: its p, and the one that it has left for a system call */
 	/* of functions, from the instruction that go_propagate.h has probed: Write of bufio's Writer and of net/http's persistConnWriter,
 	   Close of net's TCPConn and of crypto/tls's Conn */
 	__s32 buffered_write, client_write, tcp_close, tls_close;
+	__s32 last_id;              /* where the last id is kept that was given to a processor, from the program's first code on */
+	__u16 ids;                  /* of p: the next id that it gives, and behind it the end of its lot */
+	__u16 unused;
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
 

@@ -45,7 +45,10 @@ type question struct {
 
 var modules = map[string][]question{
 	toolchain: {
-		{"src/runtime", map[string]string{"g.goid": "goid", "g.parentGoid": "parent"}},
+		{"src/runtime", map[string]string{
+			"g.goid": "goid", "g.parentGoid": "parent", "g.m": "machine", "m.p": "processor", "m.oldp": "left",
+			"p.goidcache": "ids",
+		}},
 		{"src/bufio", map[string]string{"Writer.buf": "buffer", "Writer.n": "buffered", "Writer.wr": "buffered_for"}},
 		{"src/net/http", map[string]string{
 			"persistConn.conn": "client", "http2serverConn.conn": "server", "http2responseWriter.rws": "state",

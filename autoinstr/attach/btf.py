@@ -129,7 +129,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "signal_struct": ("live", "pids"),
     "pid": ("level", "numbers"),
     "upid": ("nr", "ns"),
-    "mm_struct": ("arg_start", "arg_end"),
+    "mm_struct": ("start_code", "arg_start", "arg_end"),
     "linux_binprm": ("filename",),
     "files_struct": ("fdt",),
     "fdtable": ("max_fds", "fd"),
@@ -173,7 +173,7 @@ def defines(btf: Btf) -> dict[str, int]:
 
 # Read by plain loads where the kernel has this function, which tells its verifier the type behind an address.
 CAST = "bpf_rdonly_cast"
-CAST_TO = ("task_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
+CAST_TO = ("task_struct", "mm_struct", "files_struct", "fdtable", "hlist_head", "file", "socket", "pt_regs")
 
 
 def cast_defines(btf: Btf) -> dict[str, int]:

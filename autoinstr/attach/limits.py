@@ -30,7 +30,7 @@ class Limits:
     # texts that programs call their requests by, and that user space is about to read
     names: int = 1024
     # threads and goroutines that serve requests
-    contexts: int = 6144
+    contexts: int = 5888
     # calls that the target at the other end has not met yet
     offers: int = 2048
     # (process, method, status) combinations that can be told apart while the ring is full

@@ -6,7 +6,6 @@ our own includes are put in place, once each, with `#line` marks that keep messa
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -68,7 +67,6 @@ def flags(
         "MAX_CONTEXTS": limits.contexts,
         "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
-        "PROCESSORS": os.cpu_count() or 1,
         "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,

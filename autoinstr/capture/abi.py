@@ -157,7 +157,6 @@ class NameKind(IntEnum):
 
 GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
     [
-        ("newest", "<u8"),
         *[
             (name, "<u2")
             for name in (
@@ -166,8 +165,9 @@ GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
                 *("x_server", "x_state", "x_stream", "x_id", "inflater", "deflater", "echo_path"),
             )
         ],
-        ("unused", "<u2", 3),
-        *[(name, "<i4") for name in ("buffered_write", "client_write", "tcp_close", "tls_close")],
+        *[(name, "<u2") for name in ("machine", "processor", "left")],
+        *[(name, "<i4") for name in ("buffered_write", "client_write", "tcp_close", "tls_close", "last_id")],
+        *[(name, "<u2") for name in ("ids", "unused")],
     ]
 )
 NAME_SIZE = 192

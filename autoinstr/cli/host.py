@@ -349,6 +349,9 @@ def read_link(path: str) -> str:
 def check_lockdown(text: str = "") -> Finding:
     """Kernel lockdown: its strictest form forbids eBPF to read memory."""
     text = text or read_text("/sys/kernel/security/lockdown")
+    if not text and not any(Path("/sys/kernel/security").glob("*")):
+        remedy = "mount -t securityfs securityfs /sys/kernel/security"
+        return Finding("lockdown", "info", "not told: securityfs is not mounted here", required=True, remedy=remedy)
     found = re.search(r"\[(\w+)\]", text)
     mode = found[1] if found else "none"
     if mode == "confidentiality":

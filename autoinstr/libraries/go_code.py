@@ -32,6 +32,7 @@ class _Words:
     emulated: re.Pattern[str]  # what the kernel does by itself under a probe, which costs a tenth of a single step
     returns: bool  # of these, too
     harmless: frozenset[str]  # what changes nothing but what it names first
+    counted: str  # a number is loaded, an address, and the number is added to what is there
 
 
 FAR = 8  # instructions that a return and what it returns may be apart
@@ -46,12 +47,16 @@ _WORDS = {
         re.compile(r"(j\w+|call) 0x[0-9a-f]+|nop|push r\w+"),
         False,
         frozenset(_MOVES),
+        r"mov (\w+), {step}\n(?:.+ nop.*\n)?.+ lea (\w+), \[rip \+ (?P<far>.+)\]\n"
+        r"(?P<at>.+) lock xadd qword ptr \[\2\]",
     ),
     AARCH64: _Words(
         *("[x28, #0x10]", "b.ls", "bl", "[sp, #{:#x}]", _AARCH64_REGISTERS),
         re.compile(r"(bl?|b\.\w+|cbn?z|tbn?z|nop)( .*)?"),
         True,
         frozenset(("mov", "movz", "movk", "cmp", "add", "sub", "adrp", "str", "ldr", "ldrb", "ldrh", "nop", "strb")),
+        r"mov (\w+), #{step}\n.+ adrp (\w+), #(?P<at>.+)\n.+ add \2, \2, #(?P<far>.+)\n"
+        r".+ ldaddal \1, \w+, \[\2\]",
     ),
 }
 
@@ -196,6 +201,12 @@ class GoCode:
             if name not in ("add", "pop", "mov", "xor") or text.startswith(("rax,", "eax,")):
                 break
         return ""
+
+    def counted_in(self, step: int) -> int | None:
+        """Address of the number to which it adds this one, whoever else does so at the same time; None: it does not."""
+        lines = "".join(f"{at:#x} {name} {text}\n" for at, name, text in self._lines)
+        found = re.search(self._words.counted.format(step=f"{step:#x}"), lines)
+        return int(found["at"], 16) + int(found["far"], 16) if found else None
 
     def has_frame(self) -> bool:
         """Does rbp point to where its caller's was saved, from the beginning on? Of x86-64."""

@@ -49,6 +49,11 @@ class GoProgram:
         self.look_for((name,))
         return self._functions[name]
 
+    def code_of(self, name: str) -> GoCode | None:
+        """The instructions of this function; None: it is not there, or not in the file."""
+        where = self.function(name)
+        return self.code(where) if where else None
+
     def code(self, function: GoFunction) -> GoCode | None:
         """Its instructions; None: it is not in the file."""
         if (offset := in_file(self.segments, function.begin)) is None:

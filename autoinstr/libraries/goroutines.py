@@ -16,6 +16,8 @@ from autoinstr.libraries.unknown import not_known
 if TYPE_CHECKING:
     from autoinstr.libraries.go_code import GoCode
 
+NEW_GOROUTINE = "runtime.newproc1"
+LOT = 16  # ids that a processor gets at a time, to give them to goroutines
 RETURNS_STREAM, MADE = "go_new_stream", "go_new_stream_made"
 NEW_STREAM = "google.golang.org/grpc/internal/transport.(*http2Client).NewStream"
 GO = "golang.org/toolchain"
@@ -86,10 +88,13 @@ def layout_of(descriptor: int) -> dict[str, int]:
     program = go_program(descriptor)
     if program is None:
         return {}
-    where = program.function(NEW_STREAM)
-    code = program.code(where) if where else None
-    made = _stream_made(code) if code else None
-    return layouts(program) | ({"rpc_made": made[1]} if made else {})
+    found = layouts(program)
+    if made := _stream_made(code) if (code := program.code_of(NEW_STREAM)) else None:
+        found["rpc_made"] = made[1]
+    ids = program.code_of(NEW_GOROUTINE) if "parent" in found else None
+    if last := ids.counted_in(LOT) if ids else None:
+        found["last_id"] = last - min(segment.address for segment in program.segments if segment.is_code)
+    return found
 
 
 def _stream_made(code: GoCode) -> tuple[int, int] | None:

@@ -107,6 +107,12 @@ static __always_inline __u32 current_pid(void)
 	return pid_of_current(bpf_get_current_pid_tgid());
 }
 
+/* Where the current task's program has its first code. */
+static __always_inline __u64 first_code(void)
+{
+	return MEMBER(64, mm_struct, MEMBER(64, task_struct, bpf_get_current_task(), mm), start_code);
+}
+
 /* Who makes a system call. */
 struct self {
 	__u64 task; /* if it was asked for */

@@ -98,7 +98,7 @@ static __always_inline int place_call_of(const struct connection *c, struct http
 {
 	struct served found = {};
 	struct trace *parent;
-	int handed, met = meet_caller(c, sock, by.pid, st, this);
+	int handed, met = meet_caller(c, sock, by, st, this);
 
 	if (met != CALLER_NONE)
 		return met == CALLER_MET;

@@ -118,11 +118,7 @@ static __always_inline __u64 goroutine_key(__u32 pid, __u64 g, struct go_layout 
 	if (!l || !l->goid)
 		return session_key(pid, g);
 
-	__u64 id = user_u64(g + l->goid);
-
-	if (id > l->newest)
-		l->newest = id;
-	return (__u64)pid << SESSION_BITS | (id & SESSION_MASK);
+	return (__u64)pid << SESSION_BITS | (user_u64(g + l->goid) & SESSION_MASK);
 }
 
 /*
@@ -156,17 +152,37 @@ static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine,
 	return context ? session_key(pid, context) : tid;
 }
 
-/*
- * Ids of goroutines are given out to processors in lots of 16: of two goroutines the younger one may have the lower id, but
- * seldom by more than this.
- */
-#define GOROUTINES_LOT (64ULL * PROCESSORS)
+#define GOROUTINES_LOT 16 /* ids of goroutines are given to processors in lots of so many */
+
+/* A goroutine goes on with something: which ids will those get that are begun from now on? */
+static __always_inline void note_ids(struct context *ctx, __u64 g, const struct go_layout *l)
+{
+	if (!l->parent)
+		return; /* it is not known by whom one is begun */
+
+	__u64 last = l->last_id ? user_u64(first_code() + l->last_id) : 0;
+	__u64 machine = user_u64(g + l->machine), processor = user_u64(machine + l->processor), lot[2] = {};
+
+	if (!processor)
+		processor = user_u64(machine + l->left);
+	bpf_probe_read_user(lot, sizeof(lot), (void *)(processor + l->ids));
+	ctx->lot = lot[0];
+	ctx->spare = lot[1] - lot[0] <= GOROUTINES_LOT ? lot[1] - lot[0] : 0;
+	ctx->since = last && last + 1 >= lot[1] ? last : ~0ULL;
+}
+
+/* Was the goroutine with this id begun since then? */
+static __always_inline int is_begun_since(const struct context *ctx, __u64 id)
+{
+	return id > ctx->since || id - ctx->lot < ctx->spare;
+}
 
 /*
  * A goroutine that was not met yet goes on with what the one serves that has begun it, unless it was there before that
- * request; returns its context, or NULL.
+ * request; returns its context, or NULL. `writes`: it writes a request over HTTP/2, and so was begun by the call itself if
+ * that makes one.
  */
-static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution)
+static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution, int writes)
 {
 	struct go_layout *l = go_layouts.lookup(&pid);
 
@@ -176,10 +192,15 @@ static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 executi
 	__u64 parent = (__u64)pid << SESSION_BITS | (user_u64(g + l->parent) & SESSION_MASK);
 	struct context *from = contexts.lookup(&parent);
 
-	if (!from || from->pid != pid || !from->now.span || (execution & SESSION_MASK) + GOROUTINES_LOT < from->since)
+	if (!from || from->pid != pid)
 		return NULL;
 
-	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .since = l->newest};
+	__u8 asks = writes && from->asks;
+	if (!asks && (!from->now.span || !is_begun_since(from, execution & SESSION_MASK)))
+		return NULL;
+
+	/* those that this one begins are all for the same */
+	struct context new = {.now = from->now, .first = from->first, .pid = pid, .mixed = from->mixed, .asks = asks};
 
 	contexts.update(&execution, &new);
 	return contexts.lookup(&execution);
@@ -306,7 +327,6 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
-	__u64 since = l ? l->newest : 0;
 	int reads_now = runtime & RUNTIME_UVLOOP && (__s64)w->sock < 0; /* from a socket; of a session it reads in a context */
 
 	if (runtime & RUNTIME_LENDS)
@@ -315,21 +335,25 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 		c->turn = turn_of(pid, w->tid);
 
 	if (!ctx || ctx->pid != pid) {
-		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once, .since = since};
+		struct context new = {.now = *served, .first = served->span, .pid = pid, .mixed = at_once};
 
 		if (reads_now)
 			new.entered = READ_NOW;
+		else if (l)
+			note_ids(&new, w->goroutine, l);
 		contexts.update(&execution, &new);
 		return;
 	}
 	if (reads_now)
 		ctx->entered = READ_NOW;
-	else if (l)
-		ctx->since = since;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
 		ctx->loop = 1; /* it has not answered the last one yet */
 	take_request(ctx, served);
 	ctx->mixed |= at_once;
+	if (l) {
+		ctx->asks = 0;
+		note_ids(ctx, w->goroutine, l);
+	}
 }
 
 #define TURNS_LOOKED_AT 3 /* one of four */
@@ -502,7 +526,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, str
 		return served_trace(found);
 	}
 	if (!ctx && runtime & RUNTIME_GO && by.goroutine)
-		ctx = inherit(by.pid, by.goroutine, execution);
+		ctx = inherit(by.pid, by.goroutine, execution, c->http2);
 	if (ctx && ctx->pid == by.pid)
 		*found = ctx->now;
 	else
@@ -1000,12 +1024,31 @@ static __always_inline void place_asked(const struct connection *c, struct strea
 enum { CALLER_NONE, CALLER_ELSEWHERE, CALLER_MET };
 
 /*
+ * Are streams of this connection made by who leaves what is known of them? Until one has been left, or answered without, that
+ * is told by who writes: what is begun to write a call of net/http is known (go_look_up).
+ */
+static __always_inline int has_callers(const struct connection *c, const struct http2 *h, const struct go_layout *l,
+				       struct caller by)
+{
+	if (c->asked || h->ended || !l->parent || !by.goroutine)
+		return c->asked;
+
+	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, RUNTIME_GO);
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (!ctx)
+		ctx = inherit(by.pid, by.goroutine, execution, 1);
+	return !ctx || ctx->pid != by.pid || !ctx->asks;
+}
+
+/*
  * Who makes the call that this stream is has left what is known of it, or will do so in a moment: each first writes what is its
  * own and then looks for the other's. Returns whether it is in these hands, and whether it has its place by now.
  */
-static __always_inline int meet_caller(const struct connection *c, __u64 sock, __u32 pid, struct stream *st,
+static __always_inline int meet_caller(const struct connection *c, __u64 sock, struct caller by, struct stream *st,
 				       const struct served *this)
 {
+	__u32 pid = by.pid;
 	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	struct asked_key key = {.key = sock, .stream = this->stream};
 	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
@@ -1020,8 +1063,12 @@ static __always_inline int meet_caller(const struct connection *c, __u64 sock, _
 		key.key = c->other;
 		asked = asked_streams.lookup(&key);
 	}
-	if (!asked || asked->pid != pid)
-		return c->asked ? CALLER_ELSEWHERE : CALLER_NONE;
+	if (!asked || asked->pid != pid) {
+		if (has_callers(c, h, l, by))
+			return CALLER_ELSEWHERE;
+		st->waits = 0;
+		return CALLER_NONE;
+	}
 
 	struct asked taken = *asked;
 	if (asked_streams.delete(&key))

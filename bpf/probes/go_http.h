@@ -19,7 +19,7 @@ static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __
 	struct context *context = contexts.lookup(&execution);
 
 	if (!context)
-		context = inherit(pid, GOROUTINE(ctx), execution);
+		context = inherit(pid, GOROUTINE(ctx), execution, 0);
 	return context && context->pid == pid && context->now.span ? context : NULL;
 }
 

@@ -46,9 +46,9 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct g
 		.now = {.key = h->id, .span = st->trace.span, .stream = number},
 		.first = st->trace.span,
 		.pid = pid,
-		.since = l->newest,
 	};
 
+	note_ids(&new, GOROUTINE(ctx), l);
 	contexts.update(&execution, &new);
 	return h->old;
 }
@@ -147,9 +147,21 @@ int go_round_trip(struct pt_regs *ctx)
 int go_look_up(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
+	struct go_layout *l = layout_of_target(pid);
 
-	if (layout_of_target(pid) && !GO_BEGINS_AGAIN(ctx))
-		serving_goroutine(ctx, pid);
+	if (!l || GO_BEGINS_AGAIN(ctx))
+		return 0;
+
+	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), l);
+	struct context *context = contexts.lookup(&execution);
+	struct context new = {.pid = pid, .asks = 1};
+
+	if (!context)
+		context = inherit(pid, GOROUTINE(ctx), execution, 0);
+	if (context && context->pid == pid)
+		context->asks = 1;
+	else
+		contexts.update(&execution, &new);
 	return 0;
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +21,10 @@ from truth import CLIENT, SERVER
 StartAgent = Callable[..., Agent]
 SOURCES = Path(__file__).with_name("go_parents")
 COUNT = 127  # requests of each shape
+FIRST = 24  # connections of grpc-go
 AT_ONCE = 4
 CLIENTS = ("http1", "http2")
-GOROUTINES = ("same", "own")
+GOROUTINES = ("same", "own", "later")
 
 pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 
@@ -35,11 +37,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def asking(program: Path) -> Iterator[tuple[int, int]]:
-    """Pid and port."""
+@pytest.fixture(params=["", "busy"])
+def asking(program: Path, request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Pid and port. A busy one begins many other goroutines."""
     ports = free_ports(2)
-    process = subprocess.Popen([program, *map(str, ports)], stdout=subprocess.PIPE, text=True)
+    words = [program, *map(str, ports), *request.param.split()]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "up\n"
     yield process.pid, ports[0]
@@ -66,6 +69,7 @@ def test_calls_have_the_request_as_their_parent(agent: StartAgent, asking: tuple
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(ask, [paths[n::AT_ONCE] for n in range(AT_ONCE)]))
+    time.sleep(0.5)  # what is asked later is asked then
     spans = started.stop()
     served = {span["attributes"]["url.path"].rpartition("/")[2]: span for span in spans if is_served(span, "/ask/")}
     calls = {span["attributes"]["url.path"].rpartition("/")[2]: span for span in spans if is_call(span)}
@@ -78,8 +82,8 @@ def test_calls_have_the_request_as_their_parent(agent: StartAgent, asking: tuple
     assert not invented, sorted(invented)
     # whose goroutine a goroutine was begun by is only believed where it is certain that it was begun for this request
     own = {name for name in wrong if "-own-" in name}
-    assert not wrong - own, sorted(wrong - own)
-    assert len(own) < COUNT * len(CLIENTS) / 4, sorted(own)
+    assert not {name for name in wrong if "-same-" in name}, sorted(wrong)
+    assert len(own) < COUNT * len(CLIENTS) / 20, sorted(own)
     wrong = {name for name in names if ids(answered[name]) != (calls[name]["traceId"], calls[name]["spanId"])}
     assert not wrong, sorted(wrong)
 
@@ -118,7 +122,43 @@ def test_calls_of_grpc(agent: StartAgent, tmp_path: Path) -> None:
     assert len(names) == len(paths)
     assert calls.keys() == answered.keys() == names
     assert not {name for name in names if ids(calls[name]) != place(served[made[name]])}
-    assert {name: ids(answered[name]) for name in names} == {name: place(calls[name]) for name in names}
+    orphans = {name for name in names if not answered[name]["parentSpanId"]}
+    assert {name: ids(answered[name]) for name in names - orphans} == {
+        name: place(calls[name]) for name in names - orphans
+    }
+    # the answer may be out before a caller goes on that was stopped just behind its call
+    assert len(orphans) < len(names) / 100, [(ids(answered[name]), place(calls[name])) for name in orphans]
+
+
+def test_first_calls_of_grpc(agent: StartAgent, tmp_path: Path) -> None:
+    """Nothing is known of a connection at its first calls, which may be written before who makes it has its number."""
+    hops = {hop.name: hop.server for hop in HOPS}
+    asked = servers.wait_up(
+        servers.launch(hops["grpc-go"], tmp_path / "asked", name="asked", log=tmp_path / "asked.log", next="-")
+    )
+    next_hop = f"grpc://127.0.0.1:{asked.port}"
+    asking = [
+        servers.launch(hops["go"], tmp_path / "asking", name=f"asking{n}", log=tmp_path / f"{n}.log", next=next_hop)
+        for n in range(FIRST)
+    ]
+    try:
+        with httpx.Client() as client, ThreadPoolExecutor(AT_ONCE) as pool:
+            for one in asking[::2]:
+                assert client.get(f"http://127.0.0.1:{servers.wait_up(one).port}/before").text == "ok"
+            started = agent(*(word for one in (asked, *asking) for word in ("--pid", one.process.pid)))
+            for one in asking:
+                firsts = [f"http://127.0.0.1:{servers.wait_up(one).port}/first"] * AT_ONCE
+                assert {response.text for response in pool.map(client.get, firsts)} == {"ok"}
+        spans = started.stop()
+    finally:
+        for one in (asked, *asking):
+            one.stop()
+    served = [span for span in spans if span["attributes"].get("url.path") == "/first"]
+    calls = [span for span in spans if is_call(span)]
+    answered = [span for span in spans if not is_call(span) and "rpc.method" in span["attributes"]]
+    assert len(served) == len(calls) == len(answered) == FIRST * AT_ONCE
+    assert sorted(map(ids, calls)) == sorted(map(place, served))
+    assert sorted(map(ids, answered)) == sorted(map(place, calls))
 
 
 def place(span: dict[str, Any]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -39,6 +40,8 @@ func main() {
 			done := make(chan struct{})
 			go func() { ask(client, path); close(done) }()
 			<-done
+		} else if parts[3] == "later" {
+			go func() { time.Sleep(2 * time.Millisecond); ask(client, path) }()
 		} else {
 			ask(client, path)
 		}
@@ -51,6 +54,16 @@ func main() {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		panic(err)
+	}
+	if len(os.Args) > 3 { // ids of goroutines are given out in lots to each processor: these make them differ widely
+		go func() {
+			for {
+				for range 1000 {
+					go func() {}()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
 	}
 	fmt.Println("up")
 	(&http.Server{Protocols: &both, Handler: http.HandlerFunc(asking)}).Serve(listener)

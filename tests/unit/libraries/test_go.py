@@ -22,6 +22,7 @@ from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_program import go_program, go_version
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ, WRITE, WRITES
+from autoinstr.libraries.goroutines import LOT, NEW_GOROUTINE
 
 Build = Callable[[str], Path]
 LINKED = {
@@ -227,6 +228,17 @@ def code_of(path: Path, name: str) -> GoCode:
         return GoCode(code, function.begin, struct.unpack_from("<H", head, 18)[0])
     finally:
         os.close(descriptor)
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_where_ids_of_goroutines_are_given_out(built: Build, linked: str) -> None:
+    path = built(linked)
+    listed = subprocess.run(["go", "tool", "nm", path], check=True, capture_output=True, text=True).stdout
+    counter = re.search(r"^ *([0-9a-f]+) \w runtime\.sched$", listed, re.MULTILINE)  # its first field
+    assert counter
+    told = None if linked == "unoptimised" else int(counter[1], 16)  # that calls a function to add
+    assert code_of(path, NEW_GOROUTINE).counted_in(LOT) == told
 
 
 def test_arguments_on_the_stack_are_told_apart() -> None:
