@@ -37,6 +37,12 @@ from autoinstr.parse.traceparent import Parents
 Batch: TypeAlias = NDArray[Any]  # of EXCHANGE records (`capture/abi.py`)
 
 
+def some(batch: Batch, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Batch:
+    """A copy of some of the records: each as so many bytes, for field by field it takes ten times as long."""
+    whole: Batch = batch.view(np.dtype(("V", batch.itemsize)))[rows].view(batch.dtype)
+    return whole
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What protocols are made with."""

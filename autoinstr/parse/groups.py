@@ -48,11 +48,14 @@ class Groups:
         kind: NDArray[np.uint8],
         *,
         make: MakeGroup,
-        failed: NDArray[np.bool_],
+        failed: Callable[[], NDArray[np.bool_]],
         make_overflow: MakeOverflow,
         refused: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int32]:
-        """The group of each row. Equal keys must mean equal groups; `refused` rows go to the overflow group."""
+        """The group of each row. Equal keys must mean equal groups; `refused` rows go to the overflow group.
+
+        `failed` is asked only where some have none.
+        """
         self._know(service)
         index = self._table.find(keys)
         if refused is not None:
@@ -94,7 +97,7 @@ class Groups:
         index: NDArray[np.int32],
         service: NDArray[np.int32],
         kind: NDArray[np.uint8],
-        failed: NDArray[np.bool_],
+        failed: Callable[[], NDArray[np.bool_]],
         make_overflow: MakeOverflow,
     ) -> None:
         """Rows without a group get the overflow group of their service."""
@@ -102,7 +105,7 @@ class Groups:
         if not len(rows):
             return
         self._health.lose(Loss.CARDINALITY, len(rows))
-        which = (service[rows].astype(np.int64) << 16) | (kind[rows].astype(np.int64) << 1) | failed[rows]
+        which = (service[rows].astype(np.int64) << 16) | (kind[rows].astype(np.int64) << 1) | failed()[rows]
         different, inverse = np.unique(which, return_inverse=True)
         made = [self._overflow_group(code >> 16, Kind(code >> 1 & 0xFF), bool(code & 1), make_overflow) for code in
                 different.tolist()]  # fmt: skip

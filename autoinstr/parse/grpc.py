@@ -119,7 +119,7 @@ class RpcGroups:
             calls.service,
             calls.kind,
             make=lambda row: self._group(calls, row),
-            failed=_failed(calls),
+            failed=lambda: _failed(calls),
             make_overflow=_overflow_group,
             refused=calls.server.host < 0,
         )

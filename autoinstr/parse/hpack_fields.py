@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.parse.texts import marked
+from autoinstr.parse.texts import marked, numbers, sliding
 
 SLACK = 16  # bytes that must follow the last block: an integer may seem to go on behind its end
 _MAX_SHIFT = 28  # of the last seven bits of an integer that goes on; a longer one is none of ours (5.1)
@@ -27,6 +27,8 @@ _ADDS = (_BYTES & 0xC0) == 0x40
 _RESIZES = (_BYTES & 0xE0) == 0x20
 _MASK = np.select([_INDEXED, _ADDS, _RESIZES], [0x7F, 0x3F, 0x1F], 0x0F)
 _mask = _MASK.tolist()
+# Of each byte of a word
+_ONES, _LOW, _ONE = np.uint64(0x0101010101010101), np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(1)
 
 
 @dataclass(slots=True)
@@ -74,9 +76,13 @@ def read(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]
     found: list[_Found] = []
     blocks = marked(size > 0)
     while len(blocks) > _FEW:
-        found.append(reader.step(blocks))
+        found.append(reader.run(blocks))
         blocks = blocks[reader.at[blocks] < reader.end[blocks]]
-    found += [reader.walk(block) for block in blocks.tolist()]
+        if len(blocks):
+            found.append(reader.step(blocks))
+            blocks = blocks[reader.at[blocks] < reader.end[blocks]]
+    if len(blocks):
+        found.append(reader.walk(blocks.tolist()))
     return _in_order(found, reader.at > reader.end, reader.resizes)
 
 
@@ -120,6 +126,22 @@ class _Reader:
     count: NDArray[np.int64]  # of fields so far
     resizes: dict[int, int]
 
+    def run(self, blocks: NDArray[np.intp]) -> _Found:
+        """The next fields of each of these blocks, up to eight, as far as each is the index of an entry in one byte."""
+        at = self.at[blocks]
+        word = sliding(self.data, len(self.data) - 7)[at]
+        low = word & _LOW
+        ones = (low + _LOW) & word & ~(low + _ONES) | _LOW  # in bytes from 0x81 to 0xfe, all bits
+        count = np.minimum(np.bitwise_count(ones & ~(ones + _ONE)) >> 3, self.end[blocks] - at)
+        end = np.cumsum(count)
+        nth = numbers(int(end[-1])) - np.repeat(end - count, count)
+        index = (self.data.take(np.repeat(at, count) + nth) & 0x7F).astype(np.int64)
+        nth += np.repeat(self.count[blocks], count)
+        self.at[blocks] = at + count
+        self.count[blocks] += count
+        no = np.zeros(len(nth), np.bool_)
+        return _Found(np.repeat(blocks, count), nth, index, no, no, np.empty((0, 6), np.int64))
+
     def step(self, blocks: NDArray[np.intp]) -> _Found:
         """The next field of each of these blocks."""
         at = self.at[blocks]
@@ -146,13 +168,27 @@ class _Reader:
         self.count[blocks] += 1
         return _Found(blocks, nth, index, adds, is_literal, literals)
 
-    def walk(self, block: int) -> _Found:
-        """All further fields of one block."""
-        start, size = int(self.at[block]), int(self.end[block] - self.at[block])
-        text = self.data[start : start + size + SLACK].tobytes()
+    def walk(self, blocks: list[int]) -> _Found:
+        """All further fields of some blocks, one by one."""
         fields: list[tuple[int, bool, bool]] = []
         literals: list[tuple[int, int, bool, int, int, bool]] = []
-        at = 0
+        count = [self._walk(block, fields, literals) for block in blocks]
+        index_, adds, is_literal = np.array(fields, np.int64).reshape(-1, 3).T
+        nth = [number for block, many in zip(blocks, count, strict=True) for number in range(many)]
+        block = np.repeat(np.array(blocks), count)
+        columns = np.array(literals, np.int64).reshape(-1, 6)
+        return _Found(block, self.count[block] + np.array(nth, np.int64), index_, adds != 0, is_literal != 0, columns)
+
+    def _walk(
+        self,
+        block: int,
+        fields: list[tuple[int, bool, bool]],
+        literals: list[tuple[int, int, bool, int, int, bool]],
+    ) -> int:
+        """Add all further fields of one block; how many there are."""
+        start, size = int(self.at[block]), int(self.end[block] - self.at[block])
+        text = self.data[start : start + size + SLACK].tobytes()
+        at, before = 0, len(fields)
         while at < size:
             first = text[at]
             index, at = _integer(text, at, _mask[first])
@@ -171,10 +207,7 @@ class _Reader:
                 fields.append((index, first >= 0x40, True))
                 literals.append((start + name_at, name_size, name_coded, start + value_at, value_size, value_coded))
         self.at[block] += at
-        index_, adds, is_literal = np.array(fields, np.int64).reshape(-1, 3).T
-        nth = int(self.count[block]) + np.arange(len(fields))
-        columns = np.array(literals, np.int64).reshape(-1, 6)
-        return _Found(np.full(len(fields), block), nth, index_, adds != 0, is_literal != 0, columns)
+        return len(fields) - before
 
 
 def _integers(

@@ -191,11 +191,11 @@ class HeaderTables:
         kept, slot = refers[old], (place + (number & (room - 1)))[old]
         name[kept] = self._names[slot]
         added = tx.marked(fields.adds)
-        entry = np.arange(len(index))
         new_rows = refers[new]
         nth = np.searchsorted(counts.owner[added], np.arange(len(blocks.tables))) - counts.start
-        entry[new_rows] = added[nth[owner[new]] + number[new]]
-        name[new_rows] = name[_followed(entry, new_rows)]
+        entry = nth[owner[new]] + number[new]  # which of those added
+        adds = fields.adds[new_rows]
+        name[new_rows] = name[added[_followed(np.searchsorted(added, new_rows[adds]), entry[adds], len(added))[entry]]]
 
         value = self._static_values.take(index, mode="clip")
         literals = tx.marked(is_literal & (name != NO_NAME) & (name != UNKNOWN))
@@ -212,8 +212,9 @@ class HeaderTables:
         whole = ~is_literal[kept]
         kept, slot = kept[whole], slot[whole]
         name[kept], value[kept] = self._names[slot], self._values[slot]
-        rows = new_rows[~is_literal[new_rows]]
-        name[rows], value[rows] = name[entry[rows]], value[entry[rows]]
+        whole = ~is_literal[new_rows]
+        rows, same = new_rows[whole], added[entry[whole]]
+        name[rows], value[rows] = name[same], value[same]
         return name, value, wrong
 
     def _read_texts(
@@ -378,14 +379,16 @@ def _count(blocks: Blocks, fields: Fields) -> _Counts:
     )
 
 
-def _followed(entry: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Of some fields, each called as another is (`entry`), which may be called as another one: the last of those."""
-    entry = entry.copy()
-    while True:
-        further = entry[entry[rows]]
-        if np.array_equal(further, entry[rows]):
-            return further
-        entry[rows] = further
+def _followed(entry: NDArray[np.intp], called_as: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Of `count` entries some are called as another one is, which may be called as yet another: the last of those."""
+    last = np.arange(count)
+    last[entry] = called_as
+    while len(entry):
+        further = last[last[entry]]
+        goes_on = further != last[entry]
+        last[entry] = further
+        entry = entry[goes_on]
+    return last
 
 
 def _keys(data: NDArray[np.uint8], strings: Strings, name: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -230,7 +230,7 @@ class Blocks:
         """The same, of some parts."""
         words = tx.sliding(parts.data, len(parts.data) - 7)
         hashes = tx.hashes(words, parts.at[rows], parts.size[rows])
-        order = np.argsort(parts.lane[rows], kind="stable")
+        order = np.argsort(parts.lane[rows].astype(np.uint16), kind="stable")  # of so few bits by counting them
         rows, hashes = rows[order], hashes[order]
         lane = parts.lane[rows]
         first = np.append(0, tx.marked(lane[1:] != lane[:-1]) + 1)
@@ -283,13 +283,16 @@ class Blocks:
         is_request = np.repeat(np.array([one.request for one in lanes]), many)
         requests, responses = tx.marked(is_request & of_stream), tx.marked(~is_request & whole)
         told = np.zeros(len(blocks.at), np.int64)
-        told[requests] = self._requests.add(read, requests, self._tables.texts)
-        told[responses] = read_responses(read, len(blocks.at))[responses]
+        if len(requests):
+            told[requests] = self._requests.add(read, requests, self._tables.texts)
+        if len(responses):
+            told[responses] = read_responses(read, len(blocks.at))[responses]
         said[blocks.row[whole]] = told[whole]
 
         may_come_again = whole & (of_stream | ~is_request) & ~read.adds & ~read.wrong
         may_come_again[list(fields.resizes)] = False
-        self._remember((state ^ blocks.hash)[may_come_again], told[may_come_again], is_request[may_come_again])
+        if may_come_again.any():
+            self._remember((state ^ blocks.hash)[may_come_again], told[may_come_again], is_request[may_come_again])
 
     def _remember(self, keys: NDArray[np.uint64], said: NDArray[np.int64], is_request: NDArray[np.bool_]) -> None:
         """Of blocks, those that have come before, as far as there is room."""

@@ -48,6 +48,9 @@ UNKNOWN_SCHEME = 255
 _SCHEMES = {b"http": 0, b"https": 1}
 
 _EMPTY = -2  # in place of the number of a host
+# By name: the value of a field that is not there.
+_DEFAULTS = np.zeros(len(h.NAMES) + 1, np.int64)
+_DEFAULTS[[h.AUTHORITY, h.HOST, h.CONTENT_TYPE, h.SCHEME]] = _EMPTY, _EMPTY, -1, UNKNOWN_SCHEME
 NOTHING = 0  # number of the row of requests of which nothing is known
 
 # What a response's block says: its status in the lowest bits, then
@@ -117,28 +120,27 @@ class RequestTable:
     def add(self, read: Read, blocks: NDArray[np.intp], texts: NDArray[np.uint8]) -> NDArray[np.intp]:
         """The numbers of new rows for some blocks, each one's own; NOTHING for trailers. `texts`: those of values."""
 
-        def first(name: int, default: int) -> NDArray[np.int64]:
-            column = np.full(len(read.unknown), default)
-            rows = tx.marked(read.name == name)[::-1]
-            column[read.block[rows]] = read.value[rows]
-            return column[blocks]
-
-        path, unknown, method = first(h.PATH, 0), read.unknown[blocks], first(h.METHOD, 0)
+        first = np.empty((len(read.unknown), len(_DEFAULTS)), np.int64)
+        first[:] = _DEFAULTS
+        known = tx.marked(read.name < len(_DEFAULTS))[::-1]
+        first[read.block[known], read.name[known]] = read.value[known]
+        values = first[blocks].T
+        path, unknown, method = values[h.PATH], read.unknown[blocks], values[h.METHOD]
         target = texts_of(texts, path)
         told = tx.marked(unknown | (method > 0) | (target.size > 0))
         number = np.full(len(blocks), NOTHING)
         if not len(told):
             return number
         number[told] = rows = np.array(self._take(len(told)))
-        unknown, authority, kind = unknown[told], first(h.AUTHORITY, _EMPTY)[told], first(h.CONTENT_TYPE, -1)[told]
+        unknown, authority, kind = unknown[told], values[h.AUTHORITY, told], values[h.CONTENT_TYPE, told]
         target, _ = tx.cut_before(tx.gather(texts, target.at[told], target.size[told]), ord("#"))
         cut = target.size > MAX_TARGET
         if cut.any():
             target = tx.gather(target.data, target.at, np.minimum(target.size, MAX_TARGET))
         paths, queried = tx.cut_before(target, ord("?"))
         cut[queried] = False
-        host = np.where(authority == _EMPTY, first(h.HOST, _EMPTY)[told], authority)
-        parent = texts_of(texts, first(h.TRACEPARENT, 0)[told])
+        host = np.where(authority == _EMPTY, values[h.HOST, told], authority)
+        parent = texts_of(texts, values[h.TRACEPARENT, told])
         parented = tx.marked(parent.size >= traceparent.SIZE)
         marks = cut * PATH_CUT | (method[told] > 0) * METHOD_KNOWN | (kind > 0) * GRPC
         marks |= ((target.size > 0) | ~unknown) * PATH_KNOWN | ((kind >= 0) | ~unknown) * TYPE_KNOWN
@@ -146,7 +148,7 @@ class RequestTable:
         table = self.rows
         table["path_size"][rows], table["target_size"][rows] = paths.size, target.size
         table["method"][rows], table["host"][rows] = np.maximum(method[told] - 1, 0), np.where(host == _EMPTY, 0, host)
-        table["marks"][rows], table["scheme"][rows] = marks, first(h.SCHEME, UNKNOWN_SCHEME)[told]
+        table["marks"][rows], table["scheme"][rows] = marks, values[h.SCHEME, told]
         self._write(rows * _WIDTH, target)
         if len(parented):
             table["traceparent"][rows[parented]] = 0
@@ -160,9 +162,9 @@ class RequestTable:
         self.rows[number] = self.rows[row]
         return number
 
-    def release(self, rows: NDArray[np.intp] | list[int]) -> None:
-        """These rows are not referred to any more; NOTHING is none."""
-        self._free += [row for row in rows if row != NOTHING]
+    def release(self, rows: list[int]) -> None:
+        """These rows, of which NOTHING is none, are not referred to any more."""
+        self._free += rows
 
     def texts(self, row: NDArray[np.intp], size: NDArray[np.int64]) -> Texts:
         """The beginnings of the targets of some rows, in place."""

@@ -180,17 +180,15 @@ class Streams:
         """Add what earlier batches knew of these streams; keep what is known of those that go on."""
         goes_on = np.ones(len(example), np.bool_)
         goes_on[over] = False
-        connection, number = parts.connection[example].tolist(), parts.stream[example].tolist()
-        streams = [one.streams for one in parts.connections]
-        for index, (at, stream) in enumerate(zip(connection, number, strict=True)):
-            if streams[at] and (before := streams[at].pop(stream, None)):
-                self._open -= 1
-                self._add(found, index, before)
+        for index in self._open_before(parts, example):
+            before = parts.connections[parts.connection[example[index]]].streams.pop(int(parts.stream[example[index]]))
+            self._open -= 1
+            self._add(found, index, before)
         goes_on &= (found.request != NOTHING) | (found.blocks > 0)
         self._end_with(found.request[~goes_on])
         for index in tx.marked(goes_on).tolist():
-            known = streams[connection[index]]
-            known[number[index]] = (
+            known = parts.connections[parts.connection[example[index]]].streams
+            known[int(parts.stream[example[index]])] = (
                 int(found.request[index]),
                 int(found.status[index]),
                 int(found.grpc[index]),
@@ -201,6 +199,20 @@ class Streams:
             self._open += 1
             if len(known) > MAX_STREAMS:
                 self._drop(known.pop(next(iter(known))))
+
+    def _open_before(self, parts: Parts, example: NDArray[np.intp]) -> list[int]:
+        """Which of these streams, ascending as `_by_stream` has them, were open before this batch."""
+        streams = [one.streams for one in parts.connections]
+        connection, number = parts.connection[example], parts.stream[example]
+        if sum(map(len, streams)) > len(example):
+            pairs = zip(connection.tolist(), number.tolist(), strict=True)
+            return [index for index, (at, stream) in enumerate(pairs) if stream in streams[at]]
+        keys = _keys(connection, number)
+        before = np.array([at << 32 | stream for at, of in enumerate(streams) for stream in of], np.int64)
+        place = np.searchsorted(keys, before)
+        place[place == len(keys)] = 0
+        found: list[int] = place[keys[place] == before].tolist()
+        return found
 
     def _add(self, found: Ended, index: int, before: Open) -> None:
         request, status, grpc, blocks, grpc_type, length = before
@@ -238,9 +250,14 @@ class Streams:
         self._requests.release(shared)
 
 
+def _keys(connection: NDArray[np.int64], stream: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The same for parts of the same stream."""
+    return connection.astype(np.int64) << 32 | stream
+
+
 def _by_stream(parts: Parts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The order that brings parts of a stream together, each's own kept; where in it each stream begins."""
-    key = parts.connection.astype(np.int64) << 32 | parts.stream
+    key = _keys(parts.connection, parts.stream)
     order = np.argsort(key, kind="stable")
     key = key[order]
     return order, np.append(0, tx.marked(key[1:] != key[:-1]) + 1)

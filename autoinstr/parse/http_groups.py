@@ -165,7 +165,7 @@ class HttpGroups:
             calls.service,
             calls.kind,
             make=lambda row: self._group(calls, row),
-            failed=calls.failed,
+            failed=lambda: calls.failed,
             make_overflow=_overflow_group,
             refused=calls.server.host < 0,
         )

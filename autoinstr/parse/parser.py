@@ -24,7 +24,7 @@ from autoinstr.capture.abi import (
 from autoinstr.health import Health, Loss
 from autoinstr.model import Name, Places, Renamed, Requests, Service
 from autoinstr.parse import texts as tx
-from autoinstr.parse.base import Batch, Context, Parsed
+from autoinstr.parse.base import Batch, Context, Parsed, some
 from autoinstr.parse.groups import Groups
 from autoinstr.parse.registry import PROTOCOLS
 from autoinstr.parse.routes import RouteOptions
@@ -75,7 +75,7 @@ class Parser:
             self._health.lose(Loss.PARSE_ERROR, len(batch) - int(np.count_nonzero(known)))
         known &= (service >= 0) | self._needs_all.take(protocol)
         if not known.all():
-            batch, service = batch[known], service[known]
+            batch, service = some(batch, known), service[known]
         if not len(batch):
             nothing = Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0))
             return _requests(batch, nothing, wall_offset)
@@ -84,7 +84,7 @@ class Parser:
             for start in range(0, len(batch), CHUNK)
         ]
         parsed = _joined(parts, range(0, len(batch), CHUNK))
-        return _requests(batch if parsed.rows is None else batch[parsed.rows], parsed, wall_offset)
+        return _requests(batch if parsed.rows is None else some(batch, parsed.rows), parsed, wall_offset)
 
     def _chunk(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         protocol = batch["protocol"]
@@ -94,7 +94,7 @@ class Parser:
         order: list[NDArray[np.intp]] = []
         for number in sorted(set(protocol.tolist())):
             rows = tx.marked(protocol == number)
-            part = self._protocols[number].parse(batch[rows], service[rows])
+            part = self._protocols[number].parse(some(batch, rows), service[rows])
             order.append(rows if part.rows is None else rows[part.rows])
             part.rows = order[-1]
             parts.append(part)

@@ -23,6 +23,7 @@ _HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 _ADDED = np.frombuffer(os.urandom(8 * _WORDS), U64)
 _FIRST = np.frombuffer(os.urandom(8 * _WORDS), U64) | U64(1)
 _SECOND = np.frombuffer(os.urandom(8 * _WORDS), U64) | U64(1)
+_FEW = 256  # strings: with fewer, an array's fixed cost for each of their words counts more than the words do
 _SIZE, _MIX = (np.frombuffer(os.urandom(16), U64) | U64(1)).tolist()
 
 
@@ -131,22 +132,42 @@ def sliding(data: NDArray[np.uint8], count: int) -> NDArray[np.uint64]:
 
 def hashes(words: NDArray[np.uint64], at: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.uint64]:
     """64-bit hash of each string's first MAX_HASHED bytes and size; `words` are `windows` of its data, or `sliding`."""
-    value = _hashed(words[at] & _MASKS.take(np.minimum(size, 8)), 0)
+    value = _hashed(words[at] & _MASKS.take(np.minimum(size, 8)), _ADDED[0], _FIRST[0], _SECOND[0])
     done = 8
     rows = marked(size > done)
-    while len(rows) and done < MAX_HASHED:
+    while len(rows) > _FEW and done < MAX_HASHED:
         word = words[at.take(rows) + done] & _MASKS.take(np.minimum(size.take(rows) - done, 8))
-        value[rows] += _hashed(word, done // 8)
+        nth = done >> 3
+        value[rows] += _hashed(word, _ADDED[nth], _FIRST[nth], _SECOND[nth])
         done += 8
         rows = rows.compress(size.take(rows) > done)
+    if len(rows) and done < MAX_HASHED:
+        value[rows] += _hashed_rest(words, at.take(rows), np.minimum(size.take(rows), MAX_HASHED), done)
     return mix(value + size.astype(U64) * U64(_SIZE))
 
 
-def _hashed(word: NDArray[np.uint64], index: int) -> NDArray[np.uint64]:
-    """One word of a string; by other secrets at each place, else differences in two words could cancel out."""
-    value: NDArray[np.uint64] = (word ^ _ADDED[index]) * _FIRST[index]
+def _hashed_rest(
+    words: NDArray[np.uint64], at: NDArray[np.int64], size: NDArray[np.int64], done: int
+) -> NDArray[np.uint64]:
+    """The same of few long strings, whose first `done` bytes are: all their words at once."""
+    count = (size - done + 7) >> 3
+    end = np.cumsum(count)
+    nth = numbers(int(end[-1])) - np.repeat(end - count, count) + (done >> 3)
+    place = nth << 3
+    word = words[np.repeat(at, count) + place] & _MASKS.take(np.repeat(size, count) - place, mode="clip")
+    return np.add.reduceat(_hashed(word, _ADDED.take(nth), _FIRST.take(nth), _SECOND.take(nth)), end - count)
+
+
+def _hashed(
+    word: NDArray[np.uint64],
+    added: NDArray[np.uint64] | np.uint64,
+    first: NDArray[np.uint64] | np.uint64,
+    second: NDArray[np.uint64] | np.uint64,
+) -> NDArray[np.uint64]:
+    """Words of strings; by other secrets at each place, else differences in two words could cancel out."""
+    value: NDArray[np.uint64] = (word ^ added) * first
     value ^= value >> U64(32)
-    value *= _SECOND[index]
+    value *= second
     return value
 
 

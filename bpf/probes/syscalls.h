@@ -444,14 +444,14 @@ static __always_inline void look_at_written(void *ctx, struct tls_call *written,
 	struct connection *s = connections.lookup(&written->key);
 	struct work *w;
 
-	if (!s || s->ignored || s->entered || s->role == ROLE_UNKNOWN || (s->role == ROLE_CLIENT && (!written->known || s->http2)))
+	if (!s || s->ignored || s->entered || s->role == ROLE_UNKNOWN || (s->role == ROLE_CLIENT && !written->known))
 		return;
 	w = take_work(WORK_EXIT, copy, tid);
 	if (!w)
 		return;
 	use_connection(w, s, written->key, pid, 0, 0);
 	w->goroutine = goroutine;
-	if (s->role == ROLE_CLIENT)
+	if (s->role == ROLE_CLIENT && written->entered)
 		w->time = written->entered; /* a request begins before it is sent */
 	use_plaintext(w, written->buffer, written->size);
 	written->size = 0;

@@ -16,7 +16,7 @@ from autoinstr.health import Loss
 from autoinstr.model import Kind
 from autoinstr.parse import texts as tx
 from autoinstr.parse import traceparent
-from autoinstr.parse.base import Batch, Context, Parsed
+from autoinstr.parse.base import Batch, Context, Parsed, some
 from autoinstr.parse.hosts import Hosts, find_field
 from autoinstr.parse.http1_head import Heads, Lines, Targets, read_lines, read_targets
 from autoinstr.parse.http_groups import Calls, HttpGroups, schemes_of, servers_of
@@ -50,7 +50,7 @@ class Http1:
         rows = np.delete(np.arange(len(batch)), to_http2)
         if not len(rows):
             return Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0), rows)
-        parsed = self._parse(batch[rows], service[rows])
+        parsed = self._parse(some(batch, rows), service[rows])
         parsed.rows = rows
         return parsed
 

@@ -16,7 +16,7 @@ from autoinstr.model import Kind, Renamed
 from autoinstr.parse import http2_requests as h2
 from autoinstr.parse import texts as tx
 from autoinstr.parse import traceparent
-from autoinstr.parse.base import Batch, Context, Parsed
+from autoinstr.parse.base import Batch, Context, Parsed, some
 from autoinstr.parse.grpc import OTHER, RpcCalls, RpcGroups
 from autoinstr.parse.hosts import Hosts
 from autoinstr.parse.http2_requests import RequestTable
@@ -56,7 +56,7 @@ class Http2:
         if not len(ended.rows):
             self._streams.settle()
             return Parsed(np.empty(0, np.int32), tx.no_texts(0), tx.no_texts(0), no_parents(0), ended.rows, renamed)
-        parsed = self._tell(batch[ended.rows], service[ended.rows], ended)
+        parsed = self._tell(some(batch, ended.rows), service[ended.rows], ended)
         self._streams.settle()
         parsed.renamed = renamed
         return parsed
