@@ -9,7 +9,10 @@ PAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """All sizes are entries, but for the rings, which are bytes and powers of two."""
+    """All sizes are entries, but for the rings, which are bytes and powers of two.
+
+    Where a kernel's tables hold less than they say, they get more (`loader.entries`).
+    """
 
     # 21,000 exchanges: a fifth of a second at 100,000 requests/s, and the reader is woken at a third
     exchange_ring: int = 8 << 20
@@ -25,12 +28,12 @@ class Limits:
     streams: int = 8192
     # threads that use a TLS library, those that wait in a call of it included
     tls_threads: int = 8192
-    # of them, those that are being looked at this very moment; a few hundred are kept per CPU
-    tls_works: int = 512
+    # of them, those that are being looked at this very moment
+    tls_works: int = 256
     # texts that programs call their requests by, and that user space is about to read
     names: int = 1024
     # threads and goroutines that serve requests
-    contexts: int = 5888
+    contexts: int = 5312
     # calls that the target at the other end has not met yet
     offers: int = 2048
     # (process, method, status) combinations that can be told apart while the ring is full

@@ -10,12 +10,15 @@ import contextlib
 import ctypes
 import logging
 import os
+import platform
+import re
 import resource
 import struct
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from autoinstr.attach.image import Image, Map, Program
 from autoinstr.attach.limits import Limits
@@ -59,6 +62,9 @@ FUNCTION_PROBES = (*TLS_PROBES, RETURN, *GO_PROBES, *ADDING_PROBES)
 GROUPS = {"tls": (*TLS_PROBES, RETURN), "go": GO_PROBES, "adding": ADDING_PROBES}
 
 RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+LRU_HASH = 9  # BPF_MAP_TYPE_LRU_HASH
+KEPT_FREE = 128
+LRU_SHARES = (6, 16)
 # What the verifier works longest on, which the number of instructions does not tell: first, else all wait for one.
 LONG = ("frames", "sys_exit", "place_streams", "step")
 MOST_AT_ONCE = 4  # programs that are loaded: what the verifier keeps of one may be tens of MB
@@ -151,7 +157,7 @@ def load(image: Image, limits: Limits) -> Attached:
     attached = Attached()
     try:
         for one in image.maps:
-            size = limits.exchange_ring if one.name == "exchanges" else one.max_entries
+            size = limits.exchange_ring if one.name == "exchanges" else entries(one)
             attached.maps[one.name] = create_map(one, size)
         all_programs = {one.name: one for one in image.programs}
         kinds = {name: kind for way in PROPAGATING.values() for name, kind in way.items() if name in all_programs}
@@ -283,9 +289,26 @@ def attach_probes(attached: Attached, propagate: Sequence[str] = ()) -> None:
         raise
 
 
-def create_map(one: Map, entries: int) -> int:
-    """Its descriptor."""
-    sizes = (one.type, one.key_size, one.value_size, entries, one.flags)
+def entries(one: Map, processors: int = 0, release: str = "") -> int:
+    """How many a map gets, so that at least half of what it is to hold stays there.
+
+    Before Linux 6.16 each processor keeps free entries of an LRU hash to itself (LOCAL_FREE_TARGET), and one that finds
+    none pushes out what is in use. `processors`: possible ones; `release`: as uname(2) says it; both of this host.
+    """
+    version = re.match(r"(\d+)\.(\d+)", release or platform.release())
+    if one.type != LRU_HASH or (version and (int(version[1]), int(version[2])) >= LRU_SHARES):
+        return one.max_entries
+    return max(one.max_entries, one.max_entries // 2 + KEPT_FREE * ((processors or possible_processors()) + 1))
+
+
+def possible_processors() -> int:
+    """Those that may come to be used, too: their numbers are told as "0-7"."""
+    return int(re.split("[-,]", Path("/sys/devices/system/cpu/possible").read_text())[-1]) + 1
+
+
+def create_map(one: Map, size: int) -> int:
+    """Its descriptor. `size`: entries, or bytes of a ring."""
+    sizes = (one.type, one.key_size, one.value_size, size, one.flags)
     attributes = struct.pack("<IIIII8x16s", *sizes, one.name[:15].encode())
     try:
         return bpf(BpfCommand.MAP_CREATE, attributes)
