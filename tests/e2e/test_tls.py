@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import json
 import os
 import re
 import shutil
@@ -22,12 +23,12 @@ import clients
 import load
 import pytest
 import servers
-from agent import Agent
+from agent import PROGRAM, Agent
 from certificates import certificates, client_context, trusting
 from clients import CLIENTS
 from load import Connection, Plan
 from ports import free_port
-from servers import SERVERS, Running, Server
+from servers import GRPC_SERVERS, SERVERS, Running, Server
 from truth import CLIENT, Expected, compare
 
 StartAgent = Callable[..., Agent]
@@ -469,3 +470,26 @@ def test_first_request_of_each_worker(agent: StartAgent, start: Callable[[Server
         truth = list(pool.map(ask, range(SOON_OVER)))
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints[:20])
+
+
+@pytest.mark.parametrize(
+    ("name", "libraries"),
+    [
+        ("grpcio-tls", ["OpenSSL or BoringSSL in cygrpc"]),
+        ("grpc-java-tls", ["JSSE"]),  # that it may use beside the library that it brings, which is read
+        ("tonic-tls", ["rustls in grpc-tonic"]),
+    ],
+)
+def test_a_library_that_cant_be_read_is_named(
+    agent: StartAgent, start: Callable[[Server], Running], name: str, libraries: list[str]
+) -> None:
+    """By `targets`, and once in the log; for what is encrypted there is not seen."""
+    running = start(next(server for server in GRPC_SERVERS if server.name == name))
+    flags = ("--port", str(running.port))
+    said = subprocess.run([PROGRAM, "targets", "--json", *flags], check=True, capture_output=True, text=True).stdout
+    (target,) = [one for one in json.loads(said)["targets"] if one["pid"] == running.pid]
+    (reason,) = [one for one in target["unseen"] if one.startswith("tls: ")]
+    assert all(library in reason for library in libraries)
+    watching = agent(*flags)
+    watching.stop()
+    assert [reason in line for line in watching.errors].count(True) == 1

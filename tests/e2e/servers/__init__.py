@@ -269,7 +269,7 @@ GRPC_GO: dict[str, Any] = {
 
 BORINGSSL = "brings a TLS library without symbols: what it encrypts can't be seen"
 UNSEEN = {
-    **dict.fromkeys(("grpcio", "grpcio-aio", "grpc-java"), BORINGSSL),
+    **dict.fromkeys(("grpcio", "grpcio-aio"), BORINGSSL),
     "tonic": "has rustls built in, without symbols: what it encrypts can't be seen",
 }
 
