@@ -115,6 +115,7 @@ struct connection {
 	struct served origin; /* what a client's connection was last used for */
 	__u8 turn;  /* of the event loop, in which a request was read last */
 	__u8 asked; /* that, or what its next request will be for; of HTTP/2: who makes a call leaves that in `asked_streams` */
+	__u16 reader; /* last bits of the event loop's thread that has read a request; 0: it was none */
 	__u32 began;  /* TCP's number of the first byte of the request that is read, where trace contexts come from other hosts */
 };
 
@@ -276,7 +277,10 @@ struct context {
 		   has read, or READ_NOW; the greenlet that waits for several connections */
 		__u64 entered;
 	};
-	__u64 lot;
+	union {
+		__u64 lot;
+		__u64 paused; /* of a thread: the socket that it had nothing to read from, or no room to write to */
+	};
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define READ_NOW 1
@@ -293,6 +297,7 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
 #define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
+#define RUNTIME_SWITCHES (1 << 30) /* its threads go on with other tasks where one has to wait: what they serve is not known */
 #define RUNTIME_AFTER (1 << 29) /* tasks that connections have for themselves do things for none of their requests */
 BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 

@@ -181,6 +181,12 @@ static __always_inline __u64 sock_of(__u64 file)
 	return MEMBER(64, socket, MEMBER(64, file, file, private_data), sk);
 }
 
+/* The same, as a number, which may be added to. */
+static __always_inline __u64 address_of_sock(__u64 file)
+{
+	return kernel_u64(kernel_u64(file + OFFSET_file_private_data) + OFFSET_socket_sk);
+}
+
 /* Is the file a stream socket (TCP, Unix)? */
 static __always_inline int is_stream(__u64 file)
 {

@@ -112,7 +112,7 @@ static __always_inline int place_call_of(const struct connection *c, struct http
 	} else if (handed) {
 		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
 	} else {
-		parent = find_parent(c, by, &st->trace, &found);
+		parent = find_parent(c, sock, by, &st->trace, &found);
 		/* whoever writes writes what others have left there, too, unless there are none */
 		if (parent && (several || h->opened - h->ended > 1) &&
 		    !(runtime_of(by.pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))

@@ -278,6 +278,110 @@ static __always_inline void note_after(__u32 pid, __u64 runtime)
 	runtimes.update(&pid, &runtime);
 }
 
+static __always_inline void say_why(struct trace *t, enum orphan why)
+{
+	t->flags = (t->flags & ~TRACE_ORPHAN_MASK) | why << TRACE_ORPHAN_SHIFT;
+}
+
+/* It is not certain what this call is made for. */
+static __always_inline struct trace *unsure_parent(struct trace *t, struct served *found, enum orphan why)
+{
+	found->span = 0;
+	say_why(t, why);
+	return NULL;
+}
+
+/*
+ * Threads of some runtimes go on with another task where one has to wait (virtual threads of Java, tokio, .NET, Erlang): what such
+ * a thread has read says nothing of what it does next. They are told by what no other thread does: it finds nothing to read
+ * while it serves something, and goes on with another socket without a wait; or an event loop answers what another one
+ * of the process has read.
+ */
+#define RUNTIME_KNOWN (RUNTIME_GO | RUNTIME_PYTHON | RUNTIME_IN_ORDER) /* who does what is told otherwise, or certain */
+
+/* `several`: it serves more than one request at a time. */
+static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several)
+{
+	struct lender new = {.several = several};
+
+	runtime |= RUNTIME_SWITCHES;
+	lenders.update(&pid, &new);
+	runtimes.update(&pid, &runtime);
+	note_runtime();
+	return runtime;
+}
+
+/* Names of such threads: how they begin. */
+#define NAME_JAVA 0x6e696f4a6b726f46ULL  /* ForkJoinPool-1-worker-1 */
+#define NAME_TOKIO 0x74722d6f696b6f74ULL /* tokio-rt-worker */
+#define NAME_TOKIO_OLD 0x75722d6f696b6f74ULL /* tokio-runtime-worker */
+#define NAME_DOTNET 0x2050542054454e2eULL /* .NET TP Worker */
+#define NAME_ERLANG 0x6863735f73747265ULL /* erts_sched_1 */
+
+/* The current thread was not met yet. Known by its name it is known before anything has gone wrong. */
+static __always_inline __u64 runtime_by_name(__u32 pid, __u64 runtime)
+{
+	__u64 name[2] = {}, begins;
+
+	if (runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES) || bpf_get_current_comm(name, sizeof(name)))
+		return runtime;
+	begins = name[0];
+	if (begins != NAME_JAVA && begins != NAME_TOKIO && begins != NAME_TOKIO_OLD && begins != NAME_DOTNET && begins != NAME_ERLANG)
+		return runtime;
+	return note_switches(pid, runtime, 0);
+}
+
+/* A socket, by its address, which others get later, and by its port, which those seldom have, too. */
+static __always_inline __u64 name_of(__u64 sk)
+{
+	return sk ^ (__u64)local_port(sk) << 48;
+}
+
+/* A thread can't go on with this socket for now. */
+static __always_inline void note_pause(__u32 pid, __u32 tid, __u64 sock)
+{
+	__u64 execution = tid;
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (ctx && ctx->pid == pid && ctx->now.span)
+		ctx->paused = name_of(sock);
+}
+
+/* A thread does something with this socket; returns what is known of its process by then. `ctx`: of the thread; may be NULL. */
+static __always_inline __u64 runtime_behind(const struct context *ctx, __u32 pid, __u64 sock, __u64 runtime)
+{
+	if (!ctx || runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES) || ctx->pid != pid || !ctx->paused ||
+	    ctx->paused == name_of(sock) || !served_trace(&ctx->now))
+		return runtime;
+	return note_switches(pid, runtime, 1);
+}
+
+static __always_inline int switches(__u64 runtime)
+{
+	return runtime & RUNTIME_SWITCHES && !(runtime & RUNTIME_KNOWN);
+}
+
+/* A thread answers what another one has read, which was an event loop. */
+static __always_inline void note_moved(__u32 pid, __u32 tid)
+{
+	__u64 execution = tid, runtime = runtime_of(pid);
+	struct context *ctx = contexts.lookup(&execution);
+
+	if (ctx && ctx->pid == pid && ctx->loop && !(runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES)))
+		note_switches(pid, runtime, 1);
+}
+
+/* What a call of such a process is made for: what it serves, if that was never more than one request at a time. */
+static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
+{
+	struct lender *lender = lenders.lookup(&pid);
+
+	if (!lender || lender->several)
+		return unsure_parent(t, found, ORPHAN_SEVERAL);
+	*found = lender->newest;
+	return served_trace(found);
+}
+
 #define MIXED 1   /* one after the other */
 #define AT_ONCE 2 /* by a single read: who acts on each in its order has them all before it does */
 
@@ -297,12 +401,15 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 	ctx->now = *served;
 }
 
-/* It has read this request. */
-static __always_inline void take_request(struct context *ctx, const struct served *served)
+/* It has read this request, in thread `tid`. `c`: the connection, of HTTP/1. */
+static __always_inline void take_request(struct context *ctx, struct connection *c, const struct served *served, __u32 tid)
 {
 	if (!ctx->loop)
 		ctx->first = 0;
 	ctx->lent = 0;
+	ctx->paused = 0;
+	if (c)
+		c->reader = ctx->loop ? tid : 0;
 	go_on_with(ctx, served);
 }
 
@@ -329,7 +436,9 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	int reads_now = runtime & RUNTIME_UVLOOP && (__s64)w->sock < 0; /* from a socket; of a session it reads in a context */
 
-	if (runtime & RUNTIME_LENDS)
+	if (!ctx)
+		runtime = runtime_by_name(pid, runtime);
+	if (runtime & (RUNTIME_LENDS | RUNTIME_SWITCHES))
 		note_served(pid, served);
 	if (runtime & RUNTIME_PYTHON && c)
 		c->turn = turn_of(pid, w->tid);
@@ -341,14 +450,18 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 			new.entered = READ_NOW;
 		else if (l)
 			note_ids(&new, w->goroutine, l);
+		if (c)
+			c->reader = 0;
 		contexts.update(&execution, &new);
 		return;
 	}
 	if (reads_now)
 		ctx->entered = READ_NOW;
-	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now))
+	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now)) {
 		ctx->loop = 1; /* it has not answered the last one yet */
-	take_request(ctx, served);
+		runtime_behind(ctx, pid, w->sock, runtime);
+	}
+	take_request(ctx, c, served, w->tid);
 	ctx->mixed |= at_once;
 	if (l) {
 		ctx->asks = 0;
@@ -380,6 +493,7 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->pid == pid) {
+		ctx->paused = 0;
 		ctx->loop |= always;
 		if (!ctx->loop)
 			return;
@@ -391,6 +505,7 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 	} else if (always) {
 		struct context new = {.pid = pid, .loop = 1};
 
+		runtime_by_name(pid, runtime_of(pid));
 		contexts.update(&execution, &new);
 	}
 }
@@ -500,26 +615,17 @@ static __always_inline int is_still_lent(__u32 pid, const struct served *now)
 	return lender && serves_only(lender, now);
 }
 
-static __always_inline void say_why(struct trace *t, enum orphan why)
-{
-	t->flags = (t->flags & ~TRACE_ORPHAN_MASK) | why << TRACE_ORPHAN_SHIFT;
-}
-
-/* It is not certain what this call is made for. */
-static __always_inline struct trace *unsure_parent(struct trace *t, struct served *found, enum orphan why)
-{
-	found->span = 0;
-	say_why(t, why);
-	return NULL;
-}
-
 /* What a call is made for, if that is certain; returns its place, or NULL. */
-static __always_inline struct trace *find_parent(const struct connection *c, struct caller by, struct trace *t,
+static __always_inline struct trace *find_parent(const struct connection *c, __u64 sock, struct caller by, struct trace *t,
 						 struct served *found)
 {
 	__u64 runtime = runtime_of(by.pid);
 	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
+
+	runtime = runtime_behind(ctx, by.pid, c->session ? c->other : sock, runtime);
+	if (switches(runtime))
+		return find_only(by.pid, t, found);
 
 	if (runtime & RUNTIME_GO && c->asked && !c->http2) {
 		*found = c->origin; /* whatever the one serves that writes: it does so for whoever asks */
@@ -842,13 +948,14 @@ static __always_inline int read_traceparent(const struct exchange *x, struct tra
 }
 
 /* A connection is made, for what its first request will be made for. */
-static __always_inline void note_connect(struct connection *c, __u32 pid, __u64 goroutine)
+static __always_inline void note_connect(struct connection *c, __u64 sock, __u32 pid, __u64 goroutine)
 {
 	__u64 runtime = runtime_of(pid);
 	__u64 execution = execution_of(pid, bpf_get_current_pid_tgid(), goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
-	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime))
+	runtime = runtime_behind(ctx, pid, sock, runtime);
+	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime) && !switches(runtime))
 		c->origin = ctx->now;
 }
 
@@ -923,7 +1030,7 @@ static __always_inline int place_plainly(struct connection *c, const struct work
 	if (!ctx || ctx->pid != w->pid || (!ctx->loop && ctx->now.key != served.key))
 		return 0;
 	say_why(&x->trace, ORPHAN_ELSEWHERE);
-	take_request(ctx, &served);
+	take_request(ctx, c, &served, w->tid);
 	return 1;
 #endif
 }
@@ -952,7 +1059,7 @@ static __always_inline struct trace *find_bringer(const struct served *bringer, 
 static __always_inline void seek_parent(struct connection *c, const struct work *w, struct exchange *x,
 					const struct trace *said, struct served *found)
 {
-	struct trace *parent = find_parent(c, caller_of(w), &x->trace, found);
+	struct trace *parent = find_parent(c, w->sock, caller_of(w), &x->trace, found);
 
 	if (said->span) {
 		struct brought key = {.parent = said->span, .pid = w->pid};

@@ -190,7 +190,7 @@ int propagate_go(struct pt_regs *ctx)
 
 	struct written_field new = {};
 	begin_trace(&new.trace, bpf_ktime_get_ns());
-	struct trace *parent = find_parent(c, caller_of(w), &new.trace, &new.origin);
+	struct trace *parent = find_parent(c, w->sock, caller_of(w), &new.trace, &new.origin);
 	become_child(&new.trace, parent, &new.origin);
 	new.trace.flags |= TRACE_KEPT; /* the field says nothing more */
 	written_fields.update(&key, &new);

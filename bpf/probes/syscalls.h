@@ -195,7 +195,9 @@ static __always_inline void new_connection(const struct syscall *call, __u32 pid
 		return; /* connect() again, to learn the outcome of the first */
 	c = track(file, ROLE_CLIENT, target);
 	if (c)
-		note_connect(c, pid, call->goroutine);
+		note_connect(c, address_of_sock(file), pid, call->goroutine);
+	if (ret == -EINPROGRESS)
+		note_pause(pid, bpf_get_current_pid_tgid(), address_of_sock(file));
 	if (!(*target & TARGET_CLIENT))
 		*target |= TARGET_CLIENT;
 }
@@ -497,26 +499,33 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	struct syscall call;
 	__u32 fd, incoming;
 
-	if (ret == -EAGAIN || ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
+	if (ret == -EINTR || (ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
 		return 0;
 
 	struct self self = current_self();
 	__u32 pid = self.pid, tid = self.tid;
 	__u8 *target = target_of(pid);
-	if (!target || !*target || !pid)
+	if (!target || !*target || !pid || (ret == -EAGAIN && !(*target & TARGET_CLIENT)))
 		return 0;
 	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
 
 	enum transfer transfer = sort_call(&call, &fd, &incoming);
 	if (transfer == TRANSFER_NONE) {
-		moves_no_bytes(&call, &self, target, ret);
+		if (ret != -EAGAIN)
+			moves_no_bytes(&call, &self, target, ret);
 		return 0;
 	}
 	if (*target & TARGET_SELF)
 		return 0;
 
 	__u64 file = own_file(&self, fd), sk = sock_of(file);
+	if (ret == -EAGAIN) {
+		if (is_stream(file))
+			note_pause(pid, tid, address_of_sock(file));
+		return 0;
+	}
+
 	struct connection *c = tracked(file, sk);
 
 	if (call.nr == NR_splice) {
@@ -555,6 +564,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (c->ignored)
 		return 0;
+	if (c->reader && c->reader != (__u16)tid && !incoming && *target & TARGET_CLIENT)
+		note_moved(pid, tid);
 
 	struct work *w = take_work(WORK_EXIT, copy, tid);
 	if (!w)

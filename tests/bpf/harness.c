@@ -180,6 +180,14 @@ static u64 first_code(void)
 {
 	return 0;
 }
+static long bpf_get_current_comm(void *to, u32 size)
+{
+	return -1;
+}
+static unsigned short local_port(u64 sk)
+{
+	return 0;
+}
 
 #include "lib/python.h"
 #include "lib/trace.h"
