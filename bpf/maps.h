@@ -307,6 +307,7 @@ BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
  */
 struct lender {
 	struct served newest; /* request that it has read */
+	__u32 begun, noted;   /* requests that were read, and those of them that have been the newest: others are read right now */
 	__u32 several;        /* it was seen to serve several at a time */
 	__u32 unused;
 };

@@ -302,10 +302,13 @@ static __always_inline struct trace *unsure_parent(struct trace *t, struct serve
 /* `several`: it serves more than one request at a time. */
 static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several)
 {
-	struct lender new = {.several = several};
+	struct lender *lender, new = {};
 
 	runtime |= RUNTIME_SWITCHES;
-	lenders.update(&pid, &new);
+	lenders.insert(&pid, &new); /* another of its threads may be here, too */
+	lender = lenders.lookup(&pid);
+	if (lender && several)
+		lender->several = 1;
 	runtimes.update(&pid, &runtime);
 	note_runtime();
 	return runtime;
@@ -420,9 +423,11 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 
 	if (!lender)
 		return;
-	if (lender->newest.span != served->span && served_trace(&lender->newest))
+	__sync_fetch_and_add(&lender->begun, 1);
+	if (lender->begun - lender->noted != 1 || (lender->newest.span != served->span && served_trace(&lender->newest)))
 		lender->several = 1;
 	lender->newest = *served;
+	__sync_fetch_and_add(&lender->noted, 1);
 }
 
 /* An execution has read a request. `c`: the connection, of HTTP/1. */
@@ -581,6 +586,8 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
 	__u64 runtime = runtime_of(pid);
 
+	if (switches(runtime))
+		return 0; /* what a thread of it does next need not be for what it has read */
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
 		runtime |= RUNTIME_LENDS;
 		lenders.update(&pid, &new);

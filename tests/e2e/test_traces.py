@@ -158,6 +158,46 @@ def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
         assert place(asked) == below(call)
 
 
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+@pytest.mark.parametrize("name", ["", "tokio-rt-worker"])
+def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp_path: Path, name: str) -> None:
+    """What it has read last is not what it works for. Where that is known from the beginning, by the name of threads, all
+    is for the only request that is served, as long as there is but one.
+    """
+    program, (front, back) = tmp_path / "tasks", free_ports(2)
+    source = RELAY.with_name("tasks.c")
+    subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
+    servers = [
+        listening([str(program), str(front), str(back), *name.split()]),
+        listening([sys.executable, str(RELAY), str(back), "0"]),
+    ]
+    try:
+        started = agent("--pid", servers[0].pid)
+
+        def ask(paths: list[str]) -> None:
+            with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
+                for path in paths:
+                    assert client.get(path).text == "done"
+
+        ask([f"/alone-{number}" for number in range(ALONE)])
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(ask, [[f"/{way}-{number}" for number in range(REQUESTS)] for way in range(AT_A_TIME)]))
+        spans = started.stop()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    served = {path_of(span): span for span in spans if span["kind"] == "server"}
+    calls = [span for span in spans if span["kind"] == "client"]
+    assert len(served) == ALONE + REQUESTS * AT_A_TIME
+    assert len(calls) == 3 * len(served)
+    made_for = {call["spanId"]: served[path_of(call).split("/asked")[1].rpartition("/")[0]] for call in calls}
+    wrong = [call for call in calls if call["parentSpanId"] and place(call) != below(made_for[call["spanId"]])]
+    assert not wrong, [(path_of(call), path_of(made_for[call["spanId"]])) for call in wrong]
+    alone = [path_of(call) for call in calls if path_of(call).startswith("/asked/alone") and not call["parentSpanId"]]
+    assert not name or not alone, alone
+
+
 def listening(command: list[str]) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
