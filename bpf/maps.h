@@ -191,6 +191,11 @@ struct http2 {
 	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
 	__u64 library; /* a client's session of nghttp2, as in `submitted`; 0: none is known */
+#ifdef PROPAGATE_GO
+	__u64 entries; /* of the client's table, of all that were ever in it: those that were looked at */
+	__u32 own;     /* one of them is trace context */
+	__u32 plain;   /* its calls are not grpc-go's */
+#endif
 	__u32 places[HTTP2_PLACES]; /* numbers of open streams */
 };
 /* HTTP/2 connections, by the key of `connections`; least recently used ones go first, and are found again as old ones. */
@@ -198,6 +203,9 @@ BPF_TABLE("lru_hash", u64, struct http2, http2_connections, MAX_HTTP2);
 BPF_ARRAY(blank_http2, struct http2, 1);
 
 /* A request on an HTTP/2 connection that is not over. Each side writes what is its own: they may run at the same time. */
+#if defined(PROPAGATE_HEADERS) || defined(PROPAGATE_GO)
+#define PLACES_EARLY
+#endif
 struct stream_key {
 	__u64 id; /* of the connection */
 	__u64 stream;
@@ -218,7 +226,8 @@ struct stream {
 	__u8 messages; /* the request's body begins like a gRPC message */
 	__u8 waits; /* for who makes the call */
 	__u8 placed; /* enum placed: a client's that had its place before it was written */
-	__u8 unused[3];
+	__u8 added;  /* its header block ends with a field that was added to it before it was written */
+	__u8 unused[2];
 };
 enum placed { PLACED_NOT, PLACED_SURELY, PLACED_PERHAPS };
 enum progress { SIDE_WAITS, SIDE_BEGUN, SIDE_ENDED };
@@ -332,14 +341,34 @@ struct go_layout {
 	__u16 inflater, deflater;   /* of nghttp2_session: tables of header fields that came, and that went */
 	__u16 echo_path;            /* path of echo's context */
 	__u16 machine, processor, left; /* of g: its m; of that: its p, and the one that it has left for a system call */
-	/* of functions, from the instruction that go_propagate.h has probed: Write of bufio's Writer and of net/http's persistConnWriter,
-	   Close of net's TCPConn and of crypto/tls's Conn */
-	__s32 buffered_write, client_write, tcp_close, tls_close;
 	__s32 last_id;              /* where the last id is kept that was given to a processor, from the program's first code on */
 	__u16 ids;                  /* of p: the next id that it gives, and behind it the end of its lot */
 	__u16 unused;
 };
 BPF_TABLE("lru_hash", u32, struct go_layout, go_layouts, 1024);
+
+#ifdef PROPAGATE_GO
+/*
+ * What has to be known of a program built by Go so that its requests can be given a field (probes/go_propagate.h and
+ * go_propagate_http2.h), by pid; written by user space. Instructions and functions by their addresses in the file; 0: not there.
+ */
+struct go_http2_client {
+	__u32 call; /* the instruction that is probed, in a method of the object that writes header blocks */
+	__u16 self; /* where that object's address lies by then, from the stack pointer */
+	__u16 framer, writer, encoder, conn; /* of the object */
+	__u16 unused;
+};
+struct go_fields {
+	__u32 head; /* the instruction that is probed, of HTTP/1 */
+	/* Write of bufio's Writer and of net/http's persistConnWriter, Close of net's TCPConn and of crypto/tls's Conn */
+	__u32 buffered_write, client_write, tcp_close, tls_close;
+	struct go_http2_client h2, x, rpc; /* of net/http, golang.org/x/net, grpc-go */
+	__u16 rpc_buffer, rpc_buffered; /* of grpc-go's bufWriter */
+	__u16 rpc_by_handle; /* what is there is a pointer to the buffer */
+	__u16 client;        /* of net/http's persistConn: conn */
+};
+BPF_TABLE("lru_hash", u32, struct go_fields, go_fields, 1024);
+#endif
 
 /*
  * What one end of a connection leaves for the other, if that is a target, too: a client its call, or a server that has

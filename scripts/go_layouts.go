@@ -53,20 +53,40 @@ var modules = map[string][]question{
 		{"src/net/http", map[string]string{
 			"persistConn.conn": "client", "http2serverConn.conn": "server", "http2responseWriter.rws": "state",
 			"http2responseWriterState.stream": "stream", "http2stream.id": "id",
+			"http2ClientConn.fr": "h2_framer", "http2ClientConn.bw": "h2_writer", "http2ClientConn.henc": "h2_encoder",
+			"http2ClientConn.tconn": "h2_conn", "http2HeadersFrameParam.BlockFragment": "block",
+			"http2HeadersFrameParam.EndHeaders": "whole", "http2HeadersFrameParam.PadLength": "padding",
 		}},
 		{"src/net/http/internal/http2", map[string]string{
 			"serverConn.conn": "server", "responseWriter.rws": "state", "responseWriterState.stream": "stream",
-			"stream.id": "id",
+			"stream.id": "id", "ClientConn.fr": "h2_framer", "ClientConn.bw": "h2_writer", "ClientConn.henc": "h2_encoder",
+			"ClientConn.tconn": "h2_conn", "HeadersFrameParam.BlockFragment": "block", "HeadersFrameParam.EndHeaders": "whole",
+			"HeadersFrameParam.PadLength": "padding",
+		}},
+		{"src/vendor/golang.org/x/net/http2/hpack", map[string]string{
+			"Encoder.dynTab.table.ents": "entries", "Encoder.dynTab.table.evictCount": "evicted", "Encoder.dynTab.maxSize": "limit",
+			"Encoder.w.()": "output", "HeaderField.Name": "name", "HeaderField.Sensitive": "sensitive",
 		}},
 	},
-	"golang.org/x/net": {{"http2", map[string]string{
-		"serverConn.conn": "x_server", "responseWriter.rws": "x_state", "responseWriterState.stream": "x_stream",
-		"stream.id": "x_id",
-	}}},
+	"golang.org/x/net": {
+		{"http2", map[string]string{
+			"serverConn.conn": "x_server", "responseWriter.rws": "x_state", "responseWriterState.stream": "x_stream",
+			"stream.id": "x_id", "ClientConn.fr": "x_framer", "ClientConn.bw": "x_writer", "ClientConn.henc": "x_encoder",
+			"ClientConn.tconn": "x_conn", "HeadersFrameParam.BlockFragment": "x_block",
+			"HeadersFrameParam.EndHeaders": "x_whole", "HeadersFrameParam.PadLength": "x_padding",
+		}},
+		{"http2/hpack", map[string]string{
+			"Encoder.dynTab.table.ents": "x_entries", "Encoder.dynTab.table.evictCount": "x_evicted",
+			"Encoder.dynTab.maxSize": "x_limit", "Encoder.w.()": "x_output", "HeaderField.Name": "x_name", "HeaderField.Sensitive": "x_sensitive",
+		}},
+	},
 	"google.golang.org/grpc": {{"internal/transport", map[string]string{
 		"http2Server.conn": "rpc_server", "http2Client.conn": "rpc_client", "Stream.id": "rpc_id",
 		"Stream.method": "rpc_method", "Stream.ct.()": "rpc_of", "ClientStream.ct.()": "rpc_of",
 		"ServerStream.Stream.*": "rpc_by_pointer", "ClientStream.Stream.*": "rpc_by_pointer",
+		"loopyWriter.framer": "rpc_framer", "loopyWriter.hEnc": "rpc_encoder", "loopyWriter.conn": "rpc_conn",
+		"framer.writer": "rpc_writer", "framer.fr": "rpc_frames", "bufWriter.buf": "rpc_buffer",
+		"bufWriter.bufHandle": "rpc_buffer", "bufWriter.bufHandle.*": "rpc_by_handle", "bufWriter.offset": "rpc_buffered",
 	}}},
 	"github.com/gin-gonic/gin":    {{"", map[string]string{"nodeValue.fullPath": "path"}}},
 	"github.com/go-chi/chi":       {{"", map[string]string{"Context.RoutePatterns": "patterns"}}},
@@ -89,6 +109,12 @@ type packages struct {
 }
 
 func (p packages) Import(path string) (*types.Package, error) {
+	if path == "unsafe" {
+		return types.Unsafe, nil
+	}
+	if p.module == toolchain {
+		return p.own(path), nil
+	}
 	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") && path != "C" {
 		return p.standard.Import(path)
 	}
@@ -105,17 +131,25 @@ func (p packages) Import(path string) (*types.Package, error) {
 	return found, nil
 }
 
-var imported packages
+// A package of the standard library of that Go which is asked.
+func (p packages) own(path string) *types.Package {
+	found := p.known[path]
+	if found == nil {
+		folder := filepath.Join(p.root, "src", path)
+		if _, err := os.Stat(folder); err != nil {
+			folder = filepath.Join(p.root, "src", "vendor", path)
+		}
+		found = read(folder, path)
+		found.MarkComplete()
+		p.known[path] = found
+	}
+	return found
+}
 
-// Go's own sources are read with nothing but themselves at hand.
+var imported = packages{standard: importer.ForCompiler(files, "source", nil)}
+
+// From now on sources of this module are read.
 func use(module, root string) {
-	if module == toolchain {
-		build.Default.GOROOT = root
-		imported.standard = nil
-	}
-	if imported.standard == nil {
-		imported.standard = importer.ForCompiler(files, "source", nil)
-	}
 	imported.module, imported.root, imported.known = module, root, map[string]*types.Package{}
 }
 
@@ -130,6 +164,7 @@ func read(folder, path string) *types.Package {
 			continue
 		}
 		if file, err := parser.ParseFile(files, filepath.Join(folder, name), nil, parser.SkipObjectResolution); err == nil {
+			ast.Inspect(file, plainPointers)
 			parsed = append(parsed, file)
 		}
 	}
@@ -138,6 +173,18 @@ func read(folder, path string) *types.Package {
 	}
 	checked, _ := config.Check(path, files, parsed, nil)
 	return checked
+}
+
+// A field that points to something of another package is as large, also if that is not at hand.
+func plainPointers(node ast.Node) bool {
+	if field, ok := node.(*ast.Field); ok && len(field.Names) > 0 {
+		if pointer, ok := field.Type.(*ast.StarExpr); ok {
+			if _, ok := pointer.X.(*ast.SelectorExpr); ok {
+				field.Type = &ast.StarExpr{X: ast.NewIdent("byte")}
+			}
+		}
+	}
+	return true
 }
 
 func answer(folder string, fields map[string]string, found map[string]int64) {

@@ -31,6 +31,7 @@ from autoinstr.libraries import (
     Identity,
     Library,
     find,
+    go_program,
     identity_of,
     instructions,
     mapped_files,
@@ -138,6 +139,7 @@ class Functions:
         for pid, older in pids.items():
             self.follow(pid, maps_of(pid), older=older)
         instructions.rest()
+        go_program.rest()
         now = time.monotonic()
         for shelf, linger in ((self._always, LINGER), (self._older, 0.0 if now > self._until else LINGER)):
             for key in [key for key, probed in shelf.probed.items() if probed.used < now - linger]:

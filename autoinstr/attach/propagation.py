@@ -28,7 +28,8 @@ SOCKHASH = 18  # BPF_MAP_TYPE_*
 
 # way -> its programs and their types; those with a place of their own run on sockets of all control groups
 PROGRAMS: dict[str, dict[str, int]] = {
-    "go": {"propagate_go": KPROBE},  # where a target has such functions
+    # where a target has such functions
+    "go": dict.fromkeys(("propagate_go", "propagate_go_http2", "propagate_go_http2_x", "propagate_go_rpc"), KPROBE),
     "headers": {
         "propagate_option": CGROUP_SOCKOPT,
         "propagate_headers": SOCK_OPS,
@@ -112,12 +113,8 @@ def cgroup_root(mounts: str = "") -> str:
 
 def why_not(way: str) -> str:
     """Why it can't be done here, or not without harm; empty if it can. Tried, if need be on sockets of our own."""
-    if way == "go":
-        return no_writing()
     try:
-        with contextlib.closing(Descriptors()) as held:
-            held.keep(attach_to_cgroup(held.keep(load(SOCK_OPS, _NOTHING))))
-        return {"headers": harm_of_messages}.get(way, harmless)()
+        return next((reason for trial in TRIALS_OF[way] if (reason := trial())), "")
     except OSError as error:
         return f"this kernel does not allow it ({error.strerror})"
 
@@ -134,8 +131,10 @@ def no_writing() -> str:
     return ""
 
 
-def harmless() -> str:
-    """Nothing more to try."""
+def no_control_groups() -> str:
+    """May a program run on the sockets of control groups? OSError: why not."""
+    with contextlib.closing(Descriptors()) as held:
+        held.keep(attach_to_cgroup(held.keep(load(SOCK_OPS, _NOTHING))))
     return ""
 
 
@@ -232,3 +231,8 @@ def wrong_memory(ours: socket.socket, _others: socket.socket) -> str:
 
 
 TRIALS: tuple[Callable[[socket.socket, socket.socket], str], ...] = (wrong_inq, wrong_bytes, wrong_memory)
+TRIALS_OF: dict[str, tuple[Callable[[], str], ...]] = {
+    "go": (no_writing,),
+    "headers": (no_control_groups, harm_of_messages),
+    "tcp": (no_control_groups,),
+}

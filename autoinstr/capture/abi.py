@@ -166,8 +166,19 @@ GO_LAYOUT = np.dtype(  # struct go_layout in bpf/maps.h
             )
         ],
         *[(name, "<u2") for name in ("machine", "processor", "left")],
-        *[(name, "<i4") for name in ("buffered_write", "client_write", "tcp_close", "tls_close", "last_id")],
+        ("last_id", "<i4"),
         *[(name, "<u2") for name in ("ids", "unused")],
+    ]
+)
+_HTTP2_CLIENT = (
+    ("call", "<u4"),
+    *[(name, "<u2") for name in ("self", "framer", "writer", "encoder", "conn", "unused")],
+)
+GO_FIELDS = np.dtype(  # struct go_fields there
+    [
+        *[(name, "<u4") for name in ("head", "buffered_write", "client_write", "tcp_close", "tls_close")],
+        *[(f"{client}_{name}", kind) for client in ("h2", "x", "rpc") for name, kind in _HTTP2_CLIENT],
+        *[(name, "<u2") for name in ("rpc_buffer", "rpc_buffered", "rpc_by_handle", "client")],
     ]
 )
 NAME_SIZE = 192

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from autoinstr.bpf_call import update
-from autoinstr.capture.abi import COUNTERS, GO_LAYOUT, Counter
+from autoinstr.capture.abi import COUNTERS, GO_FIELDS, GO_LAYOUT, Counter
 
 WATCHED = 1
 KEPT = 2 | 4 | 16 | 32 | 64  # flags that the kernel side sets by itself
@@ -40,7 +40,9 @@ class Control:
         self._runtimes = maps["runtimes"]
         self._runtime_of: dict[int, int] = {}
         self._told_runtimes = 0
-        self._go_layouts = maps["go_layouts"]
+        self._of_go = [(maps["go_layouts"], GO_LAYOUT)]
+        if "go_fields" in maps:
+            self._of_go.append((maps["go_fields"], GO_FIELDS))
         self._layouts: dict[int, dict[str, int]] = {}  # as told
         self._ports = mmap.mmap(maps["ports"], 2 * mmap.PAGESIZE)
         self._control = mmap.mmap(maps["control"], mmap.PAGESIZE)
@@ -87,10 +89,11 @@ class Control:
         if 0 < pid < MAX_PIDS:
             if layout != self._layouts.get(pid, {}):
                 self._layouts[pid] = layout
-                row = np.zeros(1, GO_LAYOUT)
-                for name in layout.keys() & set(GO_LAYOUT.names or ()):
-                    row[name] = layout[name]
-                update(self._go_layouts, struct.pack("<I", pid), row.tobytes())
+                for table, kind in self._of_go:
+                    row = np.zeros(1, kind)
+                    for name in layout.keys() & set(kind.names or ()):
+                        row[name] = layout[name]
+                    update(table, struct.pack("<I", pid), row.tobytes())
             self._flags(pid, flags, 0xFF)
 
     def ignore(self, pid: int) -> None:

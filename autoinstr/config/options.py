@@ -309,7 +309,7 @@ OPTIONS: tuple[Option, ...] = (
         "propagate",
         "carry trace contexts to other hosts: tcp (an option of TCP, between hosts of private networks that both run"
         " autoinstr), headers (a traceparent in plaintext requests of HTTP/1 and HTTP/2 that have none), go (the same"
-        " in what Go's net/http client asks over HTTP/1, also inside TLS: writes to its memory); default: off",
+        " in what Go's net/http and grpc-go ask, also inside TLS: writes to their memory); default: off",
         parse_propagations,
         ("AUTOINSTR_PROPAGATE",),
         "propagate",

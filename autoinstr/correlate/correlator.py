@@ -43,8 +43,6 @@ class Correlator:
         self._fill(trace_id, span_id)
         child = requests.has_parent
         if child.any():
-            # what names the span itself is a field that was written into a client's request for it (`--propagate go`)
-            child = child & (requests.parent_span != span_id).any(axis=1)
             trace_id[child] = requests.parent_trace[child]
             parent_id[child] = requests.parent_span[child]
             flags[child] = requests.parent_flags[child]

@@ -8,6 +8,7 @@ from autoinstr.libraries.find import File, Found, Identity, find, identity_of, m
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_propagate import GO_PROPAGATE
+from autoinstr.libraries.go_propagate_http2 import GO_PROPAGATE_HTTP2
 from autoinstr.libraries.go_tls import GO_TLS
 from autoinstr.libraries.goroutines import GOROUTINES
 from autoinstr.libraries.nghttp2 import NGHTTP2
@@ -28,7 +29,7 @@ LIBRARIES: tuple[Library, ...] = (
 OF_OLDER: tuple[Library, ...] = (NGHTTP2,)
 
 # Looked for only where it is asked for.
-IF_ASKED: tuple[Library, ...] = (GO_PROPAGATE,)
+IF_ASKED: tuple[Library, ...] = (GO_PROPAGATE, GO_PROPAGATE_HTTP2)
 
 __all__ = [
     "HAS_NODE",

@@ -37,6 +37,7 @@ class _Words:
 
 FAR = 8  # instructions that a return and what it returns may be apart
 _ON_STACK = re.compile(r"\[rsp \+ (0x[0-9a-f]+|[0-9])\]")
+_BEHIND_POINTER = re.compile(r"\[r(?!sp)\w+ \+ (0x[0-9a-f]+)\]")
 _X86_64_REGISTERS = ("rax", "rbx", "rcx", "rdi", "rsi", "r8", "r9", "r10", "r11")
 _AARCH64_REGISTERS = tuple(f"x{n}" for n in range(16))
 _MOVES = ("mov", "movzx", "lea", "cmp", "test", "nop", "movups", "movdqu", "movaps", "add", "sub", "and", "or", "xor")
@@ -104,6 +105,10 @@ class GoCode:
     def calls(self, target: int) -> list[int]:
         """Where it calls this function."""
         return [self._lines[index][0] for index in self._calls(target)]
+
+    def displacements(self) -> set[int]:
+        """How far behind a register's address its instructions read or write, the stack's aside. Of x86-64."""
+        return {int(at, 16) for _, _, text in self._lines for at in _BEHIND_POINTER.findall(text)}
 
     def _cheapest(self, index: int, registers: Collection[str]) -> int:
         """An instruction from there on, before anything else may be gone on with, that the kernel emulates."""
@@ -241,6 +246,15 @@ class GoCode:
                 return False
         return len(stored) == len(homes)
 
+    def home_at(self, address: int) -> int | None:
+        """How far from the stack pointer the first argument lies at this instruction, in the room that its caller has
+        left; None: it is not kept there. Of x86-64.
+        """
+        if not self.keeps(0):
+            return None
+        taken = [_taken(name, text) for at, name, text in self._lines if at < address]
+        return sum(taken) + 8
+
     def _stores(self, name: str, text: str) -> Iterator[tuple[str, str]]:
         """(register, place on the stack) of what the instruction writes there."""
         parts = text.split(", ", 2)
@@ -268,6 +282,8 @@ def _taken(name: str, text: str) -> int:
     """Bytes of the stack that an instruction at the beginning takes for the function's frame."""
     if (name, text) == ("push", "rbp"):
         return 8
+    if (name, text) == ("add", "rsp, -0x80"):  # shorter than the other
+        return 0x80
     for beginning in ("rsp, ", "x20, sp, #"):  # arm64: large frames by another register
         if name == "sub" and text.startswith(beginning):
             return int(text.removeprefix(beginning), 16)

@@ -32,6 +32,7 @@ class GoProgram:
     version: tuple[int, ...]  # of Go: (1, 26, 8); empty: not told
     modules: dict[str, str]  # path -> "v1.2.3", as built: replaced ones have their own paths
     _functions: dict[str, GoFunction | None] = field(default_factory=dict)
+    _codes: dict[int, GoCode] = field(default_factory=dict)  # by where they begin
 
     def look_for(self, names: Iterable[str]) -> None:
         """Find several functions in one go. ValueError: the table of functions is damaged."""
@@ -55,11 +56,14 @@ class GoProgram:
         return self.code(where) if where else None
 
     def code(self, function: GoFunction) -> GoCode | None:
-        """Its instructions; None: it is not in the file."""
-        if (offset := in_file(self.segments, function.begin)) is None:
-            return None
-        size = min(function.end - function.begin, MAX_CODE)
-        return GoCode(os.pread(self.descriptor, size, offset), function.begin, self.machine)
+        """Its instructions, read once; None: it is not in the file."""
+        if function.begin not in self._codes:
+            if (offset := in_file(self.segments, function.begin)) is None:
+                return None
+            size = min(function.end - function.begin, MAX_CODE)
+            code = os.pread(self.descriptor, size, offset)
+            self._codes[function.begin] = GoCode(code, function.begin, self.machine)
+        return self._codes[function.begin]
 
     def offset(self, function: GoFunction, address: int) -> int:
         """Of an instruction of the function, in the file; ValueError: it is not there."""
@@ -78,6 +82,11 @@ def go_program(descriptor: int) -> GoProgram | None:
     if program:
         program.descriptor = descriptor
     return program
+
+
+def rest() -> None:
+    """Forget what is remembered: to be called when no file is asked about for a while."""
+    _last.clear()
 
 
 def _open(descriptor: int) -> GoProgram | None:

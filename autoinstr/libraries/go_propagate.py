@@ -2,11 +2,13 @@
 
 There all fields are written, to the connection's `bufio.Writer`, and the next call is the one for the empty line: an
 instruction that the kernel emulates. What a writer and a connection are is told by the methods that their interfaces
-have, whose distances from that instruction are the same wherever the program lies in memory. bufio.Writer has been the
-same since before Go 1.17 (`scripts/go_layouts.go` asks); a version that is not known is not probed, and said once.
+have, which are as far from that instruction as in the program's file. bufio.Writer has been the same since before Go
+1.17 (`scripts/go_layouts.go` asks); a version that is not known is not probed, and said once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from autoinstr.elf import AARCH64
 from autoinstr.libraries.base import Function, Library, Place
@@ -18,16 +20,13 @@ from autoinstr.probes import PROPAGATE_GO
 WRITES_HEAD = "net/http.(*Request).write"
 ENDS_HEAD = "io.WriteString"  # called by it once
 PROGRAM = "propagate_go"
-# What the kernel side is told of functions, by the names of struct go_layout: the first methods of interfaces
-METHODS = {
-    "buffered_write": "bufio.(*Writer).Write",
-    "client_write": "net/http.persistConnWriter.Write",
-    "tcp_close": "net.(*TCPConn).Close",
-    "tls_close": "crypto/tls.(*Conn).Close",
-}
-NAMES = (WRITES_HEAD, ENDS_HEAD, *METHODS.values())
+# What the kernel side is told of functions, by the names of struct go_fields: the first methods of interfaces ...
+CLOSES = {"tcp_close": "net.(*TCPConn).Close", "tls_close": "crypto/tls.(*Conn).Close"}  # ... of connections
+WRITES = {"buffered_write": "bufio.(*Writer).Write", "client_write": "net/http.persistConnWriter.Write"}
+NAMES = (WRITES_HEAD, ENDS_HEAD, *CLOSES.values(), *WRITES.values())
 # Of bufio.Writer, as bpf/probes/go_propagate.h has it
 WRITER = {"buffer": 16, "buffered": 40, "buffered_for": 48}
+HIGHEST = 1 << 32  # addresses that the kernel side is told are below
 
 
 def head_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]:
@@ -37,33 +36,51 @@ def head_places(descriptor: int, functions: tuple[Function, ...]) -> list[Place]
         return []
     known = go_layout(program.version)
     if "client" not in known or any(known.get(name) != offset for name, offset in WRITER.items()):
-        version = ".".join(map(str, program.version)) or "of a version that is not told"
-        not_known("Go %s is not one that autoinstr knows: its requests to other hosts carry no trace context", version)
+        say_unknown("Go", ".".join(map(str, program.version)))
         return []
     where = program.function(WRITES_HEAD)
     assert where
     return [Place(program.offset(where, at), PROGRAM)]
 
 
-def _end_of_head(program: GoProgram, functions: tuple[Function, ...]) -> int | None:
-    """Address of the call; None: there is no such, or several, or arguments are passed on the stack."""
-    program.look_for(function.symbol for function in functions)
-    where, callee = program.function(WRITES_HEAD), program.function(ENDS_HEAD)
-    if where is None or callee is None or (program.machine == AARCH64 and where.before_118):
+def say_unknown(module: str, version: str) -> None:
+    """Say it once."""
+    version = version or "of a version that is not told"
+    not_known(
+        "%s %s is not one that autoinstr knows: its requests to other hosts carry no trace context", module, version
+    )
+
+
+def only_call(program: GoProgram, caller: str, callee: str) -> int | None:
+    """Address of the call of one function in another; None: there is no such, or several, or arguments are passed on
+    the stack.
+    """
+    where, called = program.function(caller), program.function(callee)
+    if where is None or called is None or (program.machine == AARCH64 and where.before_118):
         return None
     code = program.code(where)
-    calls = code.calls(callee.begin) if code else []
-    return calls[0] if len(calls) == 1 else None
+    calls = code.calls(called.begin) if code else []
+    return calls[0] if len(calls) == 1 and calls[0] < HIGHEST else None
+
+
+def addresses(program: GoProgram, methods: dict[str, str]) -> dict[str, int]:
+    """Of those that are there."""
+    found = {name: program.function(symbol) for name, symbol in methods.items()}
+    return {name: where.begin for name, where in found.items() if where and where.begin < HIGHEST}
+
+
+def _end_of_head(program: GoProgram, functions: Iterable[Function]) -> int | None:
+    program.look_for(function.symbol for function in functions)
+    return only_call(program, WRITES_HEAD, ENDS_HEAD)
 
 
 def layout_of(descriptor: int) -> dict[str, int]:
-    """Distances of the methods from the call; of other programs nothing."""
+    """The call, and the methods; of other programs nothing."""
     program = go_program(descriptor)
     if program is None or (at := _end_of_head(program, FUNCTIONS)) is None:
         return {}
-    found = {name: program.function(symbol) for name, symbol in METHODS.items()}
     known = {name: offset for name, offset in go_layout(program.version).items() if name == "client"}
-    return known | {name: where.begin - at for name, where in found.items() if where}
+    return known | {"head": at} | addresses(program, CLOSES | WRITES)
 
 
 FUNCTIONS = tuple(Function(name, PROGRAM if name == WRITES_HEAD else "") for name in NAMES)

@@ -147,10 +147,37 @@ static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 	return streams.lookup(&key);
 }
 
+#ifdef PLACES_EARLY
+/*
+ * A client's stream whose header block is about to be written has its place from now on; NULL: that may still change.
+ * `several`: others begin with the same write.
+ */
+static __always_inline struct stream *place_early(struct connection *c, struct http2 *h, __u64 key, struct caller by,
+						  __u32 number, int several)
+{
+	struct stream *st = stream_of(h, number);
+
+	if (!st && number > h->last)
+		st = new_stream(h, number);
+	if (!st || st->request_start)
+		return NULL;
+	if (!st->placed) {
+		begin_trace(&st->trace, bpf_ktime_get_ns());
+		st->trace.flags |= TRACE_KEPT; /* a field that is added says nothing more */
+
+		struct served this = {.key = h->id, .span = st->trace.span, .stream = number};
+
+		know_pair(c, key);
+		st->placed = place_call_of(c, h, key, by, st, &this, several) ? PLACED_SURELY : PLACED_PERHAPS;
+	}
+	return st->placed == PLACED_SURELY ? st : NULL;
+}
+#endif
+
 static __always_inline void begin_stream(struct stream *st, const struct http2_side *s, struct work *w)
 {
 	st->request_start = s->began;
-#ifdef PROPAGATE_HEADERS
+#ifdef PLACES_EARLY
 	if (!st->placed)
 #endif
 		begin_trace(&st->trace, s->began);
@@ -592,6 +619,17 @@ static __always_inline int begin_body(struct connection *c, struct http2 *h, str
 	return 1;
 }
 
+#ifdef PROPAGATE_GO
+/* What was added to a header block is passed over like padding, which such a frame has not. */
+static __always_inline void pass_added(const struct connection *c, const struct http2 *h, struct http2_side *s, struct work *w)
+{
+	struct stream *st = is_request(c, w) && s->type == HTTP2_HEADERS ? stream_of(h, s->stream) : NULL;
+
+	if (st && st->added && !st->request_start && s->flags & HTTP2_END_HEADERS && s->remaining > BLOCK_FIELD)
+		s->padding = BLOCK_FIELD;
+}
+#endif
+
 /* All that is wanted of a frame's payload lies behind its header. Returns whether it makes sense. */
 static __always_inline int begin_payload(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -619,6 +657,10 @@ static __always_inline int begin_payload(struct connection *c, struct http2 *h, 
 	case HTTP2_PUSH_PROMISE:
 		if (s->flags & HTTP2_PADDED)
 			s->padding = prefix[0];
+#ifdef PROPAGATE_GO
+		else
+			pass_added(c, h, s, w);
+#endif
 	case HTTP2_CONTINUATION:
 		if (s->part)
 			s->phase = HTTP2_BLOCK;

@@ -19,21 +19,9 @@
 #ifdef PROPAGATE_HEADERS
 
 #define PREFACE_3 0x0a0d0a0d4d530a0dULL /* CR LF "SM" CR LF CR LF */
-/*
- * A larger header block is left as it is, since who receives it may have a limit (RFC 9113, 6.5.2) that is near: its texts
- * and those of a table of the usual 4096 bytes are not more than about 8 KB as long as it is no larger.
- */
-#define MAX_BLOCK 2048
 #define MAX_INSERTIONS 6 /* in one message, whose pieces the kernel takes 17 of */
 #define INSERTIONS 8     /* the same, as the verifier wants it */
 #define ITEM 16          /* no item is longer: the name that matters, and what is before it */
-
-/* "traceparent", as it is and in Huffman's code (RFC 7541, 5.2) */
-#define NAME_SIZE_PLAIN 11
-#define NAME_SIZE_CODED 8
-#define NAME_PLAIN 0x7261706563617274ULL
-#define NAME_PLAIN_END 0x746e6572
-#define NAME_CODED 0x3fa9851d6b21834dULL
 
 enum outgoing_phase {
 	OUTGOING_HEADER, /* of a frame */

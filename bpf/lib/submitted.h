@@ -171,7 +171,7 @@ static __always_inline void place_stream(const struct connection *c, struct http
 		serve(NULL, w, &this);
 		return;
 	}
-#ifdef PROPAGATE_HEADERS
+#ifdef PLACES_EARLY
 	if (st->placed)
 		return;
 #endif

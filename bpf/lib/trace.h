@@ -741,7 +741,7 @@ static __always_inline void become_child(struct trace *t, struct trace *parent, 
 static __always_inline void join_ends(struct trace *served, const struct trace *call, __u32 client)
 {
 	served->peer = client;
-	continue_trace(served, call, TRACE_PEER);
+	continue_trace(served, call, TRACE_PEER | (call->flags & TRACE_KEPT));
 }
 
 /* The client has left a call. */
@@ -997,7 +997,7 @@ static __always_inline void place_served(struct connection *c, const struct work
 		if (asked && asked->flags & TRACE_KEPT && is_same_trace(asked, &said)) {
 			x->trace.flags |= TRACE_KEPT;
 		} else {
-			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED);
+			x->trace.flags &= ~(TRACE_PEER | TRACE_SAMPLED | TRACE_KEPT);
 			continue_trace(&x->trace, &said, 0);
 		}
 		struct served *before = brought.lookup(&key);
@@ -1094,6 +1094,7 @@ static __always_inline int take_written(const struct work *w, struct exchange *x
 	if (!f || said->span != f->trace.span || !is_same_trace(said, &f->trace))
 		return 0;
 	x->trace = f->trace;
+	x->traceparent = 0; /* it is none of the program's */
 	*found = f->origin;
 	written_fields.delete(&key);
 	return 1;
@@ -1169,6 +1170,10 @@ static __always_inline int meet_caller(const struct connection *c, __u64 sock, s
 
 	if (!h)
 		return CALLER_NONE;
+#ifdef PROPAGATE_GO
+	if (h->plain)
+		return CALLER_NONE;
+#endif
 	st->waits = 1;
 	__sync_fetch_and_add(&h->meetings, 1);
 

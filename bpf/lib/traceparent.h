@@ -5,6 +5,18 @@
 
 #define FIELD_SIZE 70 /* "traceparent: 00-<32>-<16>-<2>" CRLF */
 #define BLOCK_FIELD 69 /* as part of a header block of HTTP/2: RFC 7541, 6.2.2 */
+/*
+ * A larger header block is left as it is, since who receives it may have a limit (RFC 9113, 6.5.2) that is near: its texts
+ * and those of a table of the usual 4096 bytes are not more than about 8 KB as long as it is no larger.
+ */
+#define MAX_BLOCK 2048
+
+/* "traceparent", as it is and in Huffman's code (RFC 7541, 5.2) */
+#define NAME_SIZE_PLAIN 11
+#define NAME_SIZE_CODED 8
+#define NAME_PLAIN 0x7261706563617274ULL
+#define NAME_PLAIN_END 0x746e6572
+#define NAME_CODED 0x3fa9851d6b21834dULL
 
 static __always_inline __u8 hex_digit(__u8 value)
 {
@@ -47,6 +59,16 @@ static __always_inline void write_field(__u8 *to, const struct trace *t)
 	to[67] = last_of_value(t);
 	to[68] = '\r';
 	to[69] = '\n';
+}
+
+/* The same of HTTP/2, BLOCK_FIELD bytes, but for the last one: a literal that goes into no table, with a new name. */
+static __always_inline void write_block_field(__u8 *to, const struct trace *t)
+{
+	to[0] = 0;
+	to[1] = NAME_SIZE_PLAIN;
+	__builtin_memcpy(to + 2, "traceparent", NAME_SIZE_PLAIN);
+	to[13] = TRACEPARENT_SIZE;
+	write_value(to + 14, t);
 }
 
 #ifdef PROPAGATE_GO

@@ -32,17 +32,28 @@ struct go_writer {
 	struct go_interface to;
 };
 
-/* The first method of what an interface holds is this one, by its distance from the instruction at hand: that tells the type. */
-static __always_inline int is_of(struct pt_regs *ctx, const struct go_interface *held, __s32 method)
+/* Bytes that go behind those that lie in it. */
+static __always_inline __u64 room_of(const struct go_writer *writer)
 {
-	return method && held->itab && user_u64(held->itab + ITAB_METHODS) - PROBED_AT(ctx) == (__u64)(__s64)method;
+	if (writer->error.itab || writer->used > writer->size || writer->size > writer->room)
+		return 0;
+	return writer->size - writer->used;
+}
+
+/*
+ * The first method of what an interface holds is this one: that tells the type. `loaded`: how far addresses are from those in
+ * the program's file.
+ */
+static __always_inline int is_of(__u64 loaded, const struct go_interface *held, __u32 method)
+{
+	return method && held->itab && user_u64(held->itab + ITAB_METHODS) == loaded + method;
 }
 
 /*
  * Key in `connections` of what the interface at `at` holds: a *tls.Conn or a *net.TCPConn, or something that holds one of them
  * first, which is `wrapped` then. 0: anything else.
  */
-static __always_inline __u64 key_for_certain(struct pt_regs *ctx, __u32 pid, struct go_layout *l, __u64 at, int *wrapped)
+static __always_inline __u64 key_for_certain(__u64 loaded, __u32 pid, struct go_fields *l, __u64 at, int *wrapped)
 {
 	struct go_interface conn;
 
@@ -51,9 +62,9 @@ static __always_inline __u64 key_for_certain(struct pt_regs *ctx, __u32 pid, str
 		if (bpf_probe_read_user(&conn, sizeof(conn), (void *)at))
 			return 0;
 		*wrapped = i;
-		if (is_of(ctx, &conn, l->tls_close))
+		if (is_of(loaded, &conn, l->tls_close))
 			return session_key(pid, conn.data);
-		if (is_of(ctx, &conn, l->tcp_close))
+		if (is_of(loaded, &conn, l->tcp_close))
 			return sock_of(current_file(user_u64(user_u64(conn.data) + 16)));
 		at = conn.data;
 	}
@@ -164,19 +175,23 @@ static __always_inline int add_field(struct work *w, __u64 at, const struct go_w
 int propagate_go(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
-	struct go_layout *l = layout_of_target(pid);
+	struct go_fields *l = layout_of_target(pid) ? go_fields.lookup(&pid) : NULL;
 	struct go_interface to = {.itab = GO_ARGUMENT_1(ctx), .data = GO_ARGUMENT_2(ctx)};
 	struct go_writer writer;
 	int wrapped = 0;
 
-	if (!l || !l->client || !is_of(ctx, &to, l->buffered_write) ||
-	    bpf_probe_read_user(&writer, sizeof(writer), (void *)to.data) || !is_of(ctx, &writer.to, l->client_write))
-		return 0;
-	if (writer.error.itab || writer.used > writer.size || writer.size > writer.room ||
-	    writer.size - writer.used < FIELD_SIZE + 2)
+	if (!l)
 		return 0;
 
-	__u64 key = key_for_certain(ctx, pid, l, writer.to.data + l->client, &wrapped);
+	__u64 loaded = PROBED_AT(ctx) - l->head;
+	if (!l->client || !is_of(loaded, &to, l->buffered_write) ||
+	    bpf_probe_read_user(&writer, sizeof(writer), (void *)to.data) ||
+	    !is_of(loaded, &writer.to, l->client_write))
+		return 0;
+	if (room_of(&writer) < FIELD_SIZE + 2)
+		return 0;
+
+	__u64 key = key_for_certain(loaded, pid, l, writer.to.data + l->client, &wrapped);
 	struct connection *c = key ? connections.lookup(&key) : NULL;
 	if (!c || !awaits_request(c, wrapped))
 		return 0;

@@ -372,20 +372,8 @@ static __always_inline const struct trace *place_written(__u64 sk, const struct 
 	if (!a || !c || !h || c->role != ROLE_CLIENT || h->old)
 		return NULL;
 
-	struct stream *st = stream_of(h, number);
-	if (!st && number > h->last)
-		st = new_stream(h, number);
-	if (!st || st->request_start)
-		return NULL;
-	if (!st->placed) {
-		begin_trace(&st->trace, bpf_ktime_get_ns());
-
-		struct served this = {.key = h->id, .span = st->trace.span, .stream = number};
-
-		know_pair(c, sk);
-		st->placed = place_call_of(c, h, sk, a->by, st, &this, s->begins > 1) ? PLACED_SURELY : PLACED_PERHAPS;
-	}
-	return st->placed == PLACED_SURELY ? &st->trace : NULL;
+	struct stream *st = place_early(c, h, sk, a->by, number, s->begins > 1);
+	return st ? &st->trace : NULL;
 }
 
 /*
@@ -420,11 +408,7 @@ static __always_inline int insert_field(struct sk_msg_md *message, struct outgoi
 		data = (__u8 *)(long)message->data;
 		if (data + BLOCK_FIELD <= (__u8 *)(long)message->data_end) {
 			data[0] = last;
-			data[1] = 0; /* RFC 7541, 6.2.2: a field that goes into no table, with a new name */
-			data[2] = NAME_SIZE_PLAIN;
-			__builtin_memcpy(data + 3, "traceparent", NAME_SIZE_PLAIN);
-			data[14] = TRACEPARENT_SIZE;
-			write_value(data + 15, t);
+			write_block_field(data + 1, t);
 			s->written = 1;
 		}
 	}

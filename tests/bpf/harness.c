@@ -159,6 +159,8 @@ static long bpf_probe_read_user(void *to, u32 size, const void *from)
 	return 0;
 }
 
+#define PROPAGATE_GO
+
 #include "include/events.h"
 #include "lib/http1.h"
 #include "maps.h"
@@ -190,6 +192,7 @@ static unsigned short local_port(u64 sk)
 }
 
 #include "lib/python.h"
+#include "lib/traceparent.h"
 #include "lib/trace.h"
 #include "lib/submitted.h"
 #include "lib/exchange.h"
@@ -454,6 +457,14 @@ void submit(u64 session, int stream)
 {
 	hand_in(42, session);
 	note_handed_in(stream);
+}
+
+/* What go_propagate_http2.h does before a header block is written that it has added a field to. */
+void add_field(int stream)
+{
+	struct caller by = {.pid = 42, .tid = 43};
+
+	place_early(&connection, http2_of(&connection, 1), 1, by, stream, 0)->added = 1;
 }
 
 void fill_ring(int full)

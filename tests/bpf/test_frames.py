@@ -621,6 +621,24 @@ def test_frames_are_lost_and_found() -> None:
     assert [int(part["stream"]) for part in parts if part["flags"] & HTTP2_ENDED] == [11]
 
 
+@pytest.mark.parametrize("cut", [0, 1, 8, 9, 10, 60, 61, 100, 129])
+def test_a_field_that_was_added_is_not_told(cut: int) -> None:
+    """The first block of its stream ends with it, and with nothing else; trailers have none, nor have other streams."""
+    block, field_of_ours = bytes(range(0x81, 0xBD)), bytes(69)
+    connection = Connection(Role.CLIENT)
+    connection.write(h2.PREFACE + h2.settings())
+    connection.library.add_field(1)
+    written = h2.frame(h2.HEADERS, h2.END_HEADERS, 1, block + field_of_ours)
+    for part in (written[:cut], written[cut:]):
+        if part:
+            connection.write(part)
+    connection.write(h2.data(1, b"body", end=False))
+    connection.write(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, block + bytes(69)))
+    connection.write(h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 3, block + bytes(69)))
+    assert told(connection).requests == [(1, block), (1, block + bytes(69)), (3, block + bytes(69))]
+    assert connection.counter(Counter.LOST_SYNC) == 0
+
+
 @pytest.mark.parametrize("pad", [0, 4, 5, 6, 255])
 def test_padding_that_is_longer_than_its_frame(pad: int) -> None:
     """It is an error (RFC 9113, section 6.1): no body has less than no bytes."""

@@ -182,8 +182,10 @@ def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, obj
         else:
             try:
                 if way == "go":
-                    ways[way] = counts = go_client.torment(folder / "odd-go", requests)
-                    complaints += go_client.complaints(counts)
+                    for name, program in (("go", "odd-go"), ("go, HTTP/2", "odd-http2")):
+                        ways[name] = counts = go_client.torment(folder / program, requests)
+                        complaints += go_client.complaints(counts)
+                        say(f"{name}: {counts}")
                     continue
                 ways[way] = counts = torture.torment(folder / "odd", way, requests)
                 complaints += torture.complaints(counts, way)

@@ -94,7 +94,8 @@ def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "
             old.unlink()
     if requests:
         torture.build(folder)
-        go_client.build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
+        for build in (go_client.build, go_client.build_http2):
+            build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
     else:
         build_go(fetched.kernel, folder / "go-server")
     for file in certificates():

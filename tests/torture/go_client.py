@@ -1,7 +1,8 @@
 """Requests of odd shapes by Go's client through `--propagate go`, every byte held against what arrives. Root.
 
-`odd_go` writes and reads them, in two processes, of which the agent watches the one that writes. `kill`: the agent is
-killed in the middle, and all goes on.
+`odd_go` writes and reads them, in two processes, of which the agent watches the one that writes; and `odd_http2` those
+of HTTP/2, whose header blocks are compared as they are decoded. `kill`: the agent is killed in the middle, and all goes
+on.
 """
 
 from __future__ import annotations
@@ -29,21 +30,31 @@ class Wrong(Exception):  # noqa: N818 - it is what it is
 
 def build(folder: Path, *flags: str, toolchain: str = "", architecture: str = "") -> Path:
     """The program, by another toolchain or with other flags if that is said."""
-    program = folder / "odd-go"
+    return _build(folder / "odd-go", "odd_go", flags, toolchain, architecture)
+
+
+def build_http2(folder: Path, *flags: str, toolchain: str = "", architecture: str = "", alone: bool = False) -> Path:
+    """The same for HTTP/2. `alone`: with net/http's client only, and without a server, as old toolchains can."""
+    if alone:
+        flags = (*flags, "-tags=standard", "-modfile=standard.mod")
+    return _build(folder / ("odd-standard" if alone else "odd-http2"), "odd_http2", flags, toolchain, architecture)
+
+
+def _build(program: Path, of: str, flags: Sequence[str], toolchain: str, architecture: str) -> Path:
     variables = {"CGO_ENABLED": "0", "GOENV": "off"}
     variables |= {"GOTOOLCHAIN": f"go{toolchain}"} if toolchain else {}
     variables |= {"GOARCH": architecture} if architecture else {}
     command = ["go", "build", *flags, "-o", program, "."]
-    subprocess.run(command, cwd=HERE / "odd_go", check=True, env=os.environ | variables)
+    subprocess.run(command, cwd=HERE / of, check=True, env=os.environ | variables)
     return program
 
 
 class Odd:
-    """The program, asking, or relaying what it is asked; and the server that it asks."""
+    """The program, asking, or relaying what it is asked; and the server that it asks: `server`, or itself."""
 
-    def __init__(self, program: Path, stack: ExitStack, *words: object) -> None:
+    def __init__(self, program: Path, stack: ExitStack, *words: object, server: Path | None = None) -> None:
         found = certificates()
-        serving = [program, "serve", found.certificate, found.key]
+        serving = [server or program, "serve", found.certificate, found.key]
         self.server = subprocess.Popen(serving, stdout=subprocess.PIPE, text=True)
         stack.callback(end, self.server)
         assert self.server.stdout
@@ -61,10 +72,12 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def torment(program: Path, requests: int, *, seed: int = 1, kill: bool = False) -> dict[str, int]:
+def torment(
+    program: Path, requests: int, *, seed: int = 1, kill: bool = False, server: Path | None = None
+) -> dict[str, int]:
     """What it has counted, with the agent on its requests. Wrong, or AssertionError."""
     with ExitStack() as stack:
-        odd = Odd(program, stack, "ask", requests, seed)
+        odd = Odd(program, stack, "ask", requests, seed, server=server)
         agent = Agent("--pid", odd.asking.pid, *FLAGS, exports=["none"])
         stack.callback(agent.kill)
         agent.wait_ready()

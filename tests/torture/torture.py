@@ -3,8 +3,8 @@
 Usage: torture.py [--requests 1000000] [--way tcp|headers|go] [--seed N] [--kill] [--http 1|2]
 
 `odd.c` writes and reads them, of HTTP/1; for `headers` then `frames.py` a fifth as many, of HTTP/2; for `go` Go's
-client (`go_client.py`). The agent watches it. `--kill`: the agent is killed in the middle, and all goes on. `--http`:
-only that version.
+clients (`go_client.py`), as many of either. The agent watches it. `--kill`: the agent is killed in the middle, and all
+goes on. `--http`: only that version.
 Prints what was sent and what was inserted. Exit status 1: a byte was not right, or a request hung; 3: this host refuses
 the way. Where `headers` is refused for FIONREAD alone the bytes are compared in spite of that.
 """
@@ -107,15 +107,21 @@ def program_for(way: str) -> tuple[str | Path, ...]:
 
 
 def of_go(arguments: argparse.Namespace) -> int:
-    """The same by Go's client."""
-    begun, kill = time.monotonic(), arguments.kill
-    try:
-        found = go_client.torment(go_client.build(arguments.folder), arguments.requests, seed=arguments.seed, kill=kill)
-    except go_client.Wrong as error:
-        print(f"torture.py: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}))
-    wrong = go_client.complaints(found, kill=kill)
+    """The same by Go's clients."""
+    kill, wrong = arguments.kill, []
+    builds = {1: [go_client.build], 2: [go_client.build_http2]}.get(
+        arguments.http, [go_client.build, go_client.build_http2]
+    )
+    for build_one in builds:
+        begun = time.monotonic()
+        program = build_one(arguments.folder)
+        try:
+            found = go_client.torment(program, arguments.requests, seed=arguments.seed, kill=kill)
+        except go_client.Wrong as error:
+            print(f"torture.py: {error}", file=sys.stderr)
+            return 1
+        print(json.dumps({**found, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
+        wrong += go_client.complaints(found, kill=kill)
     for complaint in wrong:
         print(f"torture.py: {complaint}", file=sys.stderr)
     return 1 if wrong else 0

@@ -54,13 +54,6 @@ def test_a_header_wins() -> None:
     assert traced.span_id.view(np.uint64).ravel().tolist() == [1]
 
 
-def test_a_field_that_was_written_for_the_request_is_not_its_parent() -> None:
-    own = np.arange(1, 2, dtype=np.uint64).tobytes()
-    traced = correlate(placed([Row(trace=b"K" * 16, parent=own)]))
-    assert (traced.trace_id[0].tobytes(), traced.span_id[0].tobytes()) == (b"K" * 16, own)
-    assert traced.parent_id[0].tobytes() == b"P" * 8
-
-
 @pytest.mark.parametrize("sampled", [True, False])
 def test_what_was_decided_at_the_beginning_of_a_trace_is_carried_along(sampled: bool) -> None:
     requests = placed([Row()], decided=np.array([True]), sampled=np.array([sampled]))

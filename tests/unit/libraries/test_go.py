@@ -20,6 +20,8 @@ from autoinstr.libraries import find
 from autoinstr.libraries.go_code import GoCode
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_program import go_program, go_version
+from autoinstr.libraries.go_propagate import GO_PROPAGATE
+from autoinstr.libraries.go_propagate_http2 import GO_PROPAGATE_HTTP2
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ, WRITE, WRITES
 from autoinstr.libraries.goroutines import LOT, NEW_GOROUTINE
@@ -36,8 +38,13 @@ SOURCE = """package main
 
 import "net/http"
 
-func main() { panic(http.ListenAndServeTLS("", "", "", nil)) }
+func main() {
+	http.Get("")
+	panic(http.ListenAndServeTLS("", "", "", nil))
+}
 """
+CALL = b"\xe8"
+WRITES_BLOCK = "net/http.(*http2ClientConn).writeHeaders"  # of the Go that tests are built with
 NAMES = [function.symbol for function in GO_TLS.functions]
 
 needs_go = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
@@ -130,6 +137,25 @@ def test_what_is_read_and_written_needs_no_single_step(built: Build, linked: str
     assert {place.program for place in found.places} == {"go_read_copy", "go_write", "go_written", *GO_TLS.rare}
     with path.open("rb") as file:
         assert all(is_emulated(file.fileno(), at) for at in often)
+
+
+@needs_go
+@pytest.mark.parametrize("linked", LINKED)
+def test_fields_are_added_at_calls(built: Build, linked: str) -> None:
+    """Where the kernel emulates them; of HTTP/2 only where what they are given lies on the stack."""
+    path = built(linked)
+    found = {one.library: one for one in find(str(path), [GO_PROPAGATE, GO_PROPAGATE_HTTP2])}
+    assert found.keys() == {GO_PROPAGATE} | ({GO_PROPAGATE_HTTP2} if linked != "arm64" else set())
+    for one in found.values():
+        (place,) = one.places
+        assert {"tcp_close", "tls_close"} < one.layout.keys()
+        with path.open("rb") as file:
+            assert linked == "arm64" or os.pread(file.fileno(), 1, place.offset) == CALL
+    if linked != "arm64":
+        layout = found[GO_PROPAGATE_HTTP2].layout
+        code = code_of(path, WRITES_BLOCK)
+        assert {layout["h2_framer"], layout["h2_writer"]} < code.displacements()
+        assert layout["h2_self"] == code.home_at(layout["h2_call"])
 
 
 @needs_go

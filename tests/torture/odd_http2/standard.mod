@@ -1,0 +1,3 @@
+module autoinstr.test/odd
+
+go 1.17
