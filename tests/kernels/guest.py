@@ -1,8 +1,8 @@
 """A short score, inside the guest: real servers, requests of a known truth, and what the agent told of them.
 
-In: the folder of the run, with Go's server in it. Out: `result.json` there, and on standard output a line a step.
+In: the folder of the run, with Go's programs in it. Out: `result.json` there, and on standard output a line a step.
 Every span is held against the truth one to one; the counts of the metrics too, also of the time in which the agent was
-stopped and its ring overflowed.
+stopped and its ring overflowed. Then Go's clients, with `--propagate go`: kernels of Debian allow it, others may not.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from servers import FRONT, SERVERS, Running  # noqa: E402
 from watch import LOST, Counts, counted  # noqa: E402
 
 SPLIT, STOPPED = 3, 151  # requests of these shapes, for each server
+RELAYED = 40  # requests by each of Go's clients
 RING = "128KiB"  # holds 330 exchanges: less than come while the agent is stopped
 SETTLE_WITHIN = 60.0
 
@@ -99,6 +100,10 @@ def stopped(caller: Caller) -> None:
     caller.ask_all([caller.plan(size=size) for size in (3, 40) * (STOPPED // 2)])
 
 
+# programs of go_client, and their clients; of HTTP/2 the agent knows x86-64's registers
+RELAYS = [("odd-go", go_client.HTTP1)]
+if platform.machine() == "x86_64":
+    RELAYS.append(("odd-http2", go_client.HTTP2))
 PLAYED: dict[str, Callable[[Caller], None]] = {
     "keep-alive": shapes.keep_alive,
     "splits": split,
@@ -159,6 +164,9 @@ def score(folder: Path) -> dict[str, object]:
             if running:
                 running.stop()
     say(f"{cell.requests} requests, {'all right' if not complaints else 'WRONG'}, lost: {lost}")
+    unlike = go_client.relay([(folder / name, clients) for name, clients in RELAYS], RELAYED)
+    complaints += unlike
+    say(f"--propagate go: {'all right' if not unlike else 'WRONG'}")
     return {
         "release": platform.release(),
         "check": found,

@@ -92,10 +92,10 @@ def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
+    for build in (go_client.build, go_client.build_http2):
+        build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
     if requests:
         torture.build(folder)
-        for build in (go_client.build, go_client.build_http2):
-            build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
     else:
         build_go(fetched.kernel, folder / "go-server")
     for file in certificates():

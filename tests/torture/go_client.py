@@ -1,8 +1,9 @@
-"""Requests of odd shapes by Go's client through `--propagate go`, every byte held against what arrives. Root.
+"""Requests of Go's client through `--propagate go`. Root.
 
-`odd_go` writes and reads them, in two processes, of which the agent watches the one that writes; and `odd_http2` those
-of HTTP/2, whose header blocks are compared as they are decoded. `kill`: the agent is killed in the middle, and all goes
-on.
+`torment`: of odd shapes, every byte held against what arrives. `odd_go` writes and reads them, in two processes, of
+which the agent watches the one that writes; and `odd_http2` those of HTTP/2, whose header blocks are compared as they
+are decoded. `kill`: the agent is killed in the middle, and all goes on. `relay`: plain ones, each made for one that is
+served, and whether what they bring is the span that is told of them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import httpx
 from agent import Agent
 from certificates import certificates
+from truth import CLIENT, kind_of
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("--propagate", "go", "--sampler", "always_off")
 WITHIN = 600.0  # seconds for the program to end once it has told
+AT_ONCE = 4
+HTTP1 = ("plain", "tls")  # clients of odd_go, by the names by which they are asked to relay
+HTTP2 = ("std", "x", "x-plain", "rpc", "rpc-plain")  # of odd_http2; with `alone` only the first
+MOSTLY = ("rpc", "rpc-plain")  # it may not be known yet who makes a call when it is written
 
 
 class Wrong(Exception):  # noqa: N818 - it is what it is
@@ -105,3 +114,64 @@ def complaints(found: dict[str, int], *, kill: bool = False) -> Sequence[str]:
     if found["failed"] > 0.05 * found["requests"]:
         wrong.append(f"{found['failed']} of {found['requests']} requests failed")
     return wrong
+
+
+class Relayed:
+    """What was asked of relays, and what that brought to the server behind them. Paths are /CLIENT/NUMBER."""
+
+    def __init__(self) -> None:
+        self.brought: dict[str, str] = {}  # path -> the field; empty: none
+
+    def ask(self, odd: Odd, clients: Sequence[str], count: int) -> None:
+        """As many by each client, GET and POST, some at the same time."""
+        paths = [f"/{client}/{number}" for number in range(count) for client in clients]
+
+        def some(own: list[str]) -> None:
+            with httpx.Client(base_url=f"http://127.0.0.1:{odd.said}", timeout=60) as client:
+                for number, path in enumerate(own):
+                    body = {"content": b"b" * 5000} if number % 3 else {}
+                    self.brought[path] = client.request("POST" if body else "GET", path, **body).text
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(some, [paths[n::AT_ONCE] for n in range(AT_ONCE)]))
+
+    def complaints(self, spans: Sequence[dict[str, Any]]) -> list[str]:
+        """Each call is told once, below the request that it was made for, and its field is its span's."""
+        calls = [(path_of(span), span) for span in spans if kind_of(span) == CLIENT]
+        served = [(path_of(span), span) for span in spans if kind_of(span) != CLIENT]
+        wrong = [
+            f"{who} are not once each what was asked: {len(told)}, not {len(self.brought)}"
+            for who, told in (("calls", calls), ("requests", served))
+            if sorted(path for path, _ in told) != sorted(self.brought)
+        ]
+        asked_for = {path: (span["traceId"], span["spanId"]) for path, span in served}
+        for path, span in calls:
+            field, own = self.brought.get(path), f"00-{span['traceId']}-{span['spanId']}-01"
+            if field != own and (field or path.split("/")[1] not in MOSTLY):
+                wrong.append(f"{path} brought {field!r}, not {own}")
+            parent = span["traceId"], span["parentSpanId"]
+            if parent != asked_for.get(path):
+                wrong.append(f"{path} was called for {parent}, not {asked_for.get(path)}")
+        without = sum(not field for field in self.brought.values())
+        if without > 0.5 * len(self.brought):
+            wrong.append(f"{without} of {len(self.brought)} brought no field")
+        return wrong
+
+
+def path_of(span: dict[str, Any]) -> str:
+    found = span["attributes"]
+    return str(found["url.path"] if "url.path" in found else f"/{found['rpc.service']}/{found['rpc.method']}")
+
+
+def relay(programs: Sequence[tuple[Path, Sequence[str]]], count: int, *, server: Path | None = None) -> list[str]:
+    """What is wrong with `count` requests by each client of each of these programs, all watched by one agent."""
+    relayed = Relayed()
+    with ExitStack() as stack:
+        odd = [(Odd(program, stack, "relay", server=server), clients) for program, clients in programs]
+        pids = [word for one, _ in odd for word in ("--pid", one.asking.pid)]
+        agent = Agent(*pids, "--propagate", "go", exports=["console"])
+        stack.callback(agent.kill)
+        agent.wait_ready()
+        for one, clients in odd:
+            relayed.ask(one, clients, count)
+        return relayed.complaints(agent.stop())
