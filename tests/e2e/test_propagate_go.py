@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from agent import Agent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torture"))
 
@@ -54,8 +57,12 @@ def allowed() -> None:
         pytest.skip(f"go is refused here, which test_refused asks for: {reason}")
 
 
-def test_brings_the_span_that_is_told(built: Built) -> None:
-    assert go_client.relay([(built.program, built.kinds)], COUNT, server=built.server) == []
+def test_brings_the_span_that_is_told(agent: Callable[..., Agent], built: Built) -> None:
+    with ExitStack() as stack:
+        relays = go_client.Relays([(built.program, built.kinds)], stack, server=built.server)
+        started = agent(*relays.flags)
+        relays.ask(COUNT)
+        assert relays.complaints(started.stop()) == []
 
 
 @pytest.mark.parametrize("kill", [False, True])

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -143,8 +144,10 @@ def score(folder: Path) -> dict[str, object]:
     found = check()
     say(f"autoinstr check: {'ok' if found['ok'] else f'FAILED {json.dumps(found)}'}")
     rows, page = start(folder), free_port()
+    stack = ExitStack()
+    relays = go_client.Relays([(folder / name, clients) for name, clients in RELAYS], stack)
     flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
-    agent = Agent(*flags, exports=("console", "prometheus")).wait_ready()
+    agent = Agent(*flags, *relays.flags, exports=("console", "prometheus")).wait_ready()
     say(f"agent ready after {agent.ready_after:.0f} s")
     made = [one for shape, play in PLAYED.items() for one in drive(shape, play, rows)]
     settle(page, len(made))
@@ -152,21 +155,26 @@ def score(folder: Path) -> dict[str, object]:
     late = drive("stopped", stopped, rows)
     os.kill(agent.pid, signal.SIGCONT)
     counts, lost = settle(page, len(made) + len(late))
+    relays.ask(RELAYED)
+    spans = agent.stop()
     # a span may be missing when the ring was full, a count may not
     spared = [replace(one, expected=replace(one.expected, optional=True)) for one in late]
-    cell = compare(Cell("all", "server", "http", "all"), [*made, *spared], agent.stop(), counts)
+    cell = compare(
+        Cell("all", "server", "http", "all"), [*made, *spared], [one for one in spans if not relays.told(one)], counts
+    )
     complaints = [] if cell.right else cell.complaints
     complaints += wrong_counts([one.expected for one in (*made, *late)], counts)
     if not lost.get("ring_full"):
         complaints.append("the ring was meant to overflow, and did not")
+    unlike = relays.complaints([one for one in spans if relays.told(one)])
+    say(f"--propagate go: {len(relays.brought)} requests, {'all right' if not unlike else 'WRONG'}")
+    complaints += unlike
+    stack.close()
     for row in rows:
         for running in (row.running, row.behind):
             if running:
                 running.stop()
     say(f"{cell.requests} requests, {'all right' if not complaints else 'WRONG'}, lost: {lost}")
-    unlike = go_client.relay([(folder / name, clients) for name, clients in RELAYS], RELAYED)
-    complaints += unlike
-    say(f"--propagate go: {'all right' if not unlike else 'WRONG'}")
     return {
         "release": platform.release(),
         "check": found,

@@ -2,7 +2,7 @@
 
 `torment`: of odd shapes, every byte held against what arrives. `odd_go` writes and reads them, in two processes, of
 which the agent watches the one that writes; and `odd_http2` those of HTTP/2, whose header blocks are compared as they
-are decoded. `kill`: the agent is killed in the middle, and all goes on. `relay`: plain ones, each made for one that is
+are decoded. `kill`: the agent is killed in the middle, and all goes on. `Relays`: plain ones, each made for one that is
 served, and whether what they bring is the span that is told of them.
 """
 
@@ -116,24 +116,36 @@ def complaints(found: dict[str, int], *, kill: bool = False) -> Sequence[str]:
     return wrong
 
 
-class Relayed:
-    """What was asked of relays, and what that brought to the server behind them. Paths are /CLIENT/NUMBER."""
+class Relays:
+    """Programs that ask a server what they are asked, by each of their clients. Paths are /CLIENT/NUMBER."""
 
-    def __init__(self) -> None:
-        self.brought: dict[str, str] = {}  # path -> the field; empty: none
+    def __init__(
+        self, programs: Sequence[tuple[Path, Sequence[str]]], stack: ExitStack, *, server: Path | None = None
+    ) -> None:
+        self.running = [(Odd(program, stack, "relay", server=server), clients) for program, clients in programs]
+        self.brought: dict[str, str] = {}  # path -> the field that came to the server; empty: none
 
-    def ask(self, odd: Odd, clients: Sequence[str], count: int) -> None:
+    @property
+    def flags(self) -> Sequence[object]:
+        """For an agent that is to watch them."""
+        return [*(word for odd, _ in self.running for word in ("--pid", odd.asking.pid)), "--propagate", "go"]
+
+    def ask(self, count: int) -> None:
         """As many by each client, GET and POST, some at the same time."""
-        paths = [f"/{client}/{number}" for number in range(count) for client in clients]
+        for odd, clients in self.running:
+            paths = [f"/{client}/{number}" for number in range(count) for client in clients]
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(self._ask, [odd] * AT_ONCE, [paths[n::AT_ONCE] for n in range(AT_ONCE)]))
 
-        def some(own: list[str]) -> None:
-            with httpx.Client(base_url=f"http://127.0.0.1:{odd.said}", timeout=60) as client:
-                for number, path in enumerate(own):
-                    body = {"content": b"b" * 5000} if number % 3 else {}
-                    self.brought[path] = client.request("POST" if body else "GET", path, **body).text
+    def _ask(self, odd: Odd, paths: Sequence[str]) -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{odd.said}", timeout=60) as client:
+            for number, path in enumerate(paths):
+                body = {"content": b"b" * 5000} if number % 3 else {}
+                self.brought[path] = client.request("POST" if body else "GET", path, **body).text
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(some, [paths[n::AT_ONCE] for n in range(AT_ONCE)]))
+    def told(self, span: dict[str, Any]) -> bool:
+        """It is one of theirs."""
+        return span["resource"]["process.pid"] in [odd.asking.pid for odd, _ in self.running]
 
     def complaints(self, spans: Sequence[dict[str, Any]]) -> list[str]:
         """Each call is told once, below the request that it was made for, and its field is its span's."""
@@ -161,17 +173,3 @@ class Relayed:
 def path_of(span: dict[str, Any]) -> str:
     found = span["attributes"]
     return str(found["url.path"] if "url.path" in found else f"/{found['rpc.service']}/{found['rpc.method']}")
-
-
-def relay(programs: Sequence[tuple[Path, Sequence[str]]], count: int, *, server: Path | None = None) -> list[str]:
-    """What is wrong with `count` requests by each client of each of these programs, all watched by one agent."""
-    relayed = Relayed()
-    with ExitStack() as stack:
-        odd = [(Odd(program, stack, "relay", server=server), clients) for program, clients in programs]
-        pids = [word for one, _ in odd for word in ("--pid", one.asking.pid)]
-        agent = Agent(*pids, "--propagate", "go", exports=["console"])
-        stack.callback(agent.kill)
-        agent.wait_ready()
-        for one, clients in odd:
-            relayed.ask(one, clients, count)
-        return relayed.complaints(agent.stop())
