@@ -15,7 +15,11 @@
 /* Chunks that one run may skip, where each is as simple as chunks mostly are. */
 #define CHUNKS_A_RUN 176
 /* Streams of HTTP/2 that one run gives their place. */
+#if defined(PROPAGATE_HEADERS) && !defined(MAY_GOTO)
+#define PLACES_A_RUN 4
+#else
 #define PLACES_A_RUN 8
+#endif
 /* Of a call that begins more streams than that many runs do, the rest have no place: frames come first. */
 #define PLACING_STEPS 10
 /* Runs for one call. */

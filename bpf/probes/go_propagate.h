@@ -65,7 +65,7 @@ static __always_inline __u64 key_for_certain(__u64 loaded, __u32 pid, struct go_
 		if (is_of(loaded, &conn, l->tls_close))
 			return session_key(pid, conn.data);
 		if (is_of(loaded, &conn, l->tcp_close))
-			return sock_of(current_file(user_u64(user_u64(conn.data) + 16)));
+			return address_of_sock(current_file(user_u64(user_u64(conn.data) + 16)));
 		at = conn.data;
 	}
 	return 0;
