@@ -2,7 +2,8 @@
 
 In: the folder of the run, with Go's programs in it. Out: `result.json` there, and on standard output a line a step.
 Every span is held against the truth one to one; the counts of the metrics too, also of the time in which the agent was
-stopped and its ring overflowed. Then Go's clients, with `--propagate go`: kernels of Debian allow it, others may not.
+stopped and its ring overflowed. Then Go's clients, with `--propagate go`, if that is asked for: such an agent is
+compiled for itself.
 """
 
 from __future__ import annotations
@@ -141,15 +142,15 @@ def settle(page: int, due: int) -> tuple[Counts, dict[str, int]]:
         time.sleep(1)
 
 
-def score(folder: Path) -> dict[str, object]:
+def score(folder: Path, propagate: bool) -> dict[str, object]:
     found = check()
     say(f"autoinstr check: {'ok' if found['ok'] else f'FAILED {json.dumps(found)}'}")
     rows, page = start(folder), free_port()
     stack = ExitStack()
-    relays = go_client.Relays([(folder / name, clients) for name, clients in RELAYS], stack)
+    relays = go_client.Relays([(folder / name, clients) for name, clients in RELAYS if propagate], stack)
     flags = ("--port", ",".join(str(row.running.port) for row in rows), "--ring-size", RING, "--prometheus-port", page)
     flags += ("--log-level", "debug")
-    agent = Agent(*flags, *relays.flags, exports=("console", "prometheus")).wait_ready()
+    agent = Agent(*flags, *(relays.flags if propagate else ()), exports=("console", "prometheus")).wait_ready()
     say(f"agent ready after {agent.ready_after:.0f} s")
     made = [one for shape, play in PLAYED.items() for one in drive(shape, play, rows)]
     settle(page, len(made))
@@ -170,7 +171,8 @@ def score(folder: Path) -> dict[str, object]:
         complaints.append("the ring was meant to overflow, and did not")
     complaints += [line for line in agent.stderr.splitlines() if SECOND_TRY in line]
     unlike = relays.complaints([one for one in spans if relays.told(one)])
-    say(f"--propagate go: {len(relays.brought)} requests, {'all right' if not unlike else 'WRONG'}")
+    if propagate:
+        say(f"--propagate go: {len(relays.brought)} requests, {'all right' if not unlike else 'WRONG'}")
     complaints += unlike
     stack.close()
     for row in rows:
@@ -218,5 +220,9 @@ def torment(folder: Path, requests: int, wanted: Sequence[str]) -> dict[str, obj
 
 
 if __name__ == "__main__":
-    place, count, ways = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or torture.WAYS
-    (place / "result.json").write_text(json.dumps(torment(place, count, ways) if count else score(place), indent=1))
+    place, what, words = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    if what == "torture":
+        result = torment(place, int(words[0]), words[1:] or torture.WAYS)
+    else:
+        result = score(place, what == "propagate")
+    (place / "result.json").write_text(json.dumps(result, indent=1))

@@ -40,7 +40,7 @@ mount -o rbind /proc /new/proc
 mount -o rbind /sys /new/sys
 mount -o rbind /dev /new/dev
 cd "/new$WORK"
-env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 TEST_SLOWNESS=10 \
+env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 TEST_SLOWNESS=15 \
 	chroot /new sh -c "cd $WORK && exec $COMMAND" >out.txt 2>&1 </dev/null
 echo $? >status
 sync

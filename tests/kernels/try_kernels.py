@@ -84,26 +84,27 @@ def build_go(kernel: Kernel, target: Path) -> None:
     run("go", "build", "-o", target, GO, cwd=HERE, env={**os.environ, **variables})
 
 
-def play(fetched: boot.Fetched, place: Userland, requests: int = 0, way: str = "") -> Outcome:
-    """One kernel, from power-on to the result."""
+def play(fetched: boot.Fetched, place: Userland, what: Sequence[str], limit: float) -> Outcome:
+    """One kernel, from power-on to the result. `what`: words for guest.py; `limit`: seconds."""
     outcome = Outcome(fetched.kernel)
     folder = CACHE / "runs" / fetched.kernel.name
     (folder / boot.COMPILED).mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
-    for build in (go_client.build, go_client.build_http2):
-        build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
-    if requests:
+    if what[0] != "score":
+        for build in (go_client.build, go_client.build_http2):
+            build(folder, architecture=ARCHITECTURES[fetched.kernel.machine].go)
+    if what[0] == "torture":
         torture.build(folder)
     else:
         build_go(fetched.kernel, folder / "go-server")
     for file in certificates():
         shutil.copy(file, folder)
     begun = time.monotonic()
-    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {requests} {way}")
+    guest = boot.boot(fetched, place, folder, f"{place.python} {HERE / 'guest.py'} {folder} {' '.join(what)}")
     try:
-        follow(guest, begun + LIMIT + 3 * requests / TORTURED)
+        follow(guest, begun + limit)
     finally:
         boot.end(guest)
     outcome.seconds = time.monotonic() - begun
@@ -149,8 +150,9 @@ def judge(kernel: Kernel, check: dict[str, Any]) -> list[str]:
     return complaints
 
 
-def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 0, way: str = "") -> list[Outcome]:
-    """Missing if this machine or its network can't provide what is needed."""
+def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, *what: str, limit: float = LIMIT) -> list[Outcome]:
+    """As `play`; the score if nothing is said. Missing if this machine or its network can't provide what is needed."""
+    what = what or ("score",)
     if os.geteuid() != 0:
         raise Missing("needs root: the guest sees this machine's files as it does")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,7 @@ def play_all(kernels: Sequence[Kernel], at_once: int = AT_ONCE, requests: int = 
         fcntl.flock(lock, fcntl.LOCK_EX)  # a guest reads the images that another run would make anew
         fetched, places = prepare(kernels)
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(lambda one: play(fetched[one.name], places[one.machine], requests, way), kernels))
+            return list(pool.map(lambda one: play(fetched[one.name], places[one.machine], what, limit), kernels))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -193,7 +195,10 @@ def main() -> int:
     parser.add_argument("--way", default="", choices=torture.WAYS, help="of --propagate; default: all")
     arguments = parser.parse_args()
     try:
-        outcomes = play_all(chosen(arguments.kernels), arguments.at_once, arguments.torture, arguments.way)
+        what, limit = ("propagate",), LIMIT
+        if arguments.torture:
+            what, limit = ("torture", str(arguments.torture), arguments.way), LIMIT + 3 * arguments.torture / TORTURED
+        outcomes = play_all(chosen(arguments.kernels), arguments.at_once, *what, limit=limit)
     except Missing as error:
         print(f"try_kernels.py: {error}", file=sys.stderr)
         return 2
