@@ -22,7 +22,7 @@ from autoinstr.attach import Attached, Functions, Limits, price, tally, way
 from autoinstr.bpf_call import program_info
 from autoinstr.capture import Aggregate, Control, Names, Ring
 from autoinstr.capture.abi import EXCHANGE, PROCESS, Counter, ProcessKind
-from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER, RUNTIME_UVLOOP
+from autoinstr.capture.control import RUNTIME_GO, RUNTIME_IN_ORDER, RUNTIME_LOOPS, RUNTIME_UVLOOP
 from autoinstr.discover import Changes, Discovery, Process
 from autoinstr.health import Health, Loss
 from autoinstr.libraries import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Layout, find_layout, has_greenlets, met
@@ -55,14 +55,17 @@ LOSSES: dict[Counter, Loss] = {
 
 
 # Programs whose event loop acts on each request or response at once, before it reads the next.
-IN_ORDER = frozenset({"nginx", "haproxy", "envoy", "lighttpd", "nghttpx", "h2o"})
+IN_ORDER = frozenset({"nginx", "lighttpd", "nghttpx", "h2o"})
+# Those whose event loops put off what there is to do, and read more meanwhile. What each has read it does itself.
+LOOPS = frozenset({"haproxy", "envoy", "squid"})
 
 
 def runtime_flags(target: Target) -> int:
     """RUNTIME_* of a process."""
     if target.language == "go":
         return RUNTIME_GO
-    return RUNTIME_IN_ORDER if Path(target.exe).name in IN_ORDER else 0
+    program = Path(target.exe).name
+    return RUNTIME_IN_ORDER if program in IN_ORDER else RUNTIME_LOOPS if program in LOOPS else 0
 
 
 class Watcher:

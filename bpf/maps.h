@@ -271,7 +271,7 @@ struct context {
 	__u64 first; /* span of the first request met since it last waited for several; of a connection's own task the one at work */
 	__u32 pid;   /* whose thread it is */
 	__u8 loop;   /* it waits for several connections at a time */
-	__u8 mixed;  /* it has met several requests since */
+	__u8 mixed;  /* has it met several requests since, and what has it done for the last one: MIXED ... */
 	union {
 		__u8 lent; /* the thread has it from who created it, while that one served it */
 		__u8 spare; /* of a goroutine: ids from `lot` on that its processor had left then */
@@ -301,6 +301,7 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_IN_ORDER 2 /* an event loop that acts at once on what it reads, before it reads more */
 /* Python, with the distances of autoinstr/libraries/python_layout.py, in words */
 #define RUNTIME_PYTHON 4
+#define RUNTIME_LOOPS 16 /* event loops, each of which does itself whatever it has read, but maybe after it has read more */
 #define RUNTIME_UVLOOP 8 /* Python that may read outside of its contexts, and enters one with what it has read */
 #define RUNTIME_STATE(runtime) (((runtime) >> 8 & 1023) * 8)
 #define RUNTIME_CONTEXT(runtime) (((runtime) >> 18 & 1023) * 8)
@@ -504,7 +505,7 @@ struct work {
 	__u32 kept_size; /* 0: there is none */
 	__u32 joined;    /* HTTP2_JOINED: the fragment begins with it */
 	__u64 kept_block; /* its bytes */
-	__u32 answered; /* a stream of whose response something came; SEVERAL_STREAMS */
+	__u32 answered; /* a stream of whose response something came, of a server of whose request's body; SEVERAL_STREAMS */
 	__u32 heading; /* what is looked at is the head of a request */
 	__u32 event;   /* enum http1_event */
 	__u32 outcome; /* enum outcome */

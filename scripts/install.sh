@@ -55,6 +55,8 @@ missing_others() {
 	has h2load || echo nghttp2-client nghttp2
 	has nghttpx || echo nghttp2-proxy nghttp2
 	has nghttpd || echo nghttp2-server nghttp2
+	has haproxy || echo haproxy haproxy
+	has lighttpd || echo lighttpd lighttpd
 	has php || echo php-cli php-cli
 	has ruby || echo ruby ruby
 	ruby -rwebrick -e '' 2>/dev/null || echo ruby-webrick rubygem-webrick
@@ -85,6 +87,9 @@ install_apt() {
 		apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
 	case " $* " in *" nginx-light "*) quietly root update-rc.d nginx disable ;; esac
 	case " $* " in *" nghttp2-proxy "*) quietly root update-rc.d nghttpx disable ;; esac
+	for name in haproxy lighttpd; do
+		case " $* " in *" $name "*) quietly root update-rc.d "$name" disable ;; esac
+	done
 }
 
 install_dnf() {

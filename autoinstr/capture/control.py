@@ -25,6 +25,7 @@ RUNTIME_GO = 1
 RUNTIME_IN_ORDER = 2
 RUNTIME_PYTHON = 4
 RUNTIME_UVLOOP = 8
+RUNTIME_LOOPS = 16
 _DISTANCES = 0xFFFFF << 8 | 0x3FF << 32
 MAX_DISTANCE = 8 << 10  # bytes; each has ten bits, and counts words
 

@@ -376,7 +376,9 @@ static __always_inline void give_up(struct connection *c, __u64 sock, __u64 time
 
 		http1_barrier();
 		if (c->answer != ANSWER_NONE) {
-			if (response->phase != HTTP1_UNTIL_CLOSE && !error)
+			if (response->flags & FRAMER_UNSEEN)
+				time = response->remaining; /* as far as is known it is complete */
+			else if (response->phase != HTTP1_UNTIL_CLOSE && !error)
 				error = ERROR_TRUNCATED;
 		} else {
 			if (c->requests == c->responses || !front_request(c, sock))

@@ -524,6 +524,17 @@ static __always_inline void reset_stream(struct http2 *h, __u32 stream, __u32 co
 	end_response_of(h, st, stream, w);
 }
 
+/* A server has read of a request's body: if it acts in order, it goes on with that. */
+static __always_inline void note_body(const struct connection *c, struct work *w, __u32 stream)
+{
+	if (c->role != ROLE_SERVER || w->answered == stream)
+		return;
+	if (w->answered)
+		w->answered = SEVERAL_STREAMS;
+	else if (runtime_of(w->pid) & RUNTIME_IN_ORDER)
+		w->answered = stream;
+}
+
 /* Part of a body. */
 static __always_inline void begin_data(struct connection *c, struct http2 *h, struct http2_side *s, struct work *w)
 {
@@ -536,6 +547,7 @@ static __always_inline void begin_data(struct connection *c, struct http2 *h, st
 			s->wanted += MESSAGE_PREFIX;
 		st->request_body += s->remaining;
 		st->request_frames++;
+		note_body(c, w, s->stream);
 	} else {
 		st->response_body += s->remaining;
 		st->response_frames++;

@@ -50,6 +50,7 @@ enum http1_event {
 #define FRAMER_LONG_LINE 8  /* in a line longer than what is kept: skip to its end */
 #define FRAMER_ABOUT 16     /* body size is not exact */
 #define FRAMER_PROLOGUE 32  /* in the line before a connection's first message */
+#define FRAMER_UNSEEN 64    /* chunks were not seen; `remaining` is the time of the last bytes, which may have been the end */
 
 struct framer {
 	__u64 remaining; /* of the body or chunk */

@@ -164,9 +164,36 @@ static __always_inline int is_tls_record(__u64 word)
 	return (__u8)(word - 0x14) <= 3 && (word >> 8 & 0xff) == 3;
 }
 
+/*
+ * Chunks of a response come out of a file or pipe: where the last one ends is not seen. By the next request it has, for
+ * nobody pipelines behind such. Returns whether it was that.
+ */
+static __always_inline int pass_unseen(struct connection *c, struct work *w, struct framer *f)
+{
+	struct framer *response = &c->framers[SIDE_RESPONSE];
+
+	if (w->side == SIDE_REQUEST) {
+		if (f->phase != HTTP1_START_LINE || !(response->flags & FRAMER_UNSEEN))
+			return 0;
+		end_response(c, response->remaining);
+		return 1;
+	}
+	if (!w->opaque || (f->phase != HTTP1_CHUNK_SIZE && f->phase != HTTP1_TRAILERS))
+		return 0;
+	f->phase = HTTP1_CHUNKS_LOST;
+	f->flags |= FRAMER_ABOUT | FRAMER_UNSEEN;
+	f->body += w->size - w->position;
+	f->remaining = w->time;
+	f->carried = 0;
+	skip_call(w);
+	return 1;
+}
+
 /* The bytes at hand are no HTTP/1 where a message has to start, or no longer. */
 static __always_inline void lose_track(struct connection *c, struct work *w, struct framer *f)
 {
+	if (pass_unseen(c, w, f))
+		return;
 	if (c->guessed && f->phase == HTTP1_START_LINE) {
 		forget_guess(c, w);
 		return;
@@ -243,8 +270,11 @@ static __always_inline __u64 shift_in(__u64 tail, __u64 base, __u64 size)
  */
 static __always_inline int ends_with_last_chunk(struct framer *f, struct work *w)
 {
-	__u64 tail = f->remaining;
+	__u64 tail = f->flags & FRAMER_UNSEEN ? 0 : f->remaining;
 
+	if (w->opaque)
+		f->flags |= FRAMER_UNSEEN;
+	f->remaining = w->time;
 	if (w->opaque)
 		return 0;
 	if (!w->vector_left)
@@ -257,7 +287,8 @@ static __always_inline int ends_with_last_chunk(struct framer *f, struct work *w
 			continue;
 		tail = shift_in(tail, last.base, last.size);
 	}
-	f->remaining = tail;
+	if (!(f->flags & FRAMER_UNSEEN))
+		f->remaining = tail;
 	return tail >> 8 == LAST_CHUNK;
 }
 
@@ -505,7 +536,7 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 	struct framer *f = &c->framers[w->side & 1];
 
 	if (w->opaque)
-		return OUTCOME_LOST; /* a head out of a file: not seen in the wild */
+		return OUTCOME_LOST; /* chunks out of a file, size lines and all (lighttpd); a head: not seen in the wild */
 	if (!find_segment(w))
 		return w->vector_left ? OUTCOME_MORE : OUTCOME_DONE;
 
@@ -560,6 +591,8 @@ static __always_inline enum outcome read_lines(struct connection *c, struct work
 		}
 		if (!plausible_start(load64(w->window), size, w->side & 1))
 			return OUTCOME_LOST;
+		if (w->side == SIDE_REQUEST && c->framers[SIDE_RESPONSE].flags & FRAMER_UNSEEN)
+			return OUTCOME_LOST; /* which is to end first */
 		f->flags = FRAMER_BEGUN;
 		if (w->side == SIDE_REQUEST)
 			begin_request(c, w);

@@ -178,8 +178,25 @@ static __always_inline void place_stream(const struct connection *c, struct http
 	place_call_of(c, h, w->sock, caller_of(w), st, &this, 0);
 }
 
+/* Something of a request's body has come, to an event loop that acts on that at once. */
+static __always_inline void place_body(struct context *ctx, struct http2 *h, __u32 stream)
+{
+	struct stream_key key = {.id = h->id, .stream = stream};
+	struct stream *st = streams.lookup(&key);
+	struct served this = {.key = h->id, .stream = stream};
+
+	if (!st) {
+		ctx->mixed |= AT_ONCE; /* of several, or it has been answered */
+		return;
+	}
+	this.span = st->trace.span;
+	if (is_behind(ctx, &this))
+		ctx->mixed |= AT_ONCE;
+	go_on_with(ctx, &this);
+}
+
 /* Something of a response has come. An event loop goes on with what that call was made for. */
-static __always_inline void place_answer(struct http2 *h, const struct work *w)
+static __always_inline void place_answer(const struct connection *c, struct http2 *h, const struct work *w)
 {
 	struct submitted_key key = {.session = h->library, .stream = w->answered};
 	struct submitted *call = h->library ? submitted.lookup(&key) : NULL;
@@ -188,7 +205,9 @@ static __always_inline void place_answer(struct http2 *h, const struct work *w)
 
 	if (!ctx || !ctx->loop || ctx->pid != w->pid)
 		return;
-	if (call && call->request.span)
+	if (c->role == ROLE_SERVER)
+		place_body(ctx, h, w->answered);
+	else if (call && call->request.span)
 		go_on_with(ctx, &call->request);
 	else
 		ctx->now.span = 0;

@@ -297,7 +297,7 @@ static __always_inline struct trace *unsure_parent(struct trace *t, struct serve
  * while it serves something, and goes on with another socket without a wait; or an event loop answers what another one
  * of the process has read.
  */
-#define RUNTIME_KNOWN (RUNTIME_GO | RUNTIME_PYTHON | RUNTIME_IN_ORDER) /* who does what is told otherwise, or certain */
+#define RUNTIME_KNOWN (RUNTIME_GO | RUNTIME_PYTHON | RUNTIME_IN_ORDER | RUNTIME_LOOPS) /* who does what is told otherwise, or certain */
 
 /* `several`: it serves more than one request at a time. */
 static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several)
@@ -386,12 +386,14 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 }
 
 #define MIXED 1   /* one after the other */
-#define AT_ONCE 2 /* by a single read: who acts on each in its order has them all before it does */
+#define AT_ONCE 2 /* before it has done anything for the first: so does who acts on each in its order, of one connection */
+#define ACTED 4   /* a call was begun since it has read the last one */
+#define READ_ON 8 /* it has read more of a connection of HTTP/2, and nothing was done for the last one */
 
 /* Has an execution met several requests, so that nobody knows which it is at work on? */
 static __always_inline int is_mixed(const struct context *ctx, __u64 runtime)
 {
-	return runtime & RUNTIME_IN_ORDER ? ctx->mixed & AT_ONCE : ctx->mixed;
+	return ctx->mixed & (runtime & RUNTIME_IN_ORDER ? AT_ONCE : MIXED | AT_ONCE);
 }
 
 /* An execution goes on with this request. */
@@ -401,6 +403,7 @@ static __always_inline void go_on_with(struct context *ctx, const struct served 
 		ctx->mixed |= MIXED;
 	else
 		ctx->first = served->span;
+	ctx->mixed &= ~ACTED;
 	ctx->now = *served;
 }
 
@@ -428,6 +431,17 @@ static __always_inline void note_served(__u32 pid, const struct served *served)
 		lender->several = 1;
 	lender->newest = *served;
 	__sync_fetch_and_add(&lender->noted, 1);
+}
+
+/*
+ * Has it read another request of this connection in its turn, and done nothing for that yet? What a library gives out piece by
+ * piece may be put together again before anything is done.
+ */
+static __always_inline int is_behind(const struct context *ctx, const struct served *served)
+{
+	if (ctx->now.key != served->key || ctx->now.span == served->span)
+		return 0;
+	return ctx->mixed & READ_ON || (!(ctx->mixed & ACTED) && served_trace(&ctx->now));
 }
 
 /* An execution has read a request. `c`: the connection, of HTTP/1. */
@@ -462,6 +476,8 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	}
 	if (reads_now)
 		ctx->entered = READ_NOW;
+	if (runtime & RUNTIME_IN_ORDER && is_behind(ctx, served))
+		at_once = AT_ONCE;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now)) {
 		ctx->loop = 1; /* it has not answered the last one yet */
 		runtime_behind(ctx, pid, w->sock, runtime);
@@ -488,6 +504,12 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 		ctx->entered = python_greenlet(runtime);
 }
 
+/* May an event loop have left a call to be made for what it has read, as one does that queues what it has to do? */
+static __always_inline int has_left(const struct context *ctx)
+{
+	return ctx->mixed & (MIXED | AT_ONCE) || (!(ctx->mixed & ACTED) && served_trace(&ctx->now));
+}
+
 /*
  * A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does.
  * `at_once`: it did not want to wait.
@@ -502,9 +524,11 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 		ctx->loop |= always;
 		if (!ctx->loop)
 			return;
+		if (!at_once || !has_left(ctx)) {
+			ctx->first = 0;
+			ctx->mixed = 0;
+		}
 		ctx->now.span = 0;
-		ctx->first = 0;
-		ctx->mixed = 0;
 		ctx->turn = ((ctx->turn | TURN_AT_ONCE) + 1) | at_once;
 		know_waiter(pid, ctx);
 	} else if (always) {
@@ -515,16 +539,39 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 	}
 }
 
-/* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c` may be NULL. */
-static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c)
+/*
+ * It is a server's connection on which an event loop has read. Of HTTP/1 it goes on with the request whose body that is, or
+ * before which it belongs. `key`: of the connection.
+ */
+static __always_inline void read_on(struct context *ctx, const struct connection *c, __u64 key)
+{
+	int same = ctx->now.key == key && ctx->now.span;
+	struct served served = {.key = key, .span = c->slot.trace.span};
+
+	if (c->http2) {
+		if (ctx->now.stream && !(ctx->mixed & ACTED) && served_trace(&ctx->now))
+			ctx->mixed |= READ_ON;
+		ctx->now.span = 0;
+	} else if (!same) {
+		if (c->slot_used && c->requests - c->responses == 1 && c->framers[SIDE_REQUEST].flags & FRAMER_BEGUN)
+			go_on_with(ctx, &served);
+		else
+			ctx->now.span = 0;
+	}
+}
+
+/* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c`, of `key`, may be NULL. */
+static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c, __u64 key)
 {
 	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (!ctx || !ctx->loop || ctx->pid != pid)
 		return;
-	if (c && c->other)
-		c = connections.lookup(&c->other);
+	if (c && c->other) {
+		key = c->other;
+		c = connections.lookup(&key);
+	}
 
 	/* one that was never asked is shaking hands: then goes whatever has waited for it, of HTTP/2 maybe of many */
 	int answers = c && c->role == ROLE_CLIENT && c->origin.span && c->requests && !c->http2;
@@ -545,6 +592,8 @@ static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c
 	}
 	if (answers)
 		go_on_with(ctx, &c->origin);
+	else if (c && c->role == ROLE_SERVER)
+		read_on(ctx, c, key);
 	else
 		ctx->now.span = 0;
 }
@@ -665,6 +714,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 	if (found->span && !(runtime & (RUNTIME_GO | RUNTIME_IN_ORDER)) && (found->stream || (ctx && ctx->loop && c->http2)))
 		return unsure_parent(t, found, ORPHAN_SHARED);
 	if (ctx && ctx->loop) {
+		ctx->mixed |= ACTED;
 		/* what is asked over a new connection is asked as soon as that is there, whatever was read meanwhile */
 		if (c->fresh && c->requests == 1 && !c->http2) {
 			*found = c->origin;
@@ -678,7 +728,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 		return served_trace(found);
 	}
 
-	if (ctx && found->span && (ctx->mixed || (ctx->lent && !is_still_lent(by.pid, found))))
+	if (ctx && found->span && (is_mixed(ctx, 0) || (ctx->lent && !is_still_lent(by.pid, found))))
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 
 	struct trace *parent = served_trace(found);
@@ -962,8 +1012,11 @@ static __always_inline void note_connect(struct connection *c, __u64 sock, __u32
 	struct context *ctx = contexts.lookup(&execution);
 
 	runtime = runtime_behind(ctx, pid, sock, runtime);
-	if (ctx && ctx->pid == pid && !is_mixed(ctx, runtime) && !switches(runtime))
+	if (!ctx || ctx->pid != pid)
+		return;
+	if (!is_mixed(ctx, runtime) && !switches(runtime))
 		c->origin = ctx->now;
+	ctx->mixed |= ACTED;
 }
 
 static __always_inline int is_same_trace(const struct trace *one, const struct trace *other)

@@ -126,7 +126,7 @@ int go_round_trip(struct pt_regs *ctx)
 	struct context *context = serving_goroutine(ctx, pid);
 	struct served now = {};
 
-	if (context && context->mixed)
+	if (context && is_mixed(context, RUNTIME_GO))
 		return 0;
 	if (context)
 		now = context->now;
@@ -182,7 +182,7 @@ static __always_inline int stream_made(struct pt_regs *ctx, __u32 pid, struct go
 		key.key = sock_of(current_file(user_u64(user_u64(user_u64(conn + 8)) + 16)));
 
 	struct context *context = serving_goroutine(ctx, pid);
-	if (context && !context->mixed)
+	if (context && !is_mixed(context, RUNTIME_GO))
 		new.origin = context->now;
 
 	struct http2 *h = http2_connections.lookup(&key.key);

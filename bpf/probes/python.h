@@ -30,7 +30,7 @@ int python_copied(struct pt_regs *regs)
 	__u64 made = session_key(pid, RETURNED(regs));
 	struct context *from = contexts.lookup(&maker), new = {.pid = pid};
 
-	if (from && from->pid == pid && (reads ? !(from->mixed & AT_ONCE) : !from->loop && !from->mixed)) {
+	if (from && from->pid == pid && (reads ? !(from->mixed & AT_ONCE) : !from->loop && !is_mixed(from, RUNTIME_PYTHON))) {
 		new.now = from->now;
 		if (new.now.span == SPAN_NEXT) {
 			struct connection *own = know_next(&new.now);

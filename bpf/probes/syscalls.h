@@ -423,7 +423,7 @@ PROGRAM(place_streams, void *ctx)
 	}
 	http1_barrier();
 	if (w->answered && w->next == STEPS)
-		place_answer(h, w);
+		place_answer(c, h, w);
 	steps.call(ctx, w->begun && ++w->steps < MAX_STEPS ? STEP_PLACE_STREAMS : w->next);
 	return 0;
 }
@@ -540,7 +540,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		}
 	}
 	if (incoming && *target & TARGET_CLIENT)
-		note_read(pid, tid, c);
+		note_read(pid, tid, c, sk);
 	if (!c) {
 		if (ret <= 0)
 			return 0;

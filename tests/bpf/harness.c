@@ -317,7 +317,7 @@ static void look_until_done(struct work *w)
 		for (; w->begun; w->begun--)
 			place_stream(&connection, http2_of(&connection, w->sock), w, w->streams[w->begun - 1]);
 		if (w->answered && w->next == STEPS)
-			place_answer(http2_of(&connection, w->sock), w);
+			place_answer(&connection, http2_of(&connection, w->sock), w);
 		call_step(NULL, w->next);
 	case STEP_PLACE: {
 		struct exchange *x = request_numbered(&connection, w->sock, w->streams[0]);

@@ -393,6 +393,48 @@ def test_sendfile() -> None:
     assert lines(connection.told) == ["GET /a 200 0/100000", "GET /a 200 0/2"]
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("begins", [b"", b"5\r\nabcde\r\n", b"ffff\r\nabc"])
+def test_chunks_out_of_a_file(begins: bytes) -> None:
+    """Size lines and all, so that their end is not seen. The next request tells, or the connection's end."""
+    connection = talk((">", GET), ("<", CHUNKED + begins))
+    connection.sendfile(70000)
+    connection.sendfile(70000)
+    assert not len(connection.told)
+    connection.request(GET)
+    assert lines(connection.told)[0].startswith("GET /a 200 0/")
+    connection.response(OK)
+    connection.request(GET)
+    connection.response(CHUNKED)
+    connection.sendfile(70000)
+    connection.end()
+    assert not any(connection.told["error"]) and len(connection.told) == 3
+    assert list(connection.told["flags"] & EXCHANGE_BODY_ABOUT) == [EXCHANGE_BODY_ABOUT, 0, EXCHANGE_BODY_ABOUT]
+    assert not connection.counter(Counter.LOST_SYNC)
+
+
+def test_chunks_out_of_a_file_whose_end_is_seen() -> None:
+    connection = talk((">", GET), ("<", CHUNKED))
+    connection.sendfile(70000)
+    connection.response(b"abc\r\n0\r\n\r\n")
+    assert len(connection.told) == 1
+    connection.request(GET)
+    connection.response(OK)
+    assert lines(connection.told)[1:] == ["GET /a 200 0/2"]
+
+
+def test_who_pipelines_behind_chunks_out_of_a_file_is_given_up() -> None:
+    connection = talk((">", GET), ("<", CHUNKED))
+    connection.sendfile(70000)
+    connection.request(GET)
+    connection.response(b"abc\r\n0\r\n\r\n")
+    connection.response(OK)
+    assert len(connection.told) == 1
+    assert connection.counter(Counter.LOST_SYNC) == 1
+
+
 def test_full_ring_is_counted() -> None:
     connection = talk((">", GET), ("<", OK))
     connection.fill_ring()

@@ -228,6 +228,22 @@ FRONTS = (
         "frontend=127.0.0.1,{port}\nprivate-key-file={key}\ncertificate-file={certificate}",
     ),
 )
+HAPROXY = Server(
+    "haproxy", ("haproxy", "-db", "-f", "{folder}/haproxy.conf"), needs=("haproxy", "node"), files=("haproxy.conf",)
+)
+# Those with one thread or several, in the order of events or not, that hand all they get to {node}
+PROXIES = (
+    FRONT,
+    FRONT_TLS,
+    *(server for server in FRONTS if server.row != "apache"),
+    HAPROXY,
+    replace(HAPROXY, name="haproxy-h2c", transport="h2c", words={"tls": "proto h2"}),
+    Server(
+        *("lighttpd", ("lighttpd", "-D", "-f", "{folder}/lighttpd.conf")),
+        needs=("lighttpd", "node"),
+        files=("lighttpd.conf",),
+    ),
+)
 # Serves files and has none
 NGHTTPD = Server(
     "nghttpd-h2c",
