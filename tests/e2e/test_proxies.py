@@ -116,4 +116,6 @@ def test_no_call_is_a_child_of_another_request(run: Run, name: str) -> None:
     joined = sum(bool(parent) for _, parent in calls)
     assert joined
     if NOT_IN_ORDER not in name and not name.endswith(MULTIPLEXED):
-        assert joined == len(calls) == COUNT  # also those whose body came after their head
+        # also those whose body came after their head, but for the first: until a process calls, that is not followed
+        assert {path for path, parent in calls if not parent} <= {path for path, _ in calls if path.endswith("-0")}
+        assert len(calls) == COUNT
