@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from agent import Agent
 from certificates import certificates
-from truth import CLIENT, kind_of
+from truth import CLIENT, kind_of, path_of
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("--propagate", "go", "--sampler", "always_off")
@@ -168,8 +168,3 @@ class Relays:
         if without > 0.5 * len(self.brought):
             wrong.append(f"{without} of {len(self.brought)} brought no field")
         return wrong
-
-
-def path_of(span: dict[str, Any]) -> str:
-    found = span["attributes"]
-    return str(found["url.path"] if "url.path" in found else f"/{found['rpc.service']}/{found['rpc.method']}")

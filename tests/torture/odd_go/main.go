@@ -1,9 +1,6 @@
 // Requests of odd shapes by net/http's client over HTTP/1, every byte held against what arrives, but for one traceparent
 // field that the program has not written itself.
-//
-//	odd serve CERTIFICATE KEY          prints its two ports, plain and of TLS
-//	odd ask REQUESTS SEED PORT PORT    prints "ready", waits for a line, asks, prints what it has counted as JSON
-//	odd relay PORT PORT                prints its port; what it is asked it asks there: /plain/... and /tls/...
+// What it is asked as a relay it asks at /plain/... and /tls/...
 package main
 
 import (
@@ -12,19 +9,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand"
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	. "autoinstr.test/odd_common"
 )
 
 const (
@@ -34,16 +30,8 @@ const (
 	closes  = "X-Close"  // the connection ends behind the answer, which does not say so
 	added   = 70         // bytes of the field
 	longest = 4096       // head that is looked at
-	workers = 16
 	patient = 100 * time.Second
 )
-
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
 
 // What is left of a line that has been hashed.
 func line(r *bufio.Reader) (string, error) {
@@ -125,28 +113,14 @@ func answer(r *bufio.Reader, w io.Writer) (bool, error) {
 }
 
 func serve(certificate, key string) {
-	pair, err := tls.LoadX509KeyPair(certificate, key)
-	check(err)
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
-	secret, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
-	check(err)
-	take := func(listener net.Listener) {
-		for {
-			conn, err := listener.Accept()
-			check(err)
-			go func() {
-				defer conn.Close()
-				r := bufio.NewReader(conn)
-				for on := true; on && err == nil; {
-					on, err = answer(r, conn)
-				}
-			}()
+	Serve(certificate, key, nil, func(conn net.Conn) {
+		defer conn.Close()
+		r := bufio.NewReader(conn)
+		var err error
+		for on := true; on && err == nil; {
+			on, err = answer(r, conn)
 		}
-	}
-	fmt.Println(plain.Addr().(*net.TCPAddr).Port, secret.Addr().(*net.TCPAddr).Port)
-	go take(plain)
-	take(secret)
+	})
 }
 
 // A body that is read in pieces, and does not tell its length.
@@ -202,23 +176,9 @@ type counts struct {
 	Own      int64 `json:"own"`
 	Failed   int64 `json:"failed"`
 	Retried  int64 `json:"retried"`
-	Inq      int64 `json:"inq_wrong"`
 }
 
 var total counts
-
-func wrong(format string, words ...interface{}) {
-	fmt.Printf("wrong: "+format+"\n", words...)
-	os.Exit(1)
-}
-
-func letters(random *rand.Rand, size int) string {
-	text := make([]byte, size)
-	for i := range text {
-		text[i] = "abcdefghijklmnopqrstuvwxyzTR-: /=%"[random.Intn(34)]
-	}
-	return strings.TrimSpace(string(text))
-}
 
 // A request as `random` has it; the same state of that makes the same one.
 func make_request(seed int64, address string) *http.Request {
@@ -244,10 +204,10 @@ func make_request(seed int64, address string) *http.Request {
 		}
 	}
 	request, err := http.NewRequest(method, address+path, body)
-	check(err)
+	Check(err)
 	h := request.Header
 	for i := random.Intn(8); i > 0; i-- {
-		h.Add(fmt.Sprintf("X-%d", random.Intn(20)), letters(random, random.Intn(200)))
+		h.Add(fmt.Sprintf("X-%d", random.Intn(20)), Letters(random, random.Intn(200)))
 	}
 	switch random.Intn(16) {
 	case 0, 1, 2: // about as long as the buffer
@@ -287,12 +247,12 @@ func make_request(seed int64, address string) *http.Request {
 func expected(request *http.Request, t *http.Transport) (string, int) {
 	var wire bytes.Buffer
 	if err := request.Write(&wire); err != nil {
-		wrong("%v", err)
+		Wrong("%v", err)
 	}
 	at := bytes.Index(wire.Bytes(), []byte("\r\n\r\n")) + 2
 	head, rest := string(wire.Bytes()[:at]), wire.Bytes()[at:]
 	if request.Header.Get(own) == "" && strings.Contains(strings.ToLower(head), "\n"+field+":") {
-		wrong("a field in what is not sent: %q", head)
+		Wrong("a field in what is not sent: %q", head)
 	}
 	if !t.DisableCompression && request.Method != "HEAD" {
 		head += "Accept-Encoding: gzip\r\n"
@@ -322,7 +282,7 @@ func ask(t *http.Transport, number int, seed int64, address string) {
 	atomic.AddInt64(&total.Requests, 1)
 	if err != nil {
 		if ctx.Err() != nil {
-			wrong("%s hangs: %v", request.URL, err)
+			Wrong("%s hangs: %v", request.URL, err)
 		}
 		atomic.AddInt64(&total.Failed, 1) // on a connection that the server has ended
 		return
@@ -333,7 +293,7 @@ func ask(t *http.Transport, number int, seed int64, address string) {
 		atomic.AddInt64(&total.Retried, 1)
 	}
 	if got := response.Header.Get("X-Digest"); got != digest {
-		wrong("request %d of worker %d is not what was sent", seed, number)
+		Wrong("request %d of worker %d is not what was sent", seed, number)
 	}
 	room := t.WriteBufferSize
 	if room == 0 {
@@ -348,7 +308,7 @@ func ask(t *http.Transport, number int, seed int64, address string) {
 	}
 	if inserted := response.Header.Get("X-Inserted"); inserted != "" {
 		if len(inserted) != 55 {
-			wrong("fields %q", inserted)
+			Wrong("fields %q", inserted)
 		}
 		atomic.AddInt64(&total.Inserted, 1)
 		if may {
@@ -358,35 +318,24 @@ func ask(t *http.Transport, number int, seed int64, address string) {
 }
 
 func ask_all(requests, seed int64, plain, secret string) {
-	fmt.Println("ready")
-	bufio.NewReader(os.Stdin).ReadString('\n')
-	var group sync.WaitGroup
-	next := int64(0)
-	for number := 0; number < workers; number++ {
-		group.Add(1)
-		go func(number int) {
-			defer group.Done()
-			t := transport(number)
-			address := "http://127.0.0.1:" + plain
-			if number%2 == 1 {
-				address = "https://127.0.0.1:" + secret
+	Ask(requests, seed, &total, func(number int) func(seed, at int64) {
+		t := transport(number)
+		address := "http://127.0.0.1:" + plain
+		if number%2 == 1 {
+			address = "https://127.0.0.1:" + secret
+		}
+		return func(seed, at int64) {
+			ask(t, number, seed, address)
+			if at%97 == 0 {
+				t.CloseIdleConnections()
 			}
-			for at := atomic.AddInt64(&next, 1); at <= requests; at = atomic.AddInt64(&next, 1) {
-				ask(t, number, seed*1000000007+at, address)
-				if at%97 == 0 {
-					t.CloseIdleConnections()
-				}
-			}
-		}(number)
-	}
-	group.Wait()
-	words, _ := json.Marshal(total)
-	fmt.Println(string(words))
+		}
+	})
 }
 
 func relay(plain, secret string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
+	Check(err)
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	client := &http.Client{Transport: transport(2)}
 	http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -395,7 +344,7 @@ func relay(plain, secret string) {
 			address = "https://127.0.0.1:" + secret
 		}
 		request, err := http.NewRequest(r.Method, address+r.URL.Path, r.Body)
-		check(err)
+		Check(err)
 		request.ContentLength = r.ContentLength
 		for _, name := range []string{own, "Traceparent"} {
 			if value := r.Header.Get(name); value != "" {
@@ -412,18 +361,4 @@ func relay(plain, secret string) {
 	}))
 }
 
-func main() {
-	words := os.Args[2:]
-	switch os.Args[1] {
-	case "serve":
-		serve(words[0], words[1])
-	case "relay":
-		relay(words[0], words[1])
-	case "ask":
-		requests, err := strconv.ParseInt(words[0], 10, 64)
-		check(err)
-		seed, err := strconv.ParseInt(words[1], 10, 64)
-		check(err)
-		ask_all(requests, seed, words[2], words[3])
-	}
-}
+func main() { Main(serve, relay, ask_all) }

@@ -3,6 +3,7 @@ module autoinstr.test/odd
 go 1.25.0
 
 require (
+	autoinstr.test/odd_common v0.0.0
 	golang.org/x/net v0.51.0
 	google.golang.org/grpc v1.81.1
 )
@@ -13,3 +14,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260226221140-a57be14db171 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
 )
+
+replace autoinstr.test/odd_common => ../odd_common

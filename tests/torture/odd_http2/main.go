@@ -1,21 +1,16 @@
 // Requests of odd shapes by Go's clients of HTTP/2: net/http's, golang.org/x/net's and grpc-go's; every field of what
 // arrives, decoded, and every byte of bodies held against what was sent, but for one traceparent that the client has not
 // written itself.
-//
-//	odd serve CERTIFICATE KEY          prints its two ports, plain and of TLS
-//	odd ask REQUESTS SEED PORT PORT    prints "ready", waits for a line, asks, prints what it has counted as JSON
-//	odd relay PORT PORT                prints its port; what it is asked it asks there: /<client>/...
+// What it is asked as a relay it asks at /<client>/...
 //
 // With the tag `standard` there is only net/http's client, and no server: so old toolchains can build it.
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand"
@@ -23,11 +18,11 @@ import (
 	"net/http"
 	"os"
 	"sort"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	. "autoinstr.test/odd_common"
 )
 
 const (
@@ -36,16 +31,8 @@ const (
 	digested = "x-digest" // of the answer: of the fields and bytes that have come
 	inserted = "x-inserted"
 	small    = 1000 // bytes of fields: such a block is certainly short enough to get the field
-	workers  = 16
 	patient  = 100 * time.Second
 )
-
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
 
 // Fields, in any order, since a client's are in that of a map; then the body, then the trailers.
 func digest(fields []string, body []byte, trailers []string) string {
@@ -90,7 +77,7 @@ func standard(port string, number int) asker {
 
 func (d doer) ask(ctx context.Context, r *request) (string, string, error) {
 	made, err := http.NewRequest(r.method, r.address+r.path, r.reader())
-	check(err)
+	Check(err)
 	made.Header = r.header
 	if r.trailer != "" {
 		made.Trailer = http.Header{"X-Trailer": {r.trailer}}
@@ -102,7 +89,7 @@ func (d doer) ask(ctx context.Context, r *request) (string, string, error) {
 	_, err = io.Copy(io.Discard, response.Body)
 	response.Body.Close()
 	if response.ProtoMajor != 2 {
-		wrong("not HTTP/2")
+		Wrong("not HTTP/2")
 	}
 	return response.Header.Get(digested), response.Header.Get(inserted), err
 }
@@ -156,19 +143,6 @@ type counts struct {
 
 var total counts
 
-func wrong(format string, words ...interface{}) {
-	fmt.Printf("wrong: "+format+"\n", words...)
-	os.Exit(1)
-}
-
-func letters(random *rand.Rand, size int) string {
-	text := make([]byte, size)
-	for i := range text {
-		text[i] = "abcdefghijklmnopqrstuvwxyzTR-: /=%"[random.Intn(34)]
-	}
-	return strings.TrimSpace(string(text))
-}
-
 // `clean`: without trace context of its own, which its connection would be left alone for.
 func make_request(seed int64, address string, rpc, clean bool) *request {
 	random := rand.New(rand.NewSource(seed))
@@ -187,7 +161,7 @@ func make_request(seed int64, address string, rpc, clean bool) *request {
 		if random.Intn(2) == 0 {
 			h.Add(name, "the same")
 		} else {
-			h.Add(name, letters(random, random.Intn(200)))
+			h.Add(name, Letters(random, random.Intn(200)))
 		}
 	}
 	switch random.Intn(20) {
@@ -211,9 +185,9 @@ func make_request(seed int64, address string, rpc, clean bool) *request {
 		case 0:
 			r.body = make([]byte, size)
 		case 1:
-			r.body, r.piece = []byte(letters(random, size)), 200+random.Intn(20000)
+			r.body, r.piece = []byte(Letters(random, size)), 200+random.Intn(20000)
 			if random.Intn(3) == 0 && !rpc {
-				r.trailer = letters(random, 1+random.Intn(40)) + "."
+				r.trailer = Letters(random, 1+random.Intn(40)) + "."
 			}
 		}
 	}
@@ -291,7 +265,7 @@ func ask(a asker, c *client, number int, seed int64, port string, clean bool) {
 	atomic.AddInt64(&total.Requests, 1)
 	if err != nil {
 		if !r.cut && ctx.Err() != nil {
-			wrong("request %d of worker %d (%s) hangs: %v", seed, number, c.name, err)
+			Wrong("request %d of worker %d (%s) hangs: %v", seed, number, c.name, err)
 		}
 		if r.cut {
 			atomic.AddInt64(&total.Cut, 1)
@@ -302,7 +276,7 @@ func ask(a asker, c *client, number int, seed int64, port string, clean bool) {
 		return
 	}
 	if got != want {
-		wrong("request %d of worker %d (%s) is not what was sent", seed, number, c.name)
+		Wrong("request %d of worker %d (%s) is not what was sent", seed, number, c.name)
 	}
 	if r.header.Get(own) != "" {
 		atomic.AddInt64(&total.Own, 1)
@@ -314,7 +288,7 @@ func ask(a asker, c *client, number int, seed int64, port string, clean bool) {
 	}
 	if added != "" {
 		if len(added) != 55 {
-			wrong("fields %q", added)
+			Wrong("fields %q", added)
 		}
 		atomic.AddInt64(&total.Inserted, 1)
 		if may {
@@ -332,33 +306,21 @@ func port_for(c *client, plain, secret string) string {
 
 // Two workers share a client, so that streams of its connection go at the same time.
 func ask_all(requests, seed int64, plain, secret string) {
-	fmt.Println("ready")
-	bufio.NewReader(os.Stdin).ReadString('\n')
-	var group sync.WaitGroup
-	next := int64(0)
 	var shared asker
-	for number := 0; number < workers; number++ {
+	Ask(requests, seed, &total, func(number int) func(seed, at int64) {
 		c := &clients[number/2%len(clients)]
 		port := port_for(c, plain, secret)
 		if number%2 == 0 {
 			shared = c.make(port, number/2)
 		}
-		group.Add(1)
-		go func(a asker, number int) {
-			defer group.Done()
-			for at := atomic.AddInt64(&next, 1); at <= requests; at = atomic.AddInt64(&next, 1) {
-				ask(a, c, number/2, seed*1000000007+at, port, number/2%4 != 3)
-			}
-		}(shared, number)
-	}
-	group.Wait()
-	words, _ := json.Marshal(total)
-	fmt.Println(string(words))
+		a := shared
+		return func(seed, _ int64) { ask(a, c, number/2, seed, port, number/2%4 != 3) }
+	})
 }
 
 func relay(plain, secret string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
+	Check(err)
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	made := map[string]asker{}
 	ports := map[string]string{}
@@ -376,7 +338,7 @@ func relay(plain, secret string) {
 			}
 		}
 		body, err := io.ReadAll(asked.Body)
-		check(err)
+		Check(err)
 		if len(body) == 0 {
 			body = nil
 		}
@@ -390,18 +352,4 @@ func relay(plain, secret string) {
 	}))
 }
 
-func main() {
-	words := os.Args[2:]
-	switch os.Args[1] {
-	case "serve":
-		serve(words[0], words[1])
-	case "relay":
-		relay(words[0], words[1])
-	case "ask":
-		requests, err := strconv.ParseInt(words[0], 10, 64)
-		check(err)
-		seed, err := strconv.ParseInt(words[1], 10, 64)
-		check(err)
-		ask_all(requests, seed, words[2], words[3])
-	}
-}
+func main() { Main(serve, relay, ask_all) }

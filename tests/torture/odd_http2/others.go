@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	. "autoinstr.test/odd_common"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -58,7 +59,7 @@ func rpc_with(secret bool) func(string, int) asker {
 		}
 		conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(how), grpc.WithUserAgent("odd"),
 			grpc.WithSharedWriteBuffer(number%2 == 0))
-		check(err)
+		Check(err)
 		return caller{conn}
 	}
 }

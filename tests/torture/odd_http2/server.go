@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	. "autoinstr.test/odd_common"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -176,24 +176,9 @@ func (c *conn) answer(id uint32, s *stream) error {
 }
 
 func serve(certificate, key string) {
-	pair, err := tls.LoadX509KeyPair(certificate, key)
-	check(err)
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
-	secret, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2"}})
-	check(err)
-	take := func(listener net.Listener) {
-		for {
-			accepted, err := listener.Accept()
-			check(err)
-			go func() {
-				if err := handle(accepted); err != nil && os.Getenv("ODD_VERBOSE") != "" {
-					fmt.Fprintln(os.Stderr, err)
-				}
-			}()
+	Serve(certificate, key, []string{"h2"}, func(accepted net.Conn) {
+		if err := handle(accepted); err != nil && os.Getenv("ODD_VERBOSE") != "" {
+			fmt.Fprintln(os.Stderr, err)
 		}
-	}
-	fmt.Println(plain.Addr().(*net.TCPAddr).Port, secret.Addr().(*net.TCPAddr).Port)
-	go take(plain)
-	take(secret)
+	})
 }

@@ -1,0 +1,3 @@
+module autoinstr.test/odd_common
+
+go 1.17
