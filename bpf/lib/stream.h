@@ -272,11 +272,11 @@ static __always_inline int ends_with_last_chunk(struct framer *f, struct work *w
 {
 	__u64 tail = f->flags & FRAMER_UNSEEN ? 0 : f->remaining;
 
-	if (w->opaque)
-		f->flags |= FRAMER_UNSEEN;
 	f->remaining = w->time;
-	if (w->opaque)
+	if (w->opaque) {
+		f->flags |= FRAMER_UNSEEN;
 		return 0;
+	}
 	if (!w->vector_left)
 		tail = shift_in(tail, w->segment_begin, w->size - w->segment_at);
 	for (int k = 3; k > 0; k--) {

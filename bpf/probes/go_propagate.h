@@ -172,10 +172,15 @@ static __always_inline int add_field(struct work *w, __u64 at, const struct go_w
 	return !bpf_probe_write_user((void *)(at + __builtin_offsetof(struct go_writer, used)), &used, sizeof(used));
 }
 
+static __always_inline struct go_fields *fields_of_target(__u32 pid)
+{
+	return layout_of_target(pid) ? go_fields.lookup(&pid) : NULL;
+}
+
 int propagate_go(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
-	struct go_fields *l = layout_of_target(pid) ? go_fields.lookup(&pid) : NULL;
+	struct go_fields *l = fields_of_target(pid);
 	struct go_interface to = {.itab = GO_ARGUMENT_1(ctx), .data = GO_ARGUMENT_2(ctx)};
 	struct go_writer writer;
 	int wrapped = 0;

@@ -265,11 +265,6 @@ static __always_inline int propagate_block(struct pt_regs *ctx, __u32 pid, struc
 	return 0;
 }
 
-static __always_inline struct go_fields *fields_of_target(__u32 pid)
-{
-	return layout_of_target(pid) ? go_fields.lookup(&pid) : NULL;
-}
-
 /* net/http's client */
 int propagate_go_http2(struct pt_regs *ctx)
 {
