@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from pathlib import Path
+
+# what the kernel gives to clients begins above: such a port may be taken again before a server is up
+_LOWEST, _ABOVE = 10_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+_order = random.Random()
+_given: set[int] = set()
+
+
+def _is_free(port: int, address: str) -> bool:
+    try:
+        socket.create_server((address, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    return free_ports(1, address)[0]
+    """One that was not given before."""
+    while True:
+        port = _order.randrange(_LOWEST, _ABOVE)
+        if port not in _given and _is_free(port, address):
+            _given.add(port)
+            return port
 
 
 def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
     """All different."""
-    sockets = [socket.create_server((address, 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    return [free_port(address) for _ in range(count)]
