@@ -33,8 +33,7 @@ static __always_inline struct http2_part *part_of(struct exchange *x)
 
 static __always_inline struct http2 *new_http2(__u64 key, int old)
 {
-	__u32 zero = 0;
-	struct http2 *h, *blank = blank_http2.lookup(&zero);
+	struct http2 *h, *blank = blank_http2.lookup(ONLY);
 
 	if (!blank)
 		return NULL;
@@ -136,8 +135,7 @@ static __always_inline __u32 *place_numbered(struct http2 *h, __u64 i)
 static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
-	__u32 zero = 0;
-	struct stream *blank = blank_stream.lookup(&zero);
+	struct stream *blank = blank_stream.lookup(ONLY);
 
 	if (!blank)
 		return NULL;
@@ -398,11 +396,15 @@ static __always_inline void tell_kept(struct work *w, __u32 part)
 static __always_inline int goes_on(const struct http2_side *s, struct work *w)
 {
 	const __u8 *fragment = part_of(told_of(w))->fragment;
-	__u32 size = w->part_size - w->kept_size;
 
-	return (w->kept == s->stream) & !(s->part & HTTP2_PROMISE) & !!(s->flags & HTTP2_END_HEADERS) &
-	       (size + s->padding == s->remaining) & (w->part_size <= HTTP2_FRAGMENT) &
-	       !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]);
+	/* one question after the other: of what is asked at once, the verifier follows all combinations of answers */
+	if (w->kept != s->stream || s->part & HTTP2_PROMISE || !(s->flags & HTTP2_END_HEADERS))
+		return 0;
+	http1_barrier();
+	if (w->part_size - w->kept_size + s->padding != s->remaining || w->part_size > HTTP2_FRAGMENT)
+		return 0;
+	http1_barrier();
+	return !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]);
 }
 
 /* A response's block is in place: is the end of its stream worth waiting for, which may be in the same call? */
@@ -822,17 +824,22 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		n = HTTP2_FRAGMENT;
 	if (!n && s->remaining != s->padding)
 		return TURN_DONE; /* it goes on in the next buffer */
+	w->part_size = n; /* in memory: how it was found need not be known */
+	http1_barrier();
 	*(__u64 *)part->fragment = w->kept_block;
-	if (bpf_probe_read_user(part->fragment + at_most(w->kept_size, KEPT_MAX), at_most(n, HTTP2_FRAGMENT),
+	if (bpf_probe_read_user(part->fragment + at_most(w->kept_size, KEPT_MAX), at_most(w->part_size, HTTP2_FRAGMENT),
 				(void *)(w->segment_begin + (w->position - w->segment_at))))
 		return TURN_LOST;
+	http1_barrier();
 	w->joined = w->kept ? HTTP2_JOINED : 0;
-	w->part_size = n + w->kept_size;
+	w->part_size += w->kept_size;
 	http1_barrier();
 	if (w->kept && !goes_on(s, w)) {
 		tell_kept(w, 0);
 		return TURN_DONE;
 	}
+	http1_barrier();
+	n = w->part_size - w->kept_size;
 	w->kept = w->kept_size = 0;
 	http1_barrier();
 	w->position += n;
@@ -894,13 +901,13 @@ static __always_inline void note_frames(struct connection *c, struct http2 *h, s
 	if (!h->old || !w->incoming || h->noted >= NOTED_READS || w->opaque || !find_segment(w))
 		return;
 	h->noted++;
-	before = last_reads.lookup(&tid);
+	before = last_reads.lookup(KEY(tid));
 	if (before && before->key != w->sock)
 		new.key = 0;
 	new.buffer = w->segment_begin;
 	if (bpf_probe_read_user(new.beginning, at_most(n, READ_BEGINNING), (void *)new.buffer))
 		return;
-	last_reads.update(&tid, &new);
+	last_reads.update(KEY(tid), &new);
 }
 
 struct frames_at_hand {

@@ -16,8 +16,7 @@
  */
 static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *target)
 {
-	__u32 zero = 0;
-	struct connection *blank = blank_connection.lookup(&zero);
+	struct connection *blank = blank_connection.lookup(ONLY);
 
 	if (!blank || !is_stream(file))
 		return NULL;

@@ -216,8 +216,7 @@ static __always_inline void note_connected(__u32 fd, __u32 pid)
 /* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
 static __always_inline void learn_namespace(const void *registers)
 {
-	__u32 zero = 0;
-	struct control *c = control.lookup(&zero);
+	struct control *c = control.lookup(ONLY);
 	struct syscall call;
 
 	if (!c || c->pid_namespace || !read_syscall(&call, registers) || (__u32)call.args[0] != MARKER_FD)
@@ -238,8 +237,8 @@ static __always_inline void learn_namespace(const void *registers)
  */
 static __always_inline struct work *work_at_hand(void)
 {
-	__u32 zero = 0, tid = bpf_get_current_pid_tgid(), at = tid;
-	struct work_owners *owners = work_owners.lookup(&zero);
+	__u32 tid = bpf_get_current_pid_tgid(), at = tid;
+	struct work_owners *owners = work_owners.lookup(ONLY);
 
 	if (!owners)
 		return NULL;
@@ -247,14 +246,13 @@ static __always_inline struct work *work_at_hand(void)
 		if (owners->tid[i] == tid)
 			at = i;
 	}
-	return works.lookup(&at);
+	return works.lookup(KEY(at));
 }
 
 /* The current task, `tid`, has no work of this CPU any more. */
 static __always_inline struct work_owners *leave_works(__u32 tid)
 {
-	__u32 zero = 0;
-	struct work_owners *owners = work_owners.lookup(&zero);
+	struct work_owners *owners = work_owners.lookup(ONLY);
 
 	for (__u32 i = 0; owners && i < WORKS; i++) {
 		if (owners->tid[i] == tid)
@@ -272,7 +270,7 @@ static __always_inline struct work *take_work(__u32 kind, __u32 copy, __u32 tid)
 
 	if (owners)
 		owners->tid[at] = tid; /* before the look-up, after which verifiers before Linux 6.13 do not know `at` any more */
-	w = works.lookup(&at);
+	w = works.lookup(KEY(at));
 	if (w)
 		w->tid = tid;
 	return w;
@@ -674,7 +672,7 @@ PROBE(sys_enter)
 int count_calls(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u32 pid = current_pid();
-	struct hits *found = hits.lookup(&pid);
+	struct hits *found = hits.lookup(KEY(pid));
 
 	if (found)
 		__sync_fetch_and_add(&found->calls, 1);
