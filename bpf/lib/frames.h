@@ -824,22 +824,17 @@ static __always_inline enum turn look_at_frame(struct connection *c, struct http
 		n = HTTP2_FRAGMENT;
 	if (!n && s->remaining != s->padding)
 		return TURN_DONE; /* it goes on in the next buffer */
-	w->part_size = n; /* in memory: how it was found need not be known */
-	http1_barrier();
 	*(__u64 *)part->fragment = w->kept_block;
-	if (bpf_probe_read_user(part->fragment + at_most(w->kept_size, KEPT_MAX), at_most(w->part_size, HTTP2_FRAGMENT),
+	if (bpf_probe_read_user(part->fragment + at_most(w->kept_size, KEPT_MAX), at_most(n, HTTP2_FRAGMENT),
 				(void *)(w->segment_begin + (w->position - w->segment_at))))
 		return TURN_LOST;
-	http1_barrier();
 	w->joined = w->kept ? HTTP2_JOINED : 0;
-	w->part_size += w->kept_size;
+	w->part_size = n + w->kept_size;
 	http1_barrier();
 	if (w->kept && !goes_on(s, w)) {
 		tell_kept(w, 0);
 		return TURN_DONE;
 	}
-	http1_barrier();
-	n = w->part_size - w->kept_size;
 	w->kept = w->kept_size = 0;
 	http1_barrier();
 	w->position += n;

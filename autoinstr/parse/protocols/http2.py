@@ -192,10 +192,10 @@ class Http2:
 
 
 def _is_complete(batch: Batch, ended: Ended, method: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Only the end of the stream did not come any more: a client may close when it has what it asked for."""
+    """Only the end of the stream did not come before that of the connection: a client may close when it has all."""
     bodiless = (method == HEAD) | (ended.status == _NO_CONTENT) | (ended.status == _NOT_MODIFIED)
     whole = bodiless | (ended.length == batch["response_body"].astype(np.int64) + 1)
-    complete: NDArray[np.bool_] = (batch["error"] == Error.TRUNCATED) & (ended.status > 0) & whole
+    complete: NDArray[np.bool_] = (batch["error"] < Error.HTTP2) & (ended.status > 0) & whole
     return complete
 
 

@@ -172,11 +172,12 @@ def test_a_reset_stream(error: int, name: str) -> None:
         ("HEAD", [(":status", "200"), ("content-length", "5")], 0, True),
     ],
 )
-def test_a_client_closes_when_it_has_all(method: str, fields: Any, body: int, complete: bool) -> None:
+@pytest.mark.parametrize("error", [Error.TRUNCATED, errno.ECONNRESET])
+def test_a_client_closes_when_it_has_all(method: str, fields: Any, body: int, complete: bool, error: int) -> None:
     peer = Peer(1)
-    end = peer.end(1, error=Error.TRUNCATED, response_body=body)
+    end = peer.end(1, error=error, response_body=body)
     group = only(*peer.request(1, head(method, "/")), *peer.response(1, fields), *end)
-    assert group.metric_attributes.get("error.type") == (None if complete else "truncated")
+    assert group.metric_attributes.get("error.type") == (None if complete else errno.errorcode.get(error, "truncated"))
 
 
 def test_blocks_of_several_connections_that_go_on_in_later_batches() -> None:
