@@ -4,13 +4,6 @@
 #define AUTOINSTR_MAPS_H
 
 /*
- * A key of four bytes; and that of an array's only entry. All eight bytes of its place on the stack are written: else the
- * verifier would hold what was there before for something that still matters, and follow ways that differ in nothing else.
- */
-#define KEY(value) ((__u32 *)&(__u64){(__u32)(value)})
-#define ONLY KEY(0)
-
-/*
  * One byte a process, by pid: TARGET_* flags. User space writes it through mmap, fork and exit keep it; bounded by
  * PID_MAX_LIMIT. An array of blocks, since an array of bytes would take eight bytes each.
  */
@@ -621,7 +614,7 @@ BPF_HASH(hits, u32, struct hits, MAX_COUNTED);
 
 static __always_inline void count_hits(__u32 pid, __u32 times)
 {
-	struct hits *found = hits.lookup(KEY(pid));
+	struct hits *found = hits.lookup(&pid);
 
 	if (found)
 		__sync_fetch_and_add(&found->functions, times);
@@ -629,7 +622,8 @@ static __always_inline void count_hits(__u32 pid, __u32 times)
 
 static __always_inline void count_several(__u32 what, __u64 times)
 {
-	struct counters *all = counters.lookup(ONLY);
+	__u32 zero = 0;
+	struct counters *all = counters.lookup(&zero);
 
 	if (all && what < COUNT_MAX)
 		__sync_fetch_and_add(&all->values[what], times);
@@ -643,7 +637,7 @@ static __always_inline void count(__u32 what)
 static __always_inline __u8 *target_of(__u32 pid)
 {
 	__u32 block = pid / PID_BLOCK;
-	struct pid_block *flags = targets.lookup(KEY(block));
+	struct pid_block *flags = targets.lookup(&block);
 
 	return flags ? &flags->flags[pid % PID_BLOCK] : NULL;
 }

@@ -33,7 +33,8 @@ static __always_inline struct http2_part *part_of(struct exchange *x)
 
 static __always_inline struct http2 *new_http2(__u64 key, int old)
 {
-	struct http2 *h, *blank = blank_http2.lookup(ONLY);
+	__u32 zero = 0;
+	struct http2 *h, *blank = blank_http2.lookup(&zero);
 
 	if (!blank)
 		return NULL;
@@ -135,7 +136,8 @@ static __always_inline __u32 *place_numbered(struct http2 *h, __u64 i)
 static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
-	struct stream *blank = blank_stream.lookup(ONLY);
+	__u32 zero = 0;
+	struct stream *blank = blank_stream.lookup(&zero);
 
 	if (!blank)
 		return NULL;
@@ -396,15 +398,15 @@ static __always_inline void tell_kept(struct work *w, __u32 part)
 static __always_inline int goes_on(const struct http2_side *s, struct work *w)
 {
 	const __u8 *fragment = part_of(told_of(w))->fragment;
+	__u32 size = w->part_size - w->kept_size;
+	int all = w->kept == s->stream;
 
-	/* one question after the other: of what is asked at once, the verifier follows all combinations of answers */
-	if (w->kept != s->stream || s->part & HTTP2_PROMISE || !(s->flags & HTTP2_END_HEADERS))
-		return 0;
-	http1_barrier();
-	if (w->part_size - w->kept_size + s->padding != s->remaining || w->part_size > HTTP2_FRAGMENT)
-		return 0;
-	http1_barrier();
-	return !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]);
+	ALSO(all, !(s->part & HTTP2_PROMISE));
+	ALSO(all, !!(s->flags & HTTP2_END_HEADERS));
+	ALSO(all, size + s->padding == s->remaining);
+	ALSO(all, w->part_size <= HTTP2_FRAGMENT);
+	ALSO(all, !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]));
+	return all;
 }
 
 /* A response's block is in place: is the end of its stream worth waiting for, which may be in the same call? */
@@ -896,13 +898,13 @@ static __always_inline void note_frames(struct connection *c, struct http2 *h, s
 	if (!h->old || !w->incoming || h->noted >= NOTED_READS || w->opaque || !find_segment(w))
 		return;
 	h->noted++;
-	before = last_reads.lookup(KEY(tid));
+	before = last_reads.lookup(&tid);
 	if (before && before->key != w->sock)
 		new.key = 0;
 	new.buffer = w->segment_begin;
 	if (bpf_probe_read_user(new.beginning, at_most(n, READ_BEGINNING), (void *)new.buffer))
 		return;
-	last_reads.update(KEY(tid), &new);
+	last_reads.update(&tid, &new);
 }
 
 struct frames_at_hand {

@@ -49,7 +49,7 @@ static __always_inline int is_turn(__u32 copy, __u8 mark)
 		id = PID_LIMIT + bpf_get_smp_processor_id();
 
 	__u32 block = id / PID_BLOCK;
-	struct pid_block *of_block = marks.lookup(KEY(block));
+	struct pid_block *of_block = marks.lookup(&block);
 	if (!of_block)
 		return copy == 0;
 

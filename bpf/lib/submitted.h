@@ -36,14 +36,14 @@ static __always_inline void hand_in(__u32 pid, __u64 session)
 	struct submitting new = {.session = session};
 
 	know_asker(pid, &new.call);
-	submitting.update(KEY(tid), &new);
+	submitting.update(&tid, &new);
 }
 
 /* It has done so, as this stream. */
 static __always_inline void note_handed_in(__s32 stream)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
-	struct submitting *new = submitting.lookup(KEY(tid));
+	struct submitting *new = submitting.lookup(&tid);
 
 	if (!new)
 		return;
@@ -60,7 +60,7 @@ static __always_inline void note_handed_in(__s32 stream)
 		submitted.update(&key, &new->call);
 		submitted.update(&last, &mark);
 	}
-	submitting.delete(KEY(tid));
+	submitting.delete(&tid);
 }
 
 /*

@@ -28,7 +28,8 @@ static __always_inline __u64 spread(__u64 value)
  */
 static __always_inline __u64 new_number(__u64 time)
 {
-	struct work_owners *cpu = work_owners.lookup(ONLY);
+	__u32 zero = 0;
+	struct work_owners *cpu = work_owners.lookup(&zero);
 
 	if (!cpu)
 		return 0;
@@ -54,7 +55,7 @@ static __always_inline void begin_trace(struct trace *t, __u64 time)
 
 static __always_inline __u64 runtime_of(__u32 pid)
 {
-	__u64 *flags = runtimes.lookup(KEY(pid));
+	__u64 *flags = runtimes.lookup(&pid);
 
 	return flags ? *flags : 0;
 }
@@ -62,7 +63,8 @@ static __always_inline __u64 runtime_of(__u32 pid)
 /* Something was put into `runtimes`. */
 static __always_inline void note_runtime(void)
 {
-	struct made *m = made.lookup(ONLY);
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
 
 	if (m)
 		__sync_fetch_and_add(&m->runtimes, 1);
@@ -71,10 +73,11 @@ static __always_inline void note_runtime(void)
 /* Is a process known to have none? As most have that serve requests. */
 static __always_inline int is_plain(__u32 pid, struct work_owners **cpu, __u32 *now)
 {
-	struct made *m = made.lookup(ONLY);
-	struct control *told = control.lookup(ONLY);
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
+	struct control *told = control.lookup(&zero);
 
-	*cpu = work_owners.lookup(ONLY);
+	*cpu = work_owners.lookup(&zero);
 	if (!m || !told || !*cpu)
 		return 0;
 	*now = m->runtimes + told->runtimes;
@@ -142,7 +145,7 @@ static __always_inline __u64 own_context(__u32 pid, __u32 tid, __u64 runtime)
 static __always_inline __u64 execution_of(__u32 pid, __u32 tid, __u64 goroutine, __u64 runtime)
 {
 	if (runtime & RUNTIME_GO && goroutine)
-		return goroutine_key(pid, goroutine, go_layouts.lookup(KEY(pid)));
+		return goroutine_key(pid, goroutine, go_layouts.lookup(&pid));
 
 	__u64 context = runtime & RUNTIME_PYTHON ? own_context(pid, tid, runtime) : 0;
 
@@ -181,7 +184,7 @@ static __always_inline int is_begun_since(const struct context *ctx, __u64 id)
  */
 static __always_inline struct context *inherit(__u32 pid, __u64 g, __u64 execution, int writes)
 {
-	struct go_layout *l = go_layouts.lookup(KEY(pid));
+	struct go_layout *l = go_layouts.lookup(&pid);
 
 	if (!l || !l->parent)
 		return NULL;
@@ -272,7 +275,7 @@ static __always_inline int takes_up(struct context *task, const struct connectio
 static __always_inline void note_after(__u32 pid, __u64 runtime)
 {
 	runtime |= RUNTIME_AFTER;
-	runtimes.update(KEY(pid), &runtime);
+	runtimes.update(&pid, &runtime);
 }
 
 static __always_inline void say_why(struct trace *t, enum orphan why)
@@ -302,11 +305,11 @@ static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several
 	struct lender *lender, new = {};
 
 	runtime |= RUNTIME_SWITCHES;
-	lenders.insert(KEY(pid), &new); /* another of its threads may be here, too */
-	lender = lenders.lookup(KEY(pid));
+	lenders.insert(&pid, &new); /* another of its threads may be here, too */
+	lender = lenders.lookup(&pid);
 	if (lender && several)
 		lender->several = 1;
-	runtimes.update(KEY(pid), &runtime);
+	runtimes.update(&pid, &runtime);
 	note_runtime();
 	return runtime;
 }
@@ -374,7 +377,7 @@ static __always_inline void note_moved(__u32 pid, __u32 tid)
 /* What a call of such a process is made for: what it serves, if that was never more than one request at a time. */
 static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
 {
-	struct lender *lender = lenders.lookup(KEY(pid));
+	struct lender *lender = lenders.lookup(&pid);
 
 	if (!lender || lender->several)
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
@@ -419,7 +422,7 @@ static __always_inline void take_request(struct context *ctx, struct connection 
 /* A process that lends what it serves to new threads has read a request. */
 static __always_inline void note_served(__u32 pid, const struct served *served)
 {
-	struct lender *lender = lenders.lookup(KEY(pid));
+	struct lender *lender = lenders.lookup(&pid);
 
 	if (!lender)
 		return;
@@ -449,7 +452,7 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	__u64 execution = execution_of(pid, w->tid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
-	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(KEY(pid)) : NULL;
+	struct go_layout *l = runtime & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	int reads_now = runtime & RUNTIME_UVLOOP && (__s64)w->sock < 0; /* from a socket; of a session it reads in a context */
 
 	if (!ctx)
@@ -629,15 +632,15 @@ static __always_inline int serves_only(const struct lender *lender, const struct
 /* Whether a new thread may go on with what its creator serves. Of the first one it is not known who else is served. */
 static __always_inline int may_lend(__u32 pid, const struct served *now)
 {
-	struct lender *lender = lenders.lookup(KEY(pid)), new = {.newest = *now};
+	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
 	__u64 runtime = runtime_of(pid);
 
 	if (switches(runtime))
 		return 0; /* what a thread of it does next need not be for what it has read */
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
 		runtime |= RUNTIME_LENDS;
-		lenders.update(KEY(pid), &new);
-		runtimes.update(KEY(pid), &runtime);
+		lenders.update(&pid, &new);
+		runtimes.update(&pid, &runtime);
 		note_runtime();
 		return 0;
 	}
@@ -663,7 +666,7 @@ static __always_inline void note_fork(__u32 parent, __u64 thread, __u32 pid)
 /* What was lent is still all that the process serves. */
 static __always_inline int is_still_lent(__u32 pid, const struct served *now)
 {
-	struct lender *lender = lenders.lookup(KEY(pid));
+	struct lender *lender = lenders.lookup(&pid);
 
 	return lender && serves_only(lender, now);
 }
@@ -830,13 +833,14 @@ static __always_inline void leave_offer(struct offer *offer, const struct trace 
 static __always_inline struct offers *offers_of(const struct connection *c)
 {
 	__u64 pair = c->pair;
-	struct offers *all = offers.lookup(&pair), *blank = blank_offers.lookup(ONLY);
+	__u32 zero = 0;
+	struct offers *all = offers.lookup(&pair), *blank = blank_offers.lookup(&zero);
 
 	if (all || !blank)
 		return all;
 	offers.update(&pair, blank);
 
-	struct made *m = made.lookup(ONLY);
+	struct made *m = made.lookup(&zero);
 	if (m)
 		__sync_fetch_and_add(&m->offers, 1);
 	return offers.lookup(&pair);
@@ -846,7 +850,8 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 static __always_inline struct offer *find_call(struct connection *c, struct trace *t, __u32 number)
 {
 	__u64 pair = c->pair;
-	struct made *m = made.lookup(ONLY);
+	__u32 zero = 0;
+	struct made *m = made.lookup(&zero);
 
 	if (!m || !pair || c->unasked == m->offers + 1)
 		return NULL;
@@ -1071,8 +1076,8 @@ static __always_inline int place_plainly(struct connection *c, const struct work
 	struct exchange *x = &c->slot;
 	__u64 execution = w->tid;
 	struct work_owners *cpu;
-	__u32 now = 0;
-	struct made *m = made.lookup(ONLY);
+	__u32 zero = 0, now = 0;
+	struct made *m = made.lookup(&zero);
 	struct served served = {.key = w->sock, .span = x->trace.span};
 
 	if (c->role != ROLE_SERVER || c->session || x->traceparent || !c->slot_used || x->sequence != w->streams[0])
@@ -1212,7 +1217,7 @@ static __always_inline int meet_caller(const struct connection *c, __u64 sock, s
 				       const struct served *this)
 {
 	__u32 pid = by.pid;
-	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(KEY(pid)) : NULL;
+	struct go_layout *l = runtime_of(pid) & RUNTIME_GO ? go_layouts.lookup(&pid) : NULL;
 	struct asked_key key = {.key = sock, .stream = this->stream};
 	struct http2 *h = l && l->rpc_client ? http2_connections.lookup(&key.key) : NULL;
 

@@ -15,7 +15,7 @@ static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return NULL;
 
-	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), go_layouts.lookup(KEY(pid)));
+	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), go_layouts.lookup(&pid));
 	struct context *context = contexts.lookup(&execution);
 
 	if (!context)
@@ -115,7 +115,7 @@ int go_route_chi_4(struct pt_regs *ctx)
 int go_route_echo(struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
-	struct go_layout *l = go_layouts.lookup(KEY(pid));
+	struct go_layout *l = go_layouts.lookup(&pid);
 	__u64 context = l && l->echo_path ? user_u64(ctx->sp + GO_SECOND_LEFT + 5 * 8) : 0;
 	struct text path;
 

@@ -174,7 +174,7 @@ static __always_inline int add_field(struct work *w, __u64 at, const struct go_w
 
 static __always_inline struct go_fields *fields_of_target(__u32 pid)
 {
-	return layout_of_target(pid) ? go_fields.lookup(KEY(pid)) : NULL;
+	return layout_of_target(pid) ? go_fields.lookup(&pid) : NULL;
 }
 
 int propagate_go(struct pt_regs *ctx)

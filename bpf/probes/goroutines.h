@@ -59,7 +59,7 @@ static __always_inline struct go_layout *layout_of_target(__u32 pid)
 
 	if (!pid || !target || !*target || *target & TARGET_SELF)
 		return NULL;
-	return go_layouts.lookup(KEY(pid));
+	return go_layouts.lookup(&pid);
 }
 
 /* f(connection, writer, ...): where the connection has its socket, the writer its state, that its stream, that its id */

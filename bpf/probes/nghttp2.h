@@ -109,7 +109,7 @@ static __always_inline void tell_table(const struct connection *c, struct work *
 int nghttp2_received(struct pt_regs *ctx)
 {
 	__u32 tid = bpf_get_current_pid_tgid(), pid = current_pid();
-	struct last_read *read = last_reads.lookup(KEY(tid));
+	struct last_read *read = last_reads.lookup(&tid);
 	__u8 *target = target_of(pid);
 	__u64 n = ARGUMENT(3, ctx);
 	struct last_read now = {};
@@ -120,14 +120,14 @@ int nghttp2_received(struct pt_regs *ctx)
 	if (!read || n > 1 << 30)
 		return 0;
 	now = *read;
-	last_reads.delete(KEY(tid));
+	last_reads.delete(&tid);
 	if (!now.key || now.open)
 		return 0;
 	/* an event loop that acts at once on what it reads may have moved it (Node) */
 	if (now.buffer != ARGUMENT(2, ctx) && !(runtime_of(pid) & RUNTIME_IN_ORDER))
 		return 0;
 
-	struct go_layout *l = go_layouts.lookup(KEY(pid));
+	struct go_layout *l = go_layouts.lookup(&pid);
 	struct connection *c = connections.lookup(&now.key);
 	struct http2 *h = http2_connections.lookup(&now.key);
 	struct work *w = session_work();

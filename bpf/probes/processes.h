@@ -24,7 +24,8 @@ static __always_inline struct process *new_event(__u32 kind, __u32 pid)
 /* The reader looks by itself now and then; it is woken once in a third of the ring. */
 static __always_inline void tell_event(struct process *event)
 {
-	struct pace *p = pace.lookup(ONLY);
+	__u32 zero = 0;
+	struct pace *p = pace.lookup(&zero);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
 	if (p && ++p->processes >= PROCESS_RING_PAGES * 4096 / (sizeof(*event) + 8) / 3) {
@@ -88,7 +89,7 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 
 	__u64 runtime = runtime_of(parent);
 	if (runtime) {
-		runtimes.update(KEY(child), &runtime);
+		runtimes.update(&child, &runtime);
 		note_runtime();
 	}
 
@@ -104,8 +105,8 @@ PROBE(sched_process_fork)
 /* raw tracepoint: (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) */
 static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
-	__u32 pid = current_pid();
-	struct control *c = control.lookup(ONLY);
+	__u32 zero = 0, pid = current_pid();
+	struct control *c = control.lookup(&zero);
 	__u8 *target = target_of(pid);
 
 	if (!c || !pid || !target || *target & TARGET_SELF)
@@ -119,7 +120,7 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 	if (!event)
 		return 0;
 
-	runtimes.delete(KEY(pid));
+	runtimes.delete(&pid);
 	describe_program(event);
 	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
@@ -165,8 +166,8 @@ static __always_inline void mapped_code(__u32 pid, __u8 *target)
  */
 static __always_inline void listening(__u64 sk)
 {
-	__u32 port = local_port(sk), pid = current_pid();
-	struct port_block *wanted = ports.lookup(ONLY);
+	__u32 zero = 0, port = local_port(sk), pid = current_pid();
+	struct port_block *wanted = ports.lookup(&zero);
 	__u8 *target = target_of(pid);
 
 	if (!wanted || !target || !pid || *target & TARGET_SELF)

@@ -216,7 +216,8 @@ static __always_inline void note_connected(__u32 fd, __u32 pid)
 /* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
 static __always_inline void learn_namespace(const void *registers)
 {
-	struct control *c = control.lookup(ONLY);
+	__u32 zero = 0;
+	struct control *c = control.lookup(&zero);
 	struct syscall call;
 
 	if (!c || c->pid_namespace || !read_syscall(&call, registers) || (__u32)call.args[0] != MARKER_FD)
@@ -237,8 +238,8 @@ static __always_inline void learn_namespace(const void *registers)
  */
 static __always_inline struct work *work_at_hand(void)
 {
-	__u32 tid = bpf_get_current_pid_tgid(), at = tid;
-	struct work_owners *owners = work_owners.lookup(ONLY);
+	__u32 zero = 0, tid = bpf_get_current_pid_tgid(), at = tid;
+	struct work_owners *owners = work_owners.lookup(&zero);
 
 	if (!owners)
 		return NULL;
@@ -246,13 +247,14 @@ static __always_inline struct work *work_at_hand(void)
 		if (owners->tid[i] == tid)
 			at = i;
 	}
-	return works.lookup(KEY(at));
+	return works.lookup(&at);
 }
 
 /* The current task, `tid`, has no work of this CPU any more. */
 static __always_inline struct work_owners *leave_works(__u32 tid)
 {
-	struct work_owners *owners = work_owners.lookup(ONLY);
+	__u32 zero = 0;
+	struct work_owners *owners = work_owners.lookup(&zero);
 
 	for (__u32 i = 0; owners && i < WORKS; i++) {
 		if (owners->tid[i] == tid)
@@ -270,7 +272,7 @@ static __always_inline struct work *take_work(__u32 kind, __u32 copy, __u32 tid)
 
 	if (owners)
 		owners->tid[at] = tid; /* before the look-up, after which verifiers before Linux 6.13 do not know `at` any more */
-	w = works.lookup(KEY(at));
+	w = works.lookup(&at);
 	if (w)
 		w->tid = tid;
 	return w;
@@ -672,7 +674,7 @@ PROBE(sys_enter)
 int count_calls(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u32 pid = current_pid();
-	struct hits *found = hits.lookup(KEY(pid));
+	struct hits *found = hits.lookup(&pid);
 
 	if (found)
 		__sync_fetch_and_add(&found->calls, 1);

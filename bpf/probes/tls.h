@@ -98,12 +98,12 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 /* The work on a session, for the current task, which can have no other one. */
 static __always_inline struct work *session_work(void)
 {
-	__u32 tid = bpf_get_current_pid_tgid();
-	struct work *w = tls_works.lookup(KEY(tid)), *blank = blank_work.lookup(ONLY);
+	__u32 zero = 0, tid = bpf_get_current_pid_tgid();
+	struct work *w = tls_works.lookup(&tid), *blank = blank_work.lookup(&zero);
 
 	if (!w && blank) {
-		tls_works.update(KEY(tid), blank);
-		w = tls_works.lookup(KEY(tid));
+		tls_works.update(&tid, blank);
+		w = tls_works.lookup(&tid);
 	}
 	if (!w)
 		return NULL;
