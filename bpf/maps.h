@@ -622,8 +622,8 @@ static __always_inline void count_hits(__u32 pid, __u32 times)
 
 static __always_inline void count_several(__u32 what, __u64 times)
 {
-	__u32 zero = 0;
-	struct counters *all = counters.lookup(&zero);
+	zero_key zero = 0;
+	struct counters *all = counters.lookup((__u32 *)&zero);
 
 	if (all && what < COUNT_MAX)
 		__sync_fetch_and_add(&all->values[what], times);

@@ -34,7 +34,7 @@ APART(count_exchanges, struct uncounted)
 	__u64 times = at->times;
 	struct overflow_key key = {};
 	__u64 duration = x->response_end - x->request_start;
-	__u32 zero = 0;
+	zero_key zero = 0;
 
 	count_several(COUNT_RING_FULL, times);
 	key.pid = x->pid;
@@ -48,7 +48,7 @@ APART(count_exchanges, struct uncounted)
 
 	struct overflow *sums = aggregate.lookup(&key);
 	if (!sums) {
-		struct overflow *blank = blank_overflow.lookup(&zero);
+		struct overflow *blank = blank_overflow.lookup((__u32 *)&zero);
 
 		if (!blank)
 			return 0;
@@ -91,9 +91,9 @@ static __always_inline void aggregate_exchanges(const struct exchange *x, __u64 
 /* Wake the reader once in a third of the ring; it looks by itself now and then. Rough counting will do. */
 static __always_inline __u64 wake_seldom(void)
 {
-	__u32 zero = 0;
-	struct pace *p = pace.lookup(&zero);
-	struct control *c = control.lookup(&zero);
+	zero_key zero = 0;
+	struct pace *p = pace.lookup((__u32 *)&zero);
+	struct control *c = control.lookup((__u32 *)&zero);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
 	if (p && c && ++p->sent >= c->wake_every) {

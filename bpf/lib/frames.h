@@ -33,8 +33,8 @@ static __always_inline struct http2_part *part_of(struct exchange *x)
 
 static __always_inline struct http2 *new_http2(__u64 key, int old)
 {
-	__u32 zero = 0;
-	struct http2 *h, *blank = blank_http2.lookup(&zero);
+	zero_key zero = 0;
+	struct http2 *h, *blank = blank_http2.lookup((__u32 *)&zero);
 
 	if (!blank)
 		return NULL;
@@ -136,8 +136,8 @@ static __always_inline __u32 *place_numbered(struct http2 *h, __u64 i)
 static __always_inline struct stream *new_stream(struct http2 *h, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
-	__u32 zero = 0;
-	struct stream *blank = blank_stream.lookup(&zero);
+	zero_key zero = 0;
+	struct stream *blank = blank_stream.lookup((__u32 *)&zero);
 
 	if (!blank)
 		return NULL;

@@ -70,8 +70,8 @@ static void *(*bpf_rdonly_cast)(__u64 address, __u32 type) = (void *)(KFUNC | KF
 static __always_inline __u32 visible_pid(__u64 task)
 {
 #ifdef PID_NAMESPACE
-	__u32 zero = 0;
-	struct control *c = control.lookup(&zero);
+	zero_key zero = 0;
+	struct control *c = control.lookup((__u32 *)&zero);
 
 	if (!c || !c->pid_namespace)
 		return 0;

@@ -26,8 +26,8 @@ static __always_inline __u64 name_key(__u64 before, const struct text *text)
 /* The place for the text of a new key; NULL: it is known, or there is no room. */
 static __always_inline struct name *new_name(__u64 key, __u8 kind)
 {
-	__u32 zero = 0;
-	struct name *n = names.lookup(&key), *blank = blank_name.lookup(&zero);
+	zero_key zero = 0;
+	struct name *n = names.lookup(&key), *blank = blank_name.lookup((__u32 *)&zero);
 
 	if (n || !blank)
 		return NULL;

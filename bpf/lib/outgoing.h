@@ -353,8 +353,8 @@ static __always_inline int begins_outgoing(struct sk_msg_md *message, __u64 sk, 
 
 static __always_inline struct outgoing *new_outgoing(__u64 sk, __u32 number)
 {
-	__u32 zero = 0;
-	struct outgoing *s, *blank = blank_outgoing.lookup(&zero);
+	zero_key zero = 0;
+	struct outgoing *s, *blank = blank_outgoing.lookup((__u32 *)&zero);
 
 	if (!blank)
 		return NULL;

@@ -23,8 +23,8 @@
 /* A session of which nothing is known yet. */
 static __always_inline struct connection *new_session(__u64 key)
 {
-	__u32 zero = 0;
-	struct connection *s, *blank = blank_connection.lookup(&zero);
+	zero_key zero = 0;
+	struct connection *s, *blank = blank_connection.lookup((__u32 *)&zero);
 
 	if (!blank)
 		return NULL;
@@ -199,8 +199,8 @@ static __always_inline struct tls_call *meet_session_of_goroutine(struct connect
 /* A thread or goroutine that uses TLS; by its place in `tls_threads`. */
 static __always_inline struct tls_thread *this_thread(__u64 tid)
 {
-	__u32 zero = 0;
-	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup(&zero);
+	zero_key zero = 0;
+	struct tls_thread *t = tls_threads.lookup(&tid), *blank = blank_tls_thread.lookup((__u32 *)&zero);
 
 	if (t || !blank)
 		return t;

@@ -28,8 +28,8 @@ static __always_inline __u64 spread(__u64 value)
  */
 static __always_inline __u64 new_number(__u64 time)
 {
-	__u32 zero = 0;
-	struct work_owners *cpu = work_owners.lookup(&zero);
+	zero_key zero = 0;
+	struct work_owners *cpu = work_owners.lookup((__u32 *)&zero);
 
 	if (!cpu)
 		return 0;
@@ -63,8 +63,8 @@ static __always_inline __u64 runtime_of(__u32 pid)
 /* Something was put into `runtimes`. */
 static __always_inline void note_runtime(void)
 {
-	__u32 zero = 0;
-	struct made *m = made.lookup(&zero);
+	zero_key zero = 0;
+	struct made *m = made.lookup((__u32 *)&zero);
 
 	if (m)
 		__sync_fetch_and_add(&m->runtimes, 1);
@@ -73,11 +73,11 @@ static __always_inline void note_runtime(void)
 /* Is a process known to have none? As most have that serve requests. */
 static __always_inline int is_plain(__u32 pid, struct work_owners **cpu, __u32 *now)
 {
-	__u32 zero = 0;
-	struct made *m = made.lookup(&zero);
-	struct control *told = control.lookup(&zero);
+	zero_key zero = 0;
+	struct made *m = made.lookup((__u32 *)&zero);
+	struct control *told = control.lookup((__u32 *)&zero);
 
-	*cpu = work_owners.lookup(&zero);
+	*cpu = work_owners.lookup((__u32 *)&zero);
 	if (!m || !told || !*cpu)
 		return 0;
 	*now = m->runtimes + told->runtimes;
@@ -833,14 +833,14 @@ static __always_inline void leave_offer(struct offer *offer, const struct trace 
 static __always_inline struct offers *offers_of(const struct connection *c)
 {
 	__u64 pair = c->pair;
-	__u32 zero = 0;
-	struct offers *all = offers.lookup(&pair), *blank = blank_offers.lookup(&zero);
+	zero_key zero = 0;
+	struct offers *all = offers.lookup(&pair), *blank = blank_offers.lookup((__u32 *)&zero);
 
 	if (all || !blank)
 		return all;
 	offers.update(&pair, blank);
 
-	struct made *m = made.lookup(&zero);
+	struct made *m = made.lookup((__u32 *)&zero);
 	if (m)
 		__sync_fetch_and_add(&m->offers, 1);
 	return offers.lookup(&pair);
@@ -850,8 +850,8 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 static __always_inline struct offer *find_call(struct connection *c, struct trace *t, __u32 number)
 {
 	__u64 pair = c->pair;
-	__u32 zero = 0;
-	struct made *m = made.lookup(&zero);
+	zero_key zero = 0;
+	struct made *m = made.lookup((__u32 *)&zero);
 
 	if (!m || !pair || c->unasked == m->offers + 1)
 		return NULL;
@@ -1076,8 +1076,9 @@ static __always_inline int place_plainly(struct connection *c, const struct work
 	struct exchange *x = &c->slot;
 	__u64 execution = w->tid;
 	struct work_owners *cpu;
-	__u32 zero = 0, now = 0;
-	struct made *m = made.lookup(&zero);
+	zero_key zero = 0;
+	__u32 now = 0;
+	struct made *m = made.lookup((__u32 *)&zero);
 	struct served served = {.key = w->sock, .span = x->trace.span};
 
 	if (c->role != ROLE_SERVER || c->session || x->traceparent || !c->slot_used || x->sequence != w->streams[0])

@@ -24,8 +24,8 @@ static __always_inline struct process *new_event(__u32 kind, __u32 pid)
 /* The reader looks by itself now and then; it is woken once in a third of the ring. */
 static __always_inline void tell_event(struct process *event)
 {
-	__u32 zero = 0;
-	struct pace *p = pace.lookup(&zero);
+	zero_key zero = 0;
+	struct pace *p = pace.lookup((__u32 *)&zero);
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
 	if (p && ++p->processes >= PROCESS_RING_PAGES * 4096 / (sizeof(*event) + 8) / 3) {
@@ -105,8 +105,9 @@ PROBE(sched_process_fork)
 /* raw tracepoint: (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm) */
 static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
 {
-	__u32 zero = 0, pid = current_pid();
-	struct control *c = control.lookup(&zero);
+	zero_key zero = 0;
+	__u32 pid = current_pid();
+	struct control *c = control.lookup((__u32 *)&zero);
 	__u8 *target = target_of(pid);
 
 	if (!c || !pid || !target || *target & TARGET_SELF)
@@ -166,8 +167,9 @@ static __always_inline void mapped_code(__u32 pid, __u8 *target)
  */
 static __always_inline void listening(__u64 sk)
 {
-	__u32 zero = 0, port = local_port(sk), pid = current_pid();
-	struct port_block *wanted = ports.lookup(&zero);
+	zero_key zero = 0;
+	__u32 port = local_port(sk), pid = current_pid();
+	struct port_block *wanted = ports.lookup((__u32 *)&zero);
 	__u8 *target = target_of(pid);
 
 	if (!wanted || !target || !pid || *target & TARGET_SELF)

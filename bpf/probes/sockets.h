@@ -16,8 +16,8 @@
  */
 static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *target)
 {
-	__u32 zero = 0;
-	struct connection *blank = blank_connection.lookup(&zero);
+	zero_key zero = 0;
+	struct connection *blank = blank_connection.lookup((__u32 *)&zero);
 
 	if (!blank || !is_stream(file))
 		return NULL;

@@ -216,8 +216,8 @@ static __always_inline void note_connected(__u32 fd, __u32 pid)
 /* The agent tells its place among PID namespaces by closing a descriptor that can't be. */
 static __always_inline void learn_namespace(const void *registers)
 {
-	__u32 zero = 0;
-	struct control *c = control.lookup(&zero);
+	zero_key zero = 0;
+	struct control *c = control.lookup((__u32 *)&zero);
 	struct syscall call;
 
 	if (!c || c->pid_namespace || !read_syscall(&call, registers) || (__u32)call.args[0] != MARKER_FD)
@@ -238,8 +238,9 @@ static __always_inline void learn_namespace(const void *registers)
  */
 static __always_inline struct work *work_at_hand(void)
 {
-	__u32 zero = 0, tid = bpf_get_current_pid_tgid(), at = tid;
-	struct work_owners *owners = work_owners.lookup(&zero);
+	zero_key zero = 0;
+	__u32 tid = bpf_get_current_pid_tgid(), at = tid;
+	struct work_owners *owners = work_owners.lookup((__u32 *)&zero);
 
 	if (!owners)
 		return NULL;
@@ -253,8 +254,8 @@ static __always_inline struct work *work_at_hand(void)
 /* The current task, `tid`, has no work of this CPU any more. */
 static __always_inline struct work_owners *leave_works(__u32 tid)
 {
-	__u32 zero = 0;
-	struct work_owners *owners = work_owners.lookup(&zero);
+	zero_key zero = 0;
+	struct work_owners *owners = work_owners.lookup((__u32 *)&zero);
 
 	for (__u32 i = 0; owners && i < WORKS; i++) {
 		if (owners->tid[i] == tid)

@@ -98,8 +98,9 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 /* The work on a session, for the current task, which can have no other one. */
 static __always_inline struct work *session_work(void)
 {
-	__u32 zero = 0, tid = bpf_get_current_pid_tgid();
-	struct work *w = tls_works.lookup(&tid), *blank = blank_work.lookup(&zero);
+	zero_key zero = 0;
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct work *w = tls_works.lookup(&tid), *blank = blank_work.lookup((__u32 *)&zero);
 
 	if (!w && blank) {
 		tls_works.update(&tid, blank);
