@@ -4,6 +4,16 @@
 #define AUTOINSTR_MAPS_H
 
 /*
+ * The key of an array's only entry. New verifiers know that its place on the stack held nothing that still matters only if
+ * all eight bytes are written, and else follow ways that differ in nothing else; 5.10's then tells more ways apart.
+ */
+#ifdef MAY_GOTO
+typedef __u64 zero_key;
+#else
+typedef __u32 zero_key;
+#endif
+
+/*
  * One byte a process, by pid: TARGET_* flags. User space writes it through mmap, fork and exit keep it; bounded by
  * PID_MAX_LIMIT. An array of blocks, since an array of bytes would take eight bytes each.
  */

@@ -398,15 +398,15 @@ static __always_inline void tell_kept(struct work *w, __u32 part)
 static __always_inline int goes_on(const struct http2_side *s, struct work *w)
 {
 	const __u8 *fragment = part_of(told_of(w))->fragment;
-	__u32 size = w->part_size - w->kept_size;
-	int all = w->kept == s->stream;
 
-	ALSO(all, !(s->part & HTTP2_PROMISE));
-	ALSO(all, !!(s->flags & HTTP2_END_HEADERS));
-	ALSO(all, size + s->padding == s->remaining);
-	ALSO(all, w->part_size <= HTTP2_FRAGMENT);
-	ALSO(all, !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]));
-	return all;
+	/* one question after the other: of what is asked at once, new verifiers follow all combinations of answers */
+	if (w->kept != s->stream || s->part & HTTP2_PROMISE || !(s->flags & HTTP2_END_HEADERS))
+		return 0;
+	http1_barrier();
+	if (w->part_size - w->kept_size + s->padding != s->remaining || w->part_size > HTTP2_FRAGMENT)
+		return 0;
+	http1_barrier();
+	return !begins_with_size(fragment[at_most(w->kept_size, KEPT_MAX)]);
 }
 
 /* A response's block is in place: is the end of its stream worth waiting for, which may be in the same call? */

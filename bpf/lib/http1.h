@@ -84,25 +84,12 @@ struct scan {
 #define http1_barrier() asm volatile("" ::: "memory")
 
 /*
- * The key of an array's only entry. New verifiers know that its place on the stack held nothing that still matters only if
- * all eight bytes are written, and else follow ways that differ in nothing else; 5.10's then tells more ways apart.
- */
-#ifdef MAY_GOTO
-typedef __u64 zero_key;
-#else
-typedef __u32 zero_key;
-#endif
-
-/*
  * A loop of at most `most` turns. The verifier follows it turn by turn, which takes the longest part of a start. From Linux
  * 6.10 on it takes a jump that may be made at any time (may_goto), and then follows a loop only until a turn begins with
  * what it knows already; the count is in memory there, `counter`, so that the verifier does not know it.
  *
  * What a turn leaves in registers and on the stack is compared, too, even if nobody reads it any more. So a turn that has
  * much to do is there a function of its own (APART), whose leavings go with it; what it is about is in the caller's hands.
- *
- * One of several questions, of a function that answers whether ALSO all others are true: asked one after the other there,
- * since new verifiers follow all combinations of answers. For 5.10's, to ask them at once is half the work.
  */
 #ifdef MAY_GOTO
 #define MAY_GO_ON()                                                                                                    \
@@ -126,12 +113,6 @@ end:                                                                            
 #define TURN(name, at) (((int (*)(void *))(__u64)APART_##name)(at))
 #define LOOP_OVER(i, counter, most)                                                                                    \
 	for (__u32 i = (counter) = 0; (i = (counter)) < (most) && MAY_GO_ON(); (counter)++)
-#define ALSO(all, question)                                                                                            \
-	do {                                                                                                           \
-		if (!(question))                                                                                       \
-			return 0;                                                                                      \
-		http1_barrier();                                                                                       \
-	} while (0)
 #else
 #define LOOP(counter, most) for (__u32 turn_ = 0; turn_ < (most); turn_++)
 #define LOOP_OVER(i, counter, most) for (__u32 i = 0; i < (most); i++)
@@ -139,7 +120,6 @@ end:                                                                            
 #define ANOTHER(name) (--name)
 #define APART(name, type) static __always_inline int name(type *at)
 #define TURN(name, at) name(at)
-#define ALSO(all, question) (all) &= (question)
 #endif
 
 /*

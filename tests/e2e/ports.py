@@ -6,9 +6,10 @@ import random
 import socket
 from pathlib import Path
 
-# what the kernel gives to clients begins above: such a port may be taken again before a server is up
-_LOWEST, _ABOVE = 10_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-_order = random.Random()
+# what the kernel gives to clients begins above, as a rule: such a port may be taken again before a server is up
+_FIRST_OF_CLIENTS = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+_PORTS = range(10_000, max(_FIRST_OF_CLIENTS, 30_000))
+_order = random.Random()  # of its own: hypothesis gives all workers the same state of the common one
 _given: set[int] = set()
 
 
@@ -23,7 +24,7 @@ def _is_free(port: int, address: str) -> bool:
 def free_port(address: str = "127.0.0.1") -> int:
     """One that was not given before."""
     while True:
-        port = _order.randrange(_LOWEST, _ABOVE)
+        port = _order.choice(_PORTS)
         if port not in _given and _is_free(port, address):
             _given.add(port)
             return port

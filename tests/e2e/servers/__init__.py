@@ -210,9 +210,7 @@ NGHTTPX = ("nghttpx", "--conf", "{folder}/nghttpx.conf")
 NGINX_H2 = NGINX_TLS.replace("ssl;", "ssl http2;")
 FRONTS = (
     replace(FRONT, name="nginx-h2c", transport="h2c", row="nginx", words={"tls": "http2"}),
-    replace(
-        FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_TLS.replace("ssl;", "ssl http2;")}
-    ),
+    replace(FRONT, name="nginx-h2", transport="h2", row="nginx", words={"tls": NGINX_H2}),
     *front(
         "apache",
         APACHE,
@@ -334,7 +332,7 @@ def launch(
     port = port or free_port()
     python = Path(sys.executable)
     own = {"here": server.here, "folder": folder, "python": python, "bin": python.parent, "port": port}
-    known: dict[str, object] = {"tls": "", **server.words, **words, **own}
+    known: dict[str, object] = {"tls": "", "workers": 2, **server.words, **words, **own}
     if server.secure:
         known |= certificates()._asdict()
 
