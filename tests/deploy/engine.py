@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from debian import Suite, install
 from machine import attempt, run, wait_for
 
 HERE = Path(__file__).resolve().parent
@@ -32,33 +33,12 @@ FROM_HOST = (
 )
 
 
-def unpack(cache: Path) -> Path:
-    """The engine's programs, from Debian unstable, without installing them."""
-    engine = cache / "engine"
-    if (engine / "usr/bin/tini-static").exists():
-        return engine
-    apt = cache / "apt"
-    (apt / "state/lists/partial").mkdir(parents=True, exist_ok=True)
-    (apt / "cache/archives/partial").mkdir(parents=True, exist_ok=True)
-    (apt / "status").touch()
-    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (apt / "sources").write_text(f"deb [signed-by={keys}] http://deb.debian.org/debian sid main\n")
-    settings = {"State": "state", "State::status": "status", "Cache": "cache", "Etc::sourcelist": "sources"}
-    options = [f"-oDir::{name}={apt / path}" for name, path in settings.items()]
-    options += ["-oDir::Etc::sourceparts=-", "-oAPT::Sandbox::User=root"]
-    run("apt-get", *options, "update")
-    run("apt-get", *options, "download", *PACKAGES, cwd=apt)
-    for package in apt.glob("*.deb"):
-        run("dpkg", "-x", package, engine)
-    return engine
-
-
 class Engine:
     def __init__(self, cache: Path) -> None:
-        missing = sorted({package for program, package in NEEDED.items() if not shutil.which(program)})
-        if missing:
-            run("apt-get", "install", "-y", "--no-install-recommends", *missing)
-        self.programs = unpack(cache)
+        install(NEEDED)
+        self.programs = cache / "engine"
+        if not (self.programs / "usr/bin/tini-static").exists():
+            Suite("sid").unpack(PACKAGES, self.programs)
         self.cache = cache
         # Sockets' paths have to be short.
         self._run = Path(tempfile.mkdtemp(prefix="engine-"))

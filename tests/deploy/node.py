@@ -20,13 +20,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from debian import install
 from machine import attempt, run, wait_for
 
 ADDRESS = "10.99.0.1"  # of the node: kubelet takes no loopback address
 SERVICES = "10.97.0"
 API = f"{SERVICES}.1"  # where pods look for the API server; it listens there itself
 NAME = "node1"
-NEEDED = ("containerd", "runc", "containernetworking-plugins", "busybox-static")
+NEEDED = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "busybox": "busybox-static",
+}
 CHANGED = (  # by kubelet and by the network plugin
     "net/ipv4/ip_forward",
     "vm/overcommit_memory",
@@ -54,8 +60,7 @@ os.execv("/usr/sbin/runc", sys.argv)
 
 class Node:
     def __init__(self, programs: Path, *, cgroup2: bool = False) -> None:
-        if not all(map(shutil.which, ("containerd", "runc", "busybox"))) or not Path("/usr/lib/cni/bridge").exists():
-            run("apt-get", "install", "-y", "--no-install-recommends", *NEEDED)
+        install(NEEDED)
         self.folder = Path(tempfile.mkdtemp(prefix="node-"))
         self._programs = programs
         self._cgroup2 = cgroup2

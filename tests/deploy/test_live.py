@@ -19,7 +19,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
 from agent import Agent  # noqa: E402 - found by the line above
-from machine import attempt, run, wait_for  # noqa: E402
+from debian import STABLE, Suite  # noqa: E402
+from machine import wait_for  # noqa: E402
 from ports import free_port  # noqa: E402
 from queries import Api, of_dashboards, of_data_sources, sensible  # noqa: E402
 from storefront import ROOT, Storefront, k6  # noqa: E402
@@ -42,14 +43,7 @@ def prometheus_program() -> Path:
     """Debian's, unpacked and not installed: as a package it would be started, and at each boot."""
     program = ROOT / ".cache/prometheus/usr/bin/prometheus"
     if not program.exists():
-        folder = program.parents[2]
-        folder.mkdir(parents=True, exist_ok=True)
-        download = ("apt-get", "-o", "APT::Sandbox::User=root", "download", "prometheus")
-        if not attempt(*download, cwd=folder):
-            run("apt-get", "update")
-            run(*download, cwd=folder)
-        (package,) = folder.glob("prometheus_*.deb")
-        run("dpkg", "-x", package, folder)
+        Suite(STABLE).unpack(["prometheus"], program.parents[2])
     return program
 
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import CACHE, KEYRING, STABLE, Missing, Suite, install, run
-from kernels import ARCHITECTURES, Architecture, Kernel
+from debian import STABLE, Missing, Suite, install, run
+from kernels import ARCHITECTURES, CACHE, Architecture, Kernel
 from userland import Userland
 
 HERE = Path(__file__).resolve().parent
@@ -45,8 +45,7 @@ class Fetched:
 def fetch(kernel: Kernel) -> Fetched:
     """From Debian, or from what was fetched before."""
     architecture = ARCHITECTURES[kernel.machine]
-    keyring = {str(KEYRING): "debian-archive-keyring"}
-    install({"depmod": "kmod", "mke2fs": "e2fsprogs", architecture.emulator: architecture.package, **keyring})
+    install({"depmod": "kmod", "mke2fs": "e2fsprogs", architecture.emulator: architecture.package})
     suite = Suite(kernel.suite, architecture.debian)
     package = suite.newest(kernel.package)
     folder = CACHE / "kernels" / package

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import debian
+
+CACHE = debian.CACHE / "kernels"  # what was fetched and built
+
 
 @dataclass(frozen=True)
 class Architecture:

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "torture")]
+sys.path[:0] = [str(HERE), *(str(HERE.parent / folder) for folder in ("", "e2e", "torture"))]
 
 import boot  # noqa: E402 - found by the line above
 import go_client  # noqa: E402
 import torture  # noqa: E402
 from certificates import certificates  # noqa: E402
-from debian import CACHE, PATH, Missing, install, run  # noqa: E402
-from kernels import ARCHITECTURES, KERNELS, Kernel  # noqa: E402
+from debian import PATH, Missing, install, run  # noqa: E402
+from kernels import ARCHITECTURES, CACHE, KERNELS, Kernel  # noqa: E402
 from userland import Userland, userland  # noqa: E402
 
 LIMIT = 1200.0  # seconds; a guest that takes longer hangs

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import CACHE, STABLE, Suite, run
-from kernels import ARCHITECTURES, Architecture
+from debian import STABLE, Suite, run
+from kernels import ARCHITECTURES, CACHE, Architecture
 
 CHECKOUT = CACHE.parents[1]
 SOURCES = [CHECKOUT / name for name in ("autoinstr", "bpf", "tests")]

@@ -7,13 +7,9 @@ import ctypes.util
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "kernels"))
-
 from debian import Missing, Suite
 
 from autoinstr.libraries import find, met

@@ -1,7 +1,7 @@
-"""Packages of any Debian suite and architecture, beside those of this machine: nothing is installed from here.
+"""Debian's packages for tests: of this machine, installed if they are missing, and of any other suite and architecture.
 
-In: names of suite and package. Out: unpacked files below `.cache/kernels`. Uses apt with directories of its own, and
-checks signatures with Debian's keyring.
+In: names of suite and package. Out: unpacked files; nothing of another suite is installed. Uses apt with directories of
+its own for those, below `.cache/apt`, and checks signatures with Debian's keyring.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "kernels"
+CACHE = Path(__file__).resolve().parents[1] / ".cache"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
 STABLE = "bookworm"  # what is not a kernel comes from here
@@ -43,8 +43,9 @@ def install(programs: dict[str, str]) -> None:
     if not lacking:
         return
     print(f"==> installing {' '.join(lacking)}", flush=True)
-    run("apt-get", "-qq", "update")
-    run("apt-get", "-qq", "-y", "install", "--no-install-recommends", *lacking)
+    wait = ("-o", "DPkg::Lock::Timeout=120")  # somebody else may be installing, as new machines do by themselves
+    run("apt-get", *wait, "-qq", "update")
+    run("apt-get", *wait, "-qq", "-y", "install", "--no-install-recommends", *lacking)
 
 
 def there(program: str) -> bool:
@@ -60,21 +61,23 @@ def mirror() -> str:
 
 
 class Suite:
-    """One suite for one architecture."""
+    """One suite for one architecture, this machine's if none is named."""
 
-    def __init__(self, name: str, architecture: str) -> None:
+    def __init__(self, name: str, architecture: str = "") -> None:
         self.name = name
-        self.folder = CACHE / "apt" / f"{name}-{architecture}"
+        self.folder = CACHE / "apt" / f"{name}-{architecture or 'own'}"
         url = mirror() + ("-security" if name.endswith("-security") else "")
         self.options = [
             *("-o", f"Dir::Etc::sourcelist={self.folder}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null"),
             *("-o", "Dir::Etc::preferencesparts=/dev/null", "-o", f"Dir::State={self.folder}/state"),
             *("-o", f"Dir::State::status={self.folder}/status", "-o", f"Dir::Cache={self.folder}/cache"),
-            *("-o", f"APT::Architecture={architecture}", "-o", f"APT::Architectures::={architecture}"),
             *("-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root", "-o", "APT::Update::Error-Mode=any"),
         ]
+        if architecture:
+            self.options += ["-o", f"APT::Architecture={architecture}", "-o", f"APT::Architectures::={architecture}"]
         if (self.folder / "updated").exists():
             return
+        install({str(KEYRING): "debian-archive-keyring"})
         for part in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {url} {name} main\n")
