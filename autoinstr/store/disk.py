@@ -106,16 +106,16 @@ class Disk:
     # --- spans
 
     def _save_spans(self) -> None:
-        """Of the last chunk what is new; a chunk to which nothing comes any more as one block, which is soon read."""
+        """What is new; a chunk to which nothing comes any more as one block, which is soon read."""
         views = self._store.views()
-        for view in views[:0:-1]:
-            if view.chunk.first >= self._whole:
+        for view in reversed(views):
+            first, end = view.chunk.first, view.chunk.first + view.rows
+            if view is not views[0] and first >= self._whole:
                 self._spans.rows(view, 0, whole=True)
-                self._rows = self._whole = view.chunk.first + view.rows
-        for last in views[:1]:
-            if (begin := max(0, self._rows - last.chunk.first)) < last.rows:
-                self._spans.rows(last, begin)
-                self._rows = last.chunk.first + last.rows
+                self._whole = end
+            elif end > self._rows:
+                self._spans.rows(view, max(0, self._rows - first))
+            self._rows = max(self._rows, end)
 
     def _skip_spans(self) -> int:
         """Those that could not be written are not tried again."""

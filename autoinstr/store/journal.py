@@ -1,7 +1,7 @@
 """Files that only grow at their end, in blocks with a checksum: the form in which a store is kept on disk.
 
-In: blocks, plain objects and arrays. Out: the same, as many as are whole: a kill or a power cut costs the block that
-was being written, and never one before it. Files are for their owner alone.
+In: blocks, plain objects and arrays. Out: the same, as many as are whole: a kill costs the block that was being written,
+and never one before it; a power cut those that the kernel had not put on disk yet. Files are for their owner alone.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class Journal:
         """One block. OSError: it is not kept, and what comes goes into another file."""
         try:
             if self._open < 0:
-                path = self._folder / f"{self._kind}-{self._next:012d}{SUFFIX}"
-                self._next += 1
+                path = self._path()
                 self._open = self._create(path)
                 self._files.append(File(path, last, len(self._mark)))
             file = self._files[-1]
@@ -86,22 +85,26 @@ class Journal:
             raise
 
     def whole(self, head: Any, arrays: Sequence[NDArray[Any]], first: int, last: int) -> None:
-        """One block, in a file of its own, in place of the files that go on beyond `first`."""
+        """One block, in a file of its own, in place of the last file if that goes on beyond `first`: whoever is killed
+        leaves one of both.
+        """
         self.roll()
-        path = self._folder / f"{self._kind}-{self._next:012d}{SUFFIX}"
+        old = self._files[-1] if self._files and self._files[-1].last >= first else None
+        path = old.path if old else self._path()
         fresh = path.with_suffix(UNFINISHED)
         file = self._create(fresh)
         try:
             size = len(self._mark) + _write(file, head, arrays)
+            if old:
+                os.fdatasync(file)  # what it takes the place of may have been there for hours
             fresh.rename(path)
         except OSError:
             fresh.unlink(missing_ok=True)
             raise
         finally:
             os.close(file)
-        self._next += 1
-        while self._files and self._files[-1].last >= first:
-            self._files.pop().path.unlink(missing_ok=True)
+        if old:
+            self._files.pop()
         self._files.append(File(path, last, size))
 
     def roll(self) -> None:
@@ -115,9 +118,19 @@ class Journal:
         while self._files and self._files[0].last < before and not (self._open >= 0 and len(self._files) == 1):
             self._files.popleft().path.unlink(missing_ok=True)
 
+    def _path(self) -> Path:
+        """Of a file that there was not yet."""
+        self._next += 1
+        return self._folder / f"{self._kind}-{self._next - 1:012d}{SUFFIX}"
+
     def _create(self, path: Path) -> int:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.write(file, self._mark)
+        try:
+            os.write(file, self._mark)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
         return file
 
 

@@ -9,10 +9,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.spans.batches import GROUPS, SERVICES, Row, make_traced
@@ -44,6 +45,10 @@ with opened(Path(sys.argv[1])) as (store, disk):
         disk.save()
         print(number, flush=True)
 """
+
+
+class Killed(BaseException):
+    """What nobody catches."""
 
 
 def ten_minutes_ago() -> int:
@@ -175,6 +180,45 @@ class TestKilled:
                 assert saved <= len(names) == store.next
                 assert len({one["spanId"] for one in told(store)}) == len(names)
 
+    def test_between_any_two_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where a chunk that was written in parts is written as a whole, which is too short to be met by chance."""
+        batches = [make_traced(rows_of(first, ROWS - 10)) for first in (0, ROWS - 10)]
+        steps_left = saved = 0
+
+        def step(work: Callable[..., Any]) -> Callable[..., Any]:
+            def counted(*args: Any, **named: Any) -> Any:
+                nonlocal steps_left
+                steps_left -= 1
+                if steps_left == 0:
+                    raise Killed
+                return work(*args, **named)
+
+            return counted
+
+        def live(folder: Path) -> int:
+            """How many steps there were."""
+            nonlocal steps_left, saved
+            begun = steps_left = steps_left or 1000
+            with opened(folder) as (store, disk), monkeypatch.context() as patched:
+                for module, name in ((os, "open"), (os, "write"), (os, "writev"), (Path, "rename"), (Path, "unlink")):
+                    patched.setattr(module, name, step(getattr(module, name)))
+                for batch in batches:
+                    store.add(batch, GROUPS, SERVICES)
+                    disk.save()
+                    saved = store.next
+            return begun - steps_left
+
+        steps = live(tmp_path / "whole")
+        assert steps > 5
+        for number in range(1, steps + 1):
+            steps_left, saved = number, 0
+            with pytest.raises(Killed):
+                live(tmp_path / str(number))
+            with opened(tmp_path / str(number)) as (store, _):
+                numbers = [int(str(one["spanId"]), 16) for one in reversed(told(store))]
+                assert numbers == list(range(len(numbers))), f"each once, killed before step {number} of {steps}"
+                assert len(numbers) >= saved
+
     @pytest.mark.parametrize("kind", ["spans", "fine", "coarse"])
     def test_a_file_that_ends_anywhere(self, tmp_path: Path, kind: str) -> None:
         with opened(tmp_path) as (store, disk):
@@ -252,10 +296,12 @@ class TestLimits:
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             assert disk.health.lost[Loss.STORE_FAILED] >= 100
-            store.add(make_traced(rows_of(200, 100)), GROUPS, SERVICES)
-            disk.save()
+            for first, count in ((200, 100), (300, ROWS)):
+                store.add(make_traced(rows_of(first, count)), GROUPS, SERVICES)
+                disk.save()
         with opened(tmp_path) as (again, _):
-            assert len(told(again)) == 200
+            numbers = [int(str(one["spanId"]), 16) for one in reversed(told(again))]
+            assert numbers == [*range(100), *range(200, 300 + ROWS)]
 
 
 class TestFolder:
