@@ -1,7 +1,7 @@
 """Files that only grow at their end, in blocks with a checksum: the form in which a store is kept on disk.
 
-In: blocks, plain objects and arrays. Out: the same, as many as are whole: a kill costs the block that was being written,
-and never one before it; a power cut those that the kernel had not put on disk yet. Files are for their owner alone.
+In: blocks, plain objects and arrays. Out: the same, as many as are whole: a kill costs the block that was being
+written, and never one before it; a power cut what the kernel had not put on disk yet. Files are for their owner alone.
 """
 
 from __future__ import annotations

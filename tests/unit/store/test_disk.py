@@ -181,7 +181,7 @@ class TestKilled:
                 assert len({one["spanId"] for one in told(store)}) == len(names)
 
     def test_between_any_two_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Also where a chunk that was written in parts is written as a whole, which is too short to be met by chance."""
+        """Also while a chunk takes the place of its parts, which is too short to be met by chance."""
         batches = [make_traced(rows_of(first, ROWS - 10)) for first in (0, ROWS - 10)]
         steps_left = saved = 0
 
