@@ -23,6 +23,7 @@ from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import (
+    GONE,
     IF_ASKED,
     LIBRARIES,
     OF_OLDER,
@@ -156,25 +157,26 @@ class Functions:
     def _consider(self, shelf: Shelf, file: File, now: float) -> None:
         if file.key in shelf.probed or (identity := identity_of(file)) in shelf.plain:
             return
+        refused: object = ""
         for path in file.opened:
             try:
-                found = [one for one in find(path, shelf.all) if one.library in shelf.wanted]
-                if not found:
-                    break
-                shelf.probed[file.key] = self._attach(path, file, found, now)
-                return
-            except FileNotFoundError:
-                continue  # the mapping is gone, or the path leads elsewhere
-            except PermissionError as error:
-                if path == file.opened[-1]:
-                    log.warning(
-                        "%s can't be probed (%s): its TLS is not seen, nor what only it knows",
-                        file.path,
-                        error.strerror,
-                    )
-            except (OSError, ValueError, AutoinstrError) as error:
-                log.warning("%s can't be probed (%s): its TLS is not seen, nor what only it knows", file.path, error)
+                if found := [one for one in find(path, shelf.all) if one.library in shelf.wanted]:
+                    shelf.probed[file.key] = self._attach(path, file, found, now)
+                    return
+                refused = ""
                 break
+            except GONE:
+                continue
+            except PermissionError as error:
+                refused = error.strerror
+            except (OSError, ValueError, AutoinstrError) as error:
+                refused = error
+                break
+        else:
+            if not refused or file.is_history:
+                return  # nobody has seen what is in it: the next process that has it may live longer
+        if refused:
+            log.warning("%s can't be probed (%s): its TLS is not seen, nor what only it knows", file.path, refused)
         if len(shelf.plain) >= MAX_FILES:
             shelf.plain.clear()
         if identity:
@@ -197,7 +199,7 @@ class Functions:
         except BaseException:
             self._detach(probed)
             raise
-        log.info("%s: %s is probed", file.path, " and ".join(libraries))
+        log.info("%s: probed for %s", file.path, ", ".join(libraries))
         return probed
 
     @property

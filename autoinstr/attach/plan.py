@@ -18,7 +18,7 @@ from autoinstr.attach.tally import way
 from autoinstr.attach.uprobes import KPROBE, UPROBE_MULTI, FunctionProgram
 from autoinstr.bpf_call import instructions
 from autoinstr.errors import AutoinstrError
-from autoinstr.libraries import LIBRARIES, OF_OLDER, Found, find, mapped_files
+from autoinstr.libraries import GONE, LIBRARIES, OF_OLDER, Found, find, mapped_files
 
 NOTHING = instructions((0xB7, 0, 0, 0), (0x95, 0, 0, 0))  # r0 = 0; exit
 
@@ -56,8 +56,8 @@ def planned(pid: int, maps: bytes, groups: Collection[str]) -> list[Planned]:
         for path in file.opened:
             try:
                 found = find(path, (*LIBRARIES, *OF_OLDER))
-            except FileNotFoundError:
-                continue  # the mapping is gone, or the path leads elsewhere
+            except GONE:
+                continue
             except (OSError, ValueError):
                 break
             lines += [_planned(path, file.path, one, groups) for one in found]

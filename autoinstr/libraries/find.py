@@ -23,6 +23,7 @@ MAX_FILES = 4096  # remembered
 LARGE = 1 << 20  # bytes of a file
 PART = 1 << 20  # that are read at once
 MAX_NOTE = 256  # bytes of a build id; Go's has 116
+GONE = (FileNotFoundError, ProcessLookupError)  # the mapping, or its process; or the path leads elsewhere
 Identity = tuple[int, ...]
 Content = tuple[int, bytes] | tuple[()]
 
@@ -36,6 +37,17 @@ class File:
     key: tuple[str, int]  # device and inode, as the kernel shows them
     path: str  # where the process found it
     opened: tuple[str, ...]  # where the agent can open it, best first
+
+    @property
+    def is_history(self) -> bool:
+        """Its process has ended: that it can't be opened says nothing of the file."""
+        try:
+            Path(self.opened[0].partition("/map_files/")[0], "exe").stat()
+        except GONE:
+            return True
+        except OSError:
+            pass
+        return False
 
 
 @dataclass(frozen=True, slots=True)

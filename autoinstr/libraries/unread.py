@@ -36,15 +36,20 @@ class Unread:
 
     def tls_in(self, file: File) -> str:
         """Empty: none, or it can be read."""
-        if not (key := identity_of(file)):
-            return self._look(file)
-        if key not in self._known:
-            self._known[key] = self._look(file)
+        key = identity_of(file)
+        if key in self._known:
+            return self._known[key]
+        found = self._look(file)
+        if found is None:
+            return ""
+        if key:
+            self._known[key] = found
             if len(self._known) > MAX_FILES:
                 self._known.popitem(last=False)
-        return self._known[key]
+        return found
 
-    def _look(self, file: File) -> str:
+    def _look(self, file: File) -> str | None:
+        """None: its process has ended before it could be opened."""
         base = file.path.removesuffix(" (deleted)").rpartition("/")[2]
         for path in file.opened:
             try:
@@ -58,6 +63,8 @@ class Unread:
                 return str(error)
             except OSError:
                 continue  # the mapping is gone, or the path leads elsewhere
+        if file.is_history:
+            return None
         return base if _NAMED.match(base) else ""
 
 

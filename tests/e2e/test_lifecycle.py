@@ -134,6 +134,7 @@ def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) 
         subprocess.run(["curl", "-sS", "-o", "/dev/null", f"http://127.0.0.1:{running.port}{path}"], check=True)
         truth.append(Expected(path, CLIENT, response_size=3, server_port=running.port))
     check(truth, started)
+    assert not [line for line in started.errors if "WARNING" in line], "that they were over at once is no trouble"
 
 
 def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:

@@ -35,7 +35,7 @@ StartAgent = Callable[..., Agent]
 AT_ONCE = 64  # connections
 ROUNDS = 5  # requests on each
 SOON_OVER = int(os.environ.get("TEST_SOON_OVER", "100"))  # programs
-LIBSSL_IS_PROBED = "openssl is probed"  # in the agent's log
+LIBSSL_IS_PROBED = "probed for openssl"  # in the agent's log
 WAITED_FOR = 3  # the thread was in a call of the library at that moment: its return tells nothing
 SHORT_LIVED = {"curl": ("-sS", "-o", "/dev/null"), "wget": ("-q", "-O", "/dev/null", "--ca-certificate={authority}")}
 OVER_TLS = [server for server in SERVERS if server.transport == "https"]

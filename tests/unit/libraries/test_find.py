@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import IF_ASKED, LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files
-from autoinstr.libraries.find import LARGE
+from autoinstr.libraries import IF_ASKED, LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files, unread
+from autoinstr.libraries.find import LARGE, identity_of
 from autoinstr.probes import GROUPS
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
@@ -57,18 +57,42 @@ def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
     path, told = tmp_path / "libssl.so.9", []
     probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), GROUPS)
-    unread = Unread(LIBRARIES)
+    reader = Unread(LIBRARIES)
     content = a_libssl()
     path.write_bytes(b"nothing")
     maps = f"1000-2000 r-xp 00000000 00:99 {path.stat().st_ino} {path}\n".encode()
     (file,) = mapped_files(os.getpid(), maps)
     probes.follow(os.getpid(), maps)
     assert not told
-    assert unread.tls_in(file) == path.name
+    assert reader.tls_in(file) == path.name
     path.write_bytes(content)
     probes.follow(os.getpid(), maps)
     assert told
-    assert not unread.tls_in(file)
+    assert not reader.tls_in(file)
+
+
+@pytest.mark.parametrize("when", ["before it was looked at", "while it is looked at"])
+def test_a_process_that_ends(when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said of what could not be looked at, and the next process that has the file is probed."""
+    monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
+    told: list[int] = []
+    probes = functions.Functions(lambda _: None, lambda pid, *_: told.append(pid), GROUPS)
+    pid, maps, process = maps_of(f"import ssl; {WAIT}")
+    ended = [file for file in mapped_files(pid, maps) if Path(file.path).name.startswith("libssl")]
+    if when == "while it is looked at":
+        known = identity_of(ended[0])
+        for module in (functions, unread):
+            monkeypatch.setattr(module, "identity_of", lambda file: known if file in ended else identity_of(file))
+    process.communicate()
+    probes.follow(pid, maps)
+    nothing = Unread(())  # so that libssl can't be read
+    assert not any(map(nothing.tls_in, ended))
+    assert not told and not caplog.records
+    pid, maps, process = maps_of(f"import ssl; {WAIT}")
+    probes.follow(pid, maps)
+    assert told == [pid]
+    assert any(map(nothing.tls_in, mapped_files(pid, maps)))
+    process.communicate()
 
 
 def test_every_program_of_a_library_is_known_to_the_loader() -> None:
