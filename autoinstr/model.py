@@ -16,15 +16,36 @@ This module imports no other module of the package, and does no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 AttributeValue: TypeAlias = str | int | float | bool | list[str]
 Attributes: TypeAlias = dict[str, AttributeValue]
+Item = TypeVar("Item")
+
+
+class Follower(Generic[Item]):
+    """Follows a list that only grows, until another list takes its place.
+
+    The lists of groups and of services are such: an index into one never changes its meaning. When processes that ended
+    have left too much in them, there are other lists, and who has learned something by index begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._list: Sequence[Item] = ()
+        self._known = 0
+
+    def more(self, items: Sequence[Item]) -> tuple[Sequence[Item], bool]:
+        """What was not there at the last look, and whether that is all of another list."""
+        anew = items is not self._list
+        known = 0 if anew else self._known
+        self._list, self._known = items, len(items)
+        return items[known:] if known < len(items) else (), anew
 
 
 class Kind(IntEnum):
@@ -44,6 +65,9 @@ class Service:
 
     name: str
     attributes: Attributes = field(hash=False)
+
+
+NOBODY = Service("", {})  # in the place of a service that nothing refers to any more
 
 
 @dataclass(frozen=True, slots=True)

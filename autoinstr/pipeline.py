@@ -166,6 +166,15 @@ class Pipeline:
                 for exporter in self.spans_to:
                     exporter.counted(overflow, service_index, self.discovery.services)
 
+    def forget(self) -> None:
+        """Series of processes that ended long ago go, and what is about their requests; their room is for others."""
+        with self.lock:
+            gone = self.discovery.retire(2 * self.config.metric_interval)
+            if gone:
+                self.red.forget(gone)
+                self.correlator.forget(gone)
+                self.parser.begin_anew(self.discovery.services)
+
     def _peers(self, traced: Traced) -> NDArray[np.int32]:
         """The service at the other end of each request; -1: none is known."""
         places = traced.requests.places
@@ -351,6 +360,7 @@ def loop(pipeline: Pipeline, watcher: Watcher, signals: Signals) -> None:
         if now >= scan_at:
             scan_at = now + SCAN_EVERY
             watcher.rescan()
+            pipeline.forget()
             give_back_memory()
     poll.close()
 

@@ -9,7 +9,7 @@ not sampled still counts in the metrics. What has no parent is counted by the re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from autoinstr.correlate.instrumented import Instrumented
 from autoinstr.correlate.renames import Renames
 from autoinstr.correlate.samplers import Candidates, Sampler
 from autoinstr.health import ORPHANS, Health
-from autoinstr.model import Group, Places, Requests, Traced
+from autoinstr.model import Follower, Group, Places, Requests, Traced
 
 
 class Correlator:
@@ -28,12 +28,13 @@ class Correlator:
         self._sampler = sampler
         self._health = health
         self._random = random
+        self._groups = Follower[Group]()
         self._failed = np.zeros(0, np.bool_)  # by group
         self._renames = Renames()
         self.instrumented = Instrumented()
 
     def correlate(self, requests: Requests, groups: list[Group]) -> Traced:
-        """Add ids and the sampling decision. `groups` is always the same list, which only grows."""
+        """Add ids and the sampling decision. `groups`: see `model.Follower`."""
         places = requests.places or _nowhere(len(requests))
         if places.renamed:
             self._renames.add(places.renamed)
@@ -57,6 +58,10 @@ class Correlator:
         self.instrumented.learn(requests, places.own, groups)
         return Traced(requests, trace_id, span_id, parent_id, self.instrumented.without(sampled, requests.group))
 
+    def forget(self, gone: Collection[int]) -> None:
+        """These services are no more, and their indices are for others."""
+        self.instrumented.forget(gone)
+
     def _fill(self, trace_id: NDArray[np.uint8], span_id: NDArray[np.uint8]) -> None:
         """Ids for those that have none."""
         new = np.flatnonzero(span_id.view(np.uint64)[:, 0] == 0)
@@ -69,10 +74,10 @@ class Correlator:
         span_id[new] = raw[16 * len(new) :].reshape(-1, 8)
 
     def _failed_groups(self, groups: list[Group]) -> NDArray[np.bool_]:
-        known = len(self._failed)
-        if len(groups) > known:
-            new = np.fromiter((group.failed for group in groups[known:]), np.bool_, len(groups) - known)
-            self._failed = np.concatenate((self._failed, new))
+        new, anew = self._groups.more(groups)
+        if new or anew:
+            failed = np.fromiter((group.failed for group in new), np.bool_, len(new))
+            self._failed = failed if anew else np.concatenate((self._failed, failed))
         return self._failed
 
 

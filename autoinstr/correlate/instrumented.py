@@ -7,10 +7,12 @@ on with it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Group, Kind, Requests
+from autoinstr.model import Follower, Group, Kind, Requests
 
 TRACES_PATH = np.frombuffer(b"/v1/traces", np.uint8)  # of OTLP over HTTP
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"  # over gRPC
@@ -25,6 +27,7 @@ class Instrumented:
 
     def __init__(self) -> None:
         self.services: set[int] = set()
+        self._groups = Follower[Group]()
         self._service = np.zeros(0, np.int64)  # by group
         self._client = np.zeros(0, np.bool_)
         self._sends = np.zeros(0, np.bool_)  # by group: it says so
@@ -65,15 +68,23 @@ class Instrumented:
                 found.add(number)
         return found
 
+    def forget(self, gone: Collection[int]) -> None:
+        """These services are no more, and their indices are for others."""
+        self.services.difference_update(gone)
+        for service in gone:
+            self._calls.pop(service, None)
+
     def without(self, sampled: NDArray[np.bool_], group: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Of these rows those that are spans of ours."""
         return sampled & ~self._quiet[group] if self.services else sampled
 
     def _know(self, groups: list[Group]) -> None:
-        known = len(self._service)
-        if len(groups) == known:
+        new, anew = self._groups.more(groups)
+        if anew:
+            self._service = np.zeros(0, np.int64)
+            self._client = self._sends = np.zeros(0, np.bool_)
+        elif not new:
             return
-        new = groups[known:]
         service = np.array([group.service for group in new], np.int64)
         self._service = np.concatenate((self._service, service))
         self._client = np.concatenate((self._client, np.array([group.kind is Kind.CLIENT for group in new], np.bool_)))

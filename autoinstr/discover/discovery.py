@@ -77,7 +77,6 @@ class Discovery:
         self.selection = selection
         self.targets: dict[int, Target] = {}
         self._services = Services()
-        self.services: list[Service] = self._services.services
         self._selectors: dict[int, Selector] = {}  # the configuration's entry that each target is named by
         self._health = health
         self._service_name = service_name
@@ -93,6 +92,15 @@ class Discovery:
         self._told = Told(quiet=quiet)
 
     # --- questions
+
+    @property
+    def services(self) -> list[Service]:
+        """By index. See `model.Follower`."""
+        return self._services.services
+
+    def retire(self, least: float) -> set[int]:
+        """Free the indices of services whose processes ended long ago, at least so many seconds; what they are."""
+        return self._services.retire(least)
 
     def service_of(self, pids: NDArray[np.uint32]) -> NDArray[np.int32]:
         """Index into `services` of each pid; -1: not a target. Ended ones are remembered for a while."""

@@ -1,8 +1,9 @@
 """pid -> service, for whole batches at a time: a table with a slot for every pid that there can be.
 
 In: targets as they come and go. Out: an index into `services` for each pid of an array. An index never changes its
-meaning, though more may come to be known of its service. Services get theirs with their first request, so that
-thousands of short-lived processes that serve nothing take no room.
+meaning, though more may come to be known of its service, until `retire` takes it from those that ended long ago, and
+makes another list. Services get theirs with their first request, so that thousands of short-lived processes that serve
+nothing take no room.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Service
+from autoinstr.model import NOBODY, Service
+from autoinstr.semconv import SERVICE_NAME
 
 log = logging.getLogger(__name__)
 
 MAX_PID = 1 << 22  # PID_MAX_LIMIT of 64-bit kernels
 MAX_SERVICES = 2000  # resources told apart; beyond it a process shares the resource of an earlier one of its name
+MAX_NAMES = 200  # of these another one each, if there is no earlier one of that name
+RETIRE_AFTER = 3600.0  # seconds that series of ended processes are told
+CROWDED, SOONER = MAX_SERVICES // 2, 300.0  # and where so many services have had requests
 REMEMBER = 30.0  # seconds that an ended process's records may come late
 MAX_ENDED = 16384  # ended processes remembered: one that starts thousands a second must not eat the memory
+
+UNKNOWN = Service("unknown_service", {SERVICE_NAME: "unknown_service"})  # as resources without a name are called
 
 _NOT_A_TARGET = 0
 _UNNUMBERED = -1
@@ -38,6 +45,8 @@ class Services:
         self._ended: dict[int, float] = {}  # pid -> when to forget it
         self._numbers: dict[int, int] = {}  # id of a service that is in `services` -> its index
         self._slots = _make_slots()  # pid -> index + 1, or one of the marks above
+        self._free: list[int] = []  # indices for others
+        self._idle: dict[int, float] = {}  # index -> since when no process has it
         self._folded = False
 
     def add(self, pid: int, service: Service) -> None:
@@ -72,6 +81,28 @@ class Services:
         for pid in [pid for pid, until in self._ended.items() if until < now]:
             self._drop(pid)
 
+    def retire(self, least: float) -> set[int]:
+        """Free the indices that no process has had for long, and for `least` seconds. What they are; if there are any,
+        `services` is another list from now on.
+        """
+        pids = np.fromiter(self._of_pid, np.int64, len(self._of_pid))
+        used = set((self._slots[pids[pids <= MAX_PID]] - 1).tolist())
+        used |= {self._numbers.get(id(service), -1) for service in self._of_pid.values()}
+        now = time.monotonic()
+        idle = {
+            number: self._idle.get(number, now)
+            for number, service in enumerate(self.services)
+            if service is not NOBODY and number not in used
+        }
+        oldest = now - max(least, SOONER if self._taken > CROWDED else RETIRE_AFTER)
+        gone = {number for number, since in idle.items() if since <= oldest}
+        self._idle = {number: since for number, since in idle.items() if number not in gone}
+        if gone:
+            self._numbers = {one: number for one, number in self._numbers.items() if number not in gone}
+            self.services = [NOBODY if number in gone else one for number, one in enumerate(self.services)]
+            self._free += sorted(gone, reverse=True)
+        return gone
+
     def of(self, pids: NDArray[np.uint32], adopt: Callable[[int], bool]) -> NDArray[np.int32]:
         """Index of each pid's service; -1: none. `adopt` is asked whether an unknown pid can be made known."""
         at = np.minimum(pids, MAX_PID + 1)  # the last slot stays empty: it is for pids beyond all
@@ -85,22 +116,29 @@ class Services:
         return np.maximum(found, 0) - np.int32(1)
 
     def _number(self, service: Service) -> int:
-        number = self._numbers.get(id(service))
-        if number is None and len(self.services) >= MAX_SERVICES:
-            return self._fold(service)
-        if number is None:
-            number = len(self.services)
-            self.services.append(service)  # which keeps it alive: its id stays its own
+        if id(service) not in self._numbers and self._taken >= MAX_SERVICES:
+            service = self._alike(service)
+        if id(service) not in self._numbers:
+            if self._free:
+                number = self._free.pop()
+                self.services[number] = service
+            else:
+                number = len(self.services)
+                self.services.append(service)  # which keeps it alive: its id stays its own
             self._numbers[id(service)] = number
-        return number
+        return self._numbers[id(service)]
 
-    def _fold(self, service: Service) -> int:
-        """Too many: the last one of that name, else the last of all."""
+    @property
+    def _taken(self) -> int:
+        return len(self.services) - len(self._free)
+
+    def _alike(self, service: Service) -> Service:
+        """Too many: the last one of that name; if there is none, itself, as long as there are not too many names."""
         if not self._folded:
             self._folded = True
             log.warning("more than %d processes had requests: later ones share a resource by name", MAX_SERVICES)
-        numbers = range(len(self.services) - 1, -1, -1)
-        return next((number for number in numbers if self.services[number].name == service.name), numbers[0])
+        own = UNKNOWN if self._taken >= MAX_SERVICES + MAX_NAMES else service
+        return next((one for one in reversed(self.services) if one.name == service.name), own)
 
     def _drop(self, pid: int) -> None:
         del self._ended[pid]

@@ -43,14 +43,14 @@ def some(batch: Batch, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Batch:
     return whole
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What protocols are made with."""
 
     groups: Groups
     routes: RouteOptions
     health: Health
-    services: Sequence[Service]  # by index; grows while we run
+    services: Sequence[Service]  # by index; grows while we run, and may be exchanged: see `model.Follower`
     names: Mapping[int, Name]  # by key: what programs call their requests; grows, too
     queries: bool  # keep query strings, redacted
 

@@ -27,15 +27,19 @@ MakeOverflow = Callable[[int, Kind, bool], Group]  # service, kind, failed -> a 
 
 
 class Groups:
-    """Bounded table of `Group`; an index never changes its meaning."""
+    """Bounded table of `Group`; an index into `groups` never changes its meaning."""
 
     def __init__(
         self, health: Health, *, max_groups: int = MAX_GROUPS, max_groups_per_service: int = MAX_GROUPS_PER_SERVICE
     ) -> None:
-        self.groups: list[Group] = []
         self._health = health
         self._max_groups = max_groups
         self._max_groups_per_service = max_groups_per_service
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all groups. `groups` is another list from now on."""
+        self.groups: list[Group] = []
         self._table = Table()
         self._of_service: Counter[int] = Counter()
         self._full = np.zeros(1, np.bool_)  # by service: no more groups for it

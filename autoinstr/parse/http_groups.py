@@ -125,7 +125,7 @@ class HttpGroups:
 
     def __init__(self, context: Context, methods: Methods, hosts: Hosts, version: str) -> None:
         self._groups = context.groups
-        self._routes = Routes(context.routes, context.services, context.names)
+        self._routes = Routes(context.routes, lambda: context.services, context.names)
         self._methods = methods
         self._hosts = hosts
         self._version = version

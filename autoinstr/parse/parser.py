@@ -49,18 +49,24 @@ class Parser:
         names: Mapping[int, Name] | None = None,
         queries: bool = False,
     ) -> None:
-        """`services` is the growing list that indices of services point into; without it they have no names.
+        """`services` is the list that indices of services point into; without it they have no names.
         `names`: what programs call their requests, by key; grows while we run.
 
         Raises UsageError for route patterns that can't be used.
         """
         context = Context(groups, routes, health, services, {} if names is None else names, queries)
+        self._context = context
         self._health = health
         self._protocols = {int(protocol): make(context) for protocol, make in PROTOCOLS.items()}
         self._known = np.zeros(256, np.bool_)  # by protocol
         self._known[list(self._protocols)] = True
         self._needs_all = np.zeros(256, np.bool_)
         self._needs_all[[number for number, one in self._protocols.items() if one.needs_all]] = True
+
+    def begin_anew(self, services: Sequence[Service]) -> None:
+        """Indices of services point into another list from now on, groups are others. What else was learned stays."""
+        self._context.services = services
+        self._context.groups.begin_anew()
 
     def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
         """The requests of a batch, in its order.

@@ -7,7 +7,7 @@ change their meaning, and there are only as many as patterns, names and nodes of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +48,10 @@ class Routes:
     """
 
     def __init__(
-        self, options: RouteOptions, services: Sequence[Service] = (), names: Mapping[int, Name] | None = None
+        self,
+        options: RouteOptions,
+        services: Callable[[], Sequence[Service]] = tuple,
+        names: Mapping[int, Name] | None = None,
     ) -> None:
         if options.mode not in MODES:
             raise UsageError(f"route mode {options.mode!r} is unknown: use one of {', '.join(MODES)}")
@@ -58,6 +61,7 @@ class Routes:
         self._numbers: dict[str, int] = {"": 0}
         self._mode = options.mode
         self._services = services
+        self._met: Sequence[Service] = services()  # that the two arrays below are of
         self._patterns = Patterns(self._number)
         self._tree = Tree(self._number, options.max_children)
         # All are compiled now: a wrong one must be told at the start.
@@ -121,11 +125,13 @@ class Routes:
 
     def _know(self, service: NDArray[np.int32]) -> None:
         """Prepare for services not met before."""
+        if (services := self._services()) is not self._met:
+            self._met = services
+            self._start = self._root = np.empty(0, np.int32)
         new = range(len(self._root), int(service.max()) + 1)
         if not new:
             return
         # Without a list of services each is a service of its own.
-        services = self._services
         names = [services[index].name if index < len(services) else f"\0{index}" for index in new]
         self._root = np.append(self._root, np.array([self._tree.root(name) for name in names], np.int32))
         starts = [self._starts.get(name, self._any_start) for name in names]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.model import Exemplar, Traced
-from autoinstr.red.histograms import Integers, grown
+from autoinstr.red.histograms import Integers, grown, moved
 
 _SLOT = np.dtype([("turn", "<i8"), ("time", "<i8"), ("value", "<i8"), ("trace", "u1", 16), ("span", "u1", 8)])
 
@@ -54,6 +54,11 @@ class Exemplars:
             )
             found.setdefault(slot // self._width, []).append(exemplar)
         return found
+
+    def keep(self, kept: NDArray[np.intp]) -> None:
+        """Other series than these go, and these move up."""
+        self._kept = moved(self._kept.reshape(-1, self._width), kept).reshape(-1)
+        self._winner = np.zeros(len(self._kept), np.int64)
 
     def _grow(self, slots: int) -> None:
         self._winner = grown(self._winner, slots)

@@ -8,13 +8,13 @@ no edge. Requests that the kernel side only counted have no other end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.health import Health, Loss
-from autoinstr.model import Attributes, Group, Kind, Service, Traced
+from autoinstr.model import Attributes, Follower, Group, Kind, Service, Traced
 from autoinstr.red.measure import Count, Measure
 from autoinstr.red.table import Row, SeriesTable
 from autoinstr.semconv import (
@@ -52,6 +52,7 @@ class ServiceGraph:
         self.failed = Count(table, {GRAPH: f"{GRAPH}_failed_total"}, "Requests between two services that failed")
         self.measures = (self.served, self.called, self.total, self.failed)
         self._row_of: dict[int, int] = {}  # by client's and server's service
+        self._groups = Follower[Group]()
         self._elsewhere = np.zeros(0, np.int32)  # by group: the edge to who is no target
         self._client = np.zeros(0, np.bool_)  # by group
         self._fails = np.zeros(0, np.bool_)
@@ -77,6 +78,18 @@ class ServiceGraph:
         self.total.add(row[counts], rows)
         self.failed.add(row[counts & self._fails[group]], rows)
 
+    def forget(self, gone: Collection[int]) -> NDArray[np.intp]:
+        """The rows of these services go; those that stay move up: where they were before."""
+        kept = self.table.forget(gone)
+        place = {before: now for now, before in enumerate(kept.tolist())}
+        self._row_of = {
+            key: place[row]
+            for key, row in self._row_of.items()
+            if row in place and key >> 32 not in gone and key & 0xFFFFFFFF not in gone
+        }
+        self._groups = Follower()
+        return kept
+
     def _edges(
         self, group: NDArray[np.int32], peer: NDArray[np.int64], services: Sequence[Service]
     ) -> NDArray[np.int32]:
@@ -99,10 +112,12 @@ class ServiceGraph:
         return row
 
     def _learn(self, groups: list[Group], services: Sequence[Service]) -> None:
-        known = len(self._client)
-        if len(groups) == known:
+        new, anew = self._groups.more(groups)
+        if anew:
+            self._elsewhere, self._service = np.zeros(0, np.int32), np.zeros(0, np.int64)
+            self._client = self._fails = np.zeros(0, np.bool_)
+        elif not new:
             return
-        new = groups[known:]
         self._client = np.append(self._client, np.array([group.kind is Kind.CLIENT for group in new], np.bool_))
         self._fails = np.append(self._fails, np.array([group.failed for group in new], np.bool_))
         self._service = np.append(self._service, np.array([group.service for group in new], np.int64))

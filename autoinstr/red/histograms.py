@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,11 @@ def grown(array: NDArray[np.int64], rows: int, fill: int = 0) -> NDArray[np.int6
     larger = np.full((max(rows, 2 * len(array), _FIRST_ROWS), *array.shape[1:]), fill, array.dtype)
     larger[: len(array)] = array
     return larger
+
+
+def moved(array: NDArray[Any], kept: NDArray[np.intp]) -> NDArray[Any]:
+    """The rows that stay, at their new places. Some may not be there yet: nothing was added to them."""
+    return array[kept[: np.searchsorted(kept, len(array))]]
 
 
 class Explicit:
@@ -61,6 +66,11 @@ class ExponentialState:
     low: Integers  # (rows,) smallest and largest index so far, at MAX_SCALE
     high: Integers
     shift: Integers  # (rows,) MAX_SCALE - scale
+
+    def moved(self, kept: NDArray[np.intp]) -> ExponentialState:
+        """The rows that stay, at their new places."""
+        parts = (self.counts, self.zeros, self.low, self.high, self.shift)
+        return ExponentialState(*(moved(part, kept) for part in parts))
 
     @classmethod
     def empty(cls) -> ExponentialState:

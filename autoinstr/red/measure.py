@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.red.histograms import Explicit, Exponentials, ExponentialState, Integers, grown
+from autoinstr.red.histograms import Explicit, Exponentials, ExponentialState, Integers, grown, moved
 from autoinstr.red.table import SeriesTable
 
 
@@ -23,6 +23,11 @@ class Seen:
     counts: Integers
     sums: Integers
     exponential: ExponentialState | None
+
+    def moved(self, kept: NDArray[np.intp]) -> Seen:
+        """The rows that stay, at their new places."""
+        state = self.exponential.moved(kept) if self.exponential else None
+        return Seen(moved(self.counts, kept), moved(self.sums, kept), state)
 
     def minus(self, earlier: Seen) -> Seen:
         """What was added since."""
@@ -81,6 +86,13 @@ class Measure:
         if self.exponential is not None:
             self.exponential.add(series, values, rows, weights)
 
+    def keep(self, kept: NDArray[np.intp]) -> None:
+        """Other rows than these go, and these move up."""
+        self.explicit.counts = moved(self.explicit.counts, kept)
+        self.sums = moved(self.sums, kept)
+        if self.exponential is not None:
+            self.exponential.state = self.exponential.state.moved(kept)
+
     def seen(self, rows: int, *, exponential: bool) -> Seen:
         """A copy of the first rows."""
         state = self.exponential.state.copy(rows) if exponential and self.exponential is not None else None
@@ -103,6 +115,10 @@ class Count:
     def add(self, row: NDArray[np.int32], rows: int) -> None:
         self._counts = grown(self._counts, rows)
         np.add.at(self._counts, row, 1)
+
+    def keep(self, kept: NDArray[np.intp]) -> None:
+        """Other rows than these go, and these move up."""
+        self._counts = moved(self._counts, kept)
 
     def seen(self, rows: int, *, exponential: bool) -> Seen:
         """A copy of the first rows."""

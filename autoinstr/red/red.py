@@ -7,9 +7,10 @@ saw last. Counts and sums are exact, sampled or not. One thread at a time: who c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoinstr.health import Health, Loss
 from autoinstr.model import (
@@ -83,9 +84,23 @@ class Red:
         self.measures = (self.duration, self.request_size, self.response_size)
         self.graph = ServiceGraph(health, cardinality_limit, duration_bounds, exponential=exponential)
         self.exemplars = Exemplars(self.duration.explicit.width, NANOSECONDS)
+        self._readers: list[Reader] = []
+
+    def forget(self, gone: Collection[int]) -> None:
+        """The series of these services go, and what readers of deltas have not been told of them."""
+        kept = self.table.forget(gone)
+        self.exemplars.keep(kept)
+        self._keep(self.measures, kept)
+        self._keep(self.graph.measures, self.graph.forget(gone))
+
+    def _keep(self, measures: Sequence[Measure | Count], kept: NDArray[np.intp]) -> None:
+        for measure in measures:
+            measure.keep(kept)
+            for reader in self._readers:
+                reader.keep(measure, kept)
 
     def add(self, traced: Traced, groups: list[Group]) -> None:
-        """Count a batch. `groups` is always the same list, which only grows."""
+        """Count a batch. `groups`: see `model.Follower`."""
         requests = traced.requests
         row = self.table.of(requests.group, groups)
         self.health.lose(Loss.CARDINALITY, self.table.folded(requests.group))
@@ -114,7 +129,8 @@ class Red:
         """
         if exponential and self.duration.exponential is None:
             raise ValueError("exponential buckets are not counted: say so when Red is made")
-        return Reader(self, delta=temporality != "cumulative", exponential=exponential)
+        self._readers.append(Reader(self, delta=temporality != "cumulative", exponential=exponential))
+        return self._readers[-1]
 
 
 class Reader:
@@ -127,6 +143,11 @@ class Reader:
         self._since = red.start
         self._turn = 0
         self._seen: dict[Measure | Count, Seen] = {}
+
+    def keep(self, measure: Measure | Count, kept: NDArray[np.intp]) -> None:
+        """Other rows than these are no more, and these have moved up."""
+        if (seen := self._seen.get(measure)) is not None:
+            self._seen[measure] = seen.moved(kept)
 
     def collect(self, now: int) -> Snapshot:
         """All series that something was added to: since the start, or with delta since the last call."""

@@ -7,12 +7,13 @@ a row. Never grows without bound: a service has at most `limit` rows a metric, t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Attributes, Group
+from autoinstr.model import Attributes, Follower, Group
 from autoinstr.semconv import OTEL_METRIC_OVERFLOW
 
 Key = tuple[object, ...]
@@ -30,6 +31,7 @@ class Row:
 class SeriesTable:
     def __init__(self, limit: int) -> None:
         self.rows: list[Row] = []
+        self._groups = Follower[Group]()
         self._limit = max(1, limit)
         self._row_of: dict[Key, int] = {}
         self._used: Counter[tuple[int, str]] = Counter()
@@ -37,9 +39,12 @@ class SeriesTable:
         self._folded = np.zeros(0, np.bool_)  # by group: counts in an overflow series, for want of a row
 
     def of(self, group: NDArray[np.int32], groups: list[Group]) -> NDArray[np.int32]:
-        """The row of each request, by its group. `groups` is always the same list, which only grows."""
-        if len(groups) > len(self._of_group):
-            self._learn(groups[len(self._of_group) :])
+        """The row of each request, by its group."""
+        new, anew = self._groups.more(groups)
+        if anew:
+            self._of_group, self._folded = np.zeros(0, np.int32), np.zeros(0, np.bool_)
+        if new:
+            self._learn(new)
         return self._of_group[group]
 
     def folded(self, group: NDArray[np.int32]) -> int:
@@ -61,7 +66,16 @@ class SeriesTable:
         self.rows.append(row)
         return len(self.rows) - 1, False
 
-    def _learn(self, new: list[Group]) -> None:
+    def forget(self, gone: Collection[int]) -> NDArray[np.intp]:
+        """The rows of these services go; those that stay move up, in their order: where they were before."""
+        kept = [number for number, row in enumerate(self.rows) if row.service not in gone]
+        self.rows = [self.rows[number] for number in kept]
+        self._row_of = {_key(row): number for number, row in enumerate(self.rows)}
+        self._used = Counter({family: count for family, count in self._used.items() if family[0] not in gone})
+        self._groups = Follower()
+        return np.array(kept, np.intp)
+
+    def _learn(self, new: Sequence[Group]) -> None:
         found = [self.find(Row(group.service, group.metric, group.metric_attributes)) for group in new]
         self._of_group = np.append(self._of_group, np.array([number for number, _ in found], np.int32))
         self._folded = np.append(self._folded, np.array([folded for _, folded in found], np.bool_))

@@ -83,7 +83,7 @@ class SharedParts:
         self.failed: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def learn(self, groups: list[Group]) -> None:
-        """`groups` is always the same list, which only grows."""
+        """`groups` is always the same list."""
         new = groups[len(self.data) :]
         if not new:
             return
@@ -181,13 +181,21 @@ class RequestEncoder:
         self._scope = wire.message(1, wire.message(1, SCOPE_NAME.encode()) + wire.message(2, version.encode()))
         self._max_bytes = max_bytes
         self._max_spans = max_spans
-        self._shared = SharedParts(self.shared)
+        self._groups: list[Group] = []
+        self.begin_anew()
         self._resources: list[bytes] = []
         self._services: list[Service] = []  # that `_resources` were made of
         self._addresses: dict[str, Addresses] = {}
 
+    def begin_anew(self) -> None:
+        """Forget all groups."""
+        self._shared = SharedParts(self.shared)
+
     def encode(self, traced: Traced, groups: list[Group], services: list[Service]) -> list[EncodedSpans]:
-        """The chosen rows. Both lists are always the same ones, which only grow; a service may be exchanged."""
+        """The chosen rows. As to the lists see `model.Follower`; a service may be exchanged."""
+        if groups is not self._groups:
+            self._groups = groups
+            self.begin_anew()
         self._shared.learn(groups)
         self._know(services)
         row = np.flatnonzero(self.chosen(traced))

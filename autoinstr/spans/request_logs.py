@@ -37,6 +37,9 @@ class RequestLogEncoder(RequestEncoder):
     def __init__(self, version: str, slow: float = 0, **limits: int) -> None:
         super().__init__(version, **limits)
         self._slow = _MOST if math.isinf(slow) else round(slow * 1e9) or _LEAST
+
+    def begin_anew(self) -> None:
+        super().begin_anew()
         # Of each group, what comes before the outcome: without a text of the request's own, and before it; the outcome.
         self._named: list[bytes] = []
         self._before_text: list[bytes] = []

@@ -32,7 +32,7 @@ from autoinstr.store.chunks import COLUMNS, Chunk, View
 from autoinstr.store.counts import COARSE, FINE, Piece
 from autoinstr.store.durations import BITS, BUCKETS
 from autoinstr.store.journal import File, Journal
-from autoinstr.store.series import MAX_SERIES, record_of
+from autoinstr.store.series import MAX_SERIES, Series, record_of
 from autoinstr.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class Told:
         self._chunk = -1  # that its last file is of
         self._store = store
         self._began = 0.0
-        self._known = np.zeros(0, np.bool_)  # by series
+        self._known: dict[int, Series] = {}  # by number
         self._services: dict[bytes, int] = {}
 
     def rows(self, view: View, begin: int, *, whole: bool = False) -> None:
@@ -210,17 +210,17 @@ class Told:
         self.journal.append(head, [piece.codes, piece.counts], number)
 
     def _forget(self) -> None:
-        self._known, self._services = np.zeros(0, np.bool_), {}
+        self._known, self._services = {}, {}
 
     def _tell(self, numbers: NDArray[Any]) -> tuple[list[tuple[int, msgspec.Raw]], list[tuple[int, int, msgspec.Raw]]]:
         """Services and series that this file has not been told of."""
         store = self._store
-        if len(self._known) < len(store.series):
-            self._known = np.append(self._known, np.zeros(len(store.series) - len(self._known), np.bool_))
         services, told = [], []
         encoded: dict[int, bytes] = {}
-        for number in numbers[~self._known[numbers]].tolist():
-            series = store.series[number]
+        for number in numbers.tolist():
+            if (series := store.series[number]) is self._known.get(number):
+                continue
+            self._known[number] = series
             service = store.service_of(series)
             if (record := encoded.get(id(service))) is None:
                 record = encoded[id(service)] = msgspec.json.encode(service)
@@ -228,7 +228,6 @@ class Told:
                 self._services[record] = len(self._services)
                 services.append((self._services[record], msgspec.Raw(record)))
             told.append((number, self._services[record], msgspec.Raw(record_of(series))))
-        self._known[numbers] = True
         return services, told
 
     def read(self) -> Iterator[tuple[Reader, Blocks]]:

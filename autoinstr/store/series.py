@@ -6,14 +6,14 @@ is not told apart any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Group, Kind, Requests, Service
+from autoinstr.model import Follower, Group, Kind, Requests, Service
 
 MAX_CALLED = 16_384  # of pairs of group and end, 100 bytes each
 MAX_SERIES = 65_535  # numbers are kept in 16 bits; groups are bounded far below
@@ -26,11 +26,11 @@ class Series:
     """Requests that are alike."""
 
     group: Group
-    number: int  # of the group; -1: counted by the kernel only
+    number: int  # of the group; -1: counted by the kernel only, or from before
     address: bytes = b""  # the end that a client called; empty: not known
     port: int = 0
     peer: int = 0  # pid of the target there, when it was first called; 0: none is known
-    service: Service | None = None  # of a series from before a restart
+    service: Service | None = None  # of a series from before a restart, or of processes that ended long ago
 
 
 _FIELDS = tuple(field.name for field in fields(Group) if field.name != "service")
@@ -52,18 +52,43 @@ def series_of(record: bytes, service: Service) -> Series:
 class SeriesTable:
     def __init__(self, service_of: Callable[[Series], Service]) -> None:
         self._service_of = service_of
-        self._restored: dict[bytes, int] = {}  # what a series was before a restart -> its number
+        self._restored: dict[bytes, int] = {}  # what a series was before a restart, or before others -> its number
         self.series: list[Series] = []
+        self._free: list[int] = []  # numbers of series that nothing is left of
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._groups = Follower[Group]()
         self._of_group = np.zeros(0, np.int32)  # by group, for servers and what is not told apart; -1: none yet
         self._called: dict[int, int] = {}  # hash of group, address and port -> series
         self._only_counted: dict[tuple[object, ...], int] = {}
         self._is_client = np.zeros(0, np.bool_)  # by group
 
+    def begin_anew(self, services: Sequence[Service], in_use: Callable[[], NDArray[np.bool_]]) -> None:
+        """Groups and services are others from now on; `services`: the others. Series of services that are still there
+        are found again by what they are. `in_use` tells by number of which series something is kept.
+        """
+        self._begin_anew()
+        self._restored = {key: number for key, number in self._restored.items() if self.series[number].service}
+        for number, series in enumerate(self.series):
+            if series.service is None:
+                service, at = self._service_of(series), series.group.service
+                if at < len(services) and services[at] is service:
+                    self._restored[self._key(series)] = number
+                else:
+                    self.series[number] = replace(series, service=service)
+        if len(self.series) > MAX_SERIES // 2:
+            used = in_use()
+            used[list(self._restored.values())] = True
+            self._free = np.flatnonzero(~used[: len(self.series)])[::-1].tolist()
+
     def of(self, requests: Requests, groups: list[Group]) -> NDArray[np.int32]:
-        """The series of each request. `groups` is always the same list, which only grows."""
-        known = len(self._of_group)
-        if len(groups) > known:
-            more = groups[known:]
+        """The series of each request. `groups`: see `model.Follower`."""
+        more, anew = self._groups.more(groups)
+        if anew:
+            self._of_group, self._is_client = np.zeros(0, np.int32), np.zeros(0, np.bool_)
+            self._called.clear()
+        if more:
             self._of_group = np.append(self._of_group, np.full(len(more), -1, np.int32))
             self._is_client = np.append(self._is_client, [group.kind is Kind.CLIENT for group in more])
         found = self._of_group[requests.group]
@@ -125,6 +150,10 @@ class SeriesTable:
         return self._append(series)
 
     def _append(self, series: Series) -> int:
+        if self._free:
+            number = self._free.pop()
+            self.series[number] = series
+            return number
         if len(self.series) < MAX_SERIES:
             self.series.append(series)
         return len(self.series) - 1

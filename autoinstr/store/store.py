@@ -19,8 +19,8 @@ from autoinstr.model import DURATION_BOUNDS, Group, Kind, Overflow, Requests, Se
 from autoinstr.semconv import ERROR_TYPE, HTTP_REQUEST_METHOD, OTEL_METRIC_OVERFLOW
 from autoinstr.store.chunks import Chunk, Chunks, Found, View, Wanted, search
 from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts, Level, Piece
-from autoinstr.store.durations import BUCKETS, bucket_of
-from autoinstr.store.series import Series, SeriesTable
+from autoinstr.store.durations import BITS, BUCKETS, bucket_of
+from autoinstr.store.series import MAX_SERIES, Series, SeriesTable
 
 NANOSECONDS = 10**9
 # Shares of the memory
@@ -44,12 +44,13 @@ class Store:
     # --- what comes in
 
     def add(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
-        """A batch. The lists are always the same, and only grow."""
+        """A batch. As to the lists see `model.Follower`."""
         requests = traced.requests
         if not len(requests):
             return
         with self._lock:
-            self.groups, self.services = groups, services
+            self._follow(services)
+            self.groups = groups
             series = self._table.of(requests, groups)
             codes = series * np.int32(BUCKETS) + bucket_of(requests.end - requests.start)
             interval = requests.end // (FINE * NANOSECONDS)
@@ -67,11 +68,27 @@ class Store:
         key = (service, overflow.metric, *sorted(overflow.attributes.items()))
         used = np.flatnonzero(overflow.duration_buckets)
         with self._lock:
-            self.services = services
+            self._follow(services)
             series = self._table.only_counted(key, _group_of(overflow, service))
             codes = np.int32(series * BUCKETS) + bucket_of(MIDDLES[used])
             self._counts.add_counted(now // (FINE * NANOSECONDS), codes, overflow.duration_buckets[used])
             self._forget(now)
+
+    def _follow(self, services: list[Service]) -> None:
+        if services is not self.services:
+            self._table.begin_anew(services, self._in_use)
+            self.services = services
+
+    def _in_use(self) -> NDArray[np.bool_]:
+        """Of which series there are spans or counts, by number."""
+        self._counts.settle()
+        used = np.zeros(MAX_SERIES + 1, np.bool_)
+        for view in self._chunks.views():
+            used[view.column("series")] = True
+        for level in self.levels():
+            for piece in level.pieces(0, 1 << 62):
+                used[piece.codes >> BITS] = True
+        return used
 
     def _forget(self, now: int) -> None:
         self._chunks.forget(now // 1000, int(self.limit * FOR_SPANS))
@@ -82,7 +99,7 @@ class Store:
 
     @property
     def series(self) -> list[Series]:
-        """By number; only grows."""
+        """By number. Grows; and one that nothing is left of may make way for another."""
         return self._table.series
 
     def size(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 import numpy as np
 from numpy.typing import NDArray
 
-from autoinstr.model import Group, Kind
+from autoinstr.model import Follower, Group, Kind, Service
 from autoinstr.semconv import (
     ERROR_TYPE,
     NETWORK_PROTOCOL_NAME,
@@ -45,35 +45,40 @@ class Fact:
 class Facts:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._series: list[Series] = []  # that were taken in
         self.all: list[Fact] = []
         self.names: list[str] = []  # of services
         self._of_pid: dict[int, str] = {}
-        self._services = 0  # that were taken in
+        self._services = Follower[Service]()
         self._number: dict[str, int] = {}
         self.service: NDArray[np.int32] = np.zeros(0, np.int32)  # by series: index into names
         self.server: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self.failed: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def learn(self) -> None:
-        """Take in what has come since."""
-        series = self._store.series[len(self.all) :]
-        if not series:
+        """Take in what has come since, and what has taken the place of another."""
+        series, known = list(self._store.series), len(self._series)
+        numbers = [number for number in range(known) if series[number] is not self._series[number]]
+        numbers += range(known, len(series))
+        if not numbers:
             return
-        services = self._store.services
-        self._of_pid |= {int(str(one.attributes.get(PROCESS_PID, 0))): one.name for one in services[self._services :]}
-        self._services = len(services)
-        new = [
-            fact_of(one, self._store.service_of(one).name, self._of_pid.get(one.peer, "") if one.peer else "")
-            for one in series
-        ]
-        for fact in new:
+        services, _ = self._services.more(self._store.services)
+        self._of_pid |= {int(str(one.attributes.get(PROCESS_PID, 0))): one.name for one in services}
+        more = np.zeros(len(series) - known, np.int32)
+        self.service = np.append(self.service, more)
+        self.server, self.failed = (np.append(column, more.astype(np.bool_)) for column in (self.server, self.failed))
+        for number in numbers:
+            one = series[number]
+            peer = self._of_pid.get(one.peer, "") if one.peer else ""
+            fact = fact_of(one, self._store.service_of(one).name, peer)
+            self.all[number : number + 1] = [fact]
             if fact.service not in self._number:
                 self._number[fact.service] = len(self.names)
                 self.names.append(fact.service)
-        self.all += new
-        self.service = np.append(self.service, np.array([self._number[fact.service] for fact in new], np.int32))
-        self.server = np.append(self.server, [fact.kind == "server" for fact in new])
-        self.failed = np.append(self.failed, [fact.failed for fact in new])
+            self.service[number] = self._number[fact.service]
+            self.server[number] = fact.kind == "server"
+            self.failed[number] = fact.failed
+        self._series = series
 
     def where(self, **wanted: object) -> NDArray[np.bool_]:
         """Series with these facts; what is None may be anything."""

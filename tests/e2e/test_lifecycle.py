@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pathlib import Path
 import load
 import pytest
 import servers
-from agent import SLOWNESS, Agent
+from agent import PROGRAM, SLOWNESS, Agent
 from load import Plan
 from otlp_receiver import OtlpReceiver
 from ports import free_port
@@ -32,6 +33,19 @@ COUNT = 23
 CURLS = 200
 MEMORY = 60_000_000
 TOLD_WITHIN = 3.0  # promised is about a second; the machine under test is busy
+
+# The same program, which forgets those that ended after seconds and not after an hour.
+SOON = """
+import runpy, sys
+from autoinstr import pipeline
+from autoinstr.discover import services
+services.REMEMBER, services.RETIRE_AFTER, pipeline.SCAN_EVERY = 0.5, 2.0, 0.5
+open("/proc/self/comm", "w").write("autoinstr")
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+COUNTED = re.compile(r"^http_(\w+)_request_duration_seconds_count\{(.*)\} (\d+)$", re.MULTILINE)
+CALLS = "import sys, urllib.request\nfor n in range(3): urllib.request.urlopen(sys.argv[1] + str(n)).read()\n"
 
 StartAgent = Callable[..., Agent]
 StartServer = Callable[..., Running]
@@ -135,6 +149,55 @@ def test_two_hundred_short_lived_clients(agent: StartAgent, serve: StartServer) 
         truth.append(Expected(path, CLIENT, response_size=3, server_port=running.port))
     check(truth, started)
     assert not [line for line in started.errors if "WARNING" in line], "that they were over at once is no trouble"
+
+
+def counts_on(page: int) -> dict[tuple[str, str], int]:
+    """Requests by side and the process that told them."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics").read().decode()
+    found: dict[tuple[str, str], int] = {}
+    for side, labels, count in COUNTED.findall(text):
+        instance = re.search(r'instance="[^"]*?(\d+)"', labels)
+        assert instance, labels
+        key = (side, instance[1])
+        found[key] = found.get(key, 0) + int(count)
+    return found
+
+
+def test_those_that_ended_are_forgotten(agent: StartAgent, serve: StartServer, tmp_path: Path) -> None:
+    page, running = free_port(), serve()
+    script = tmp_path / "job-of-ours.py"
+    script.write_text(CALLS)
+    started = agent(
+        *("--port", running.port, "--cmd", "*job-of-ours*", "--prometheus-port", page, "--metric-interval", "1"),
+        exports=("prometheus", "console"),
+        program=(sys.executable, "-c", SOON, PROGRAM),
+    )
+    served, forgotten, ended = 0, 0, set[str]()
+    end = time.monotonic() + 30 * SLOWNESS
+    while forgotten < 3:
+        assert time.monotonic() < end, "they are told for ever"
+        job = subprocess.Popen([sys.executable, script, f"http://127.0.0.1:{running.port}/s/200/b/3/job-"])
+        assert job.wait() == 0
+        served += 3
+        ended.add(str(job.pid))
+        deadline = time.monotonic() + 10
+        while counts_on(page).get(("client", str(job.pid))) != 3:
+            assert time.monotonic() < deadline, "a job's calls are told, also when it is over"
+            time.sleep(0.1)
+        found = counts_on(page)
+        assert found["server", str(running.pid)] == served, "those of one that lives are never lost"
+        assert all(count == 3 for (side, _), count in found.items() if side == "client")
+        forgotten = max(forgotten, len(ended) - len(found) + 1)
+    deadline = time.monotonic() + 20
+    while set(counts_on(page)) != {("server", str(running.pid))}:
+        assert time.monotonic() < deadline, "in the end nothing is left but the server"
+        time.sleep(0.2)
+    assert counts_on(page)["server", str(running.pid)] == served
+    spans = started.stop()
+    assert len(spans) == 2 * served
+    of = [(span["kind"], str(span["resource"]["process.pid"])) for span in spans]
+    assert {pid for kind, pid in of if kind == "client"} == ended
+    assert {pid for kind, pid in of if kind == "server"} == {str(running.pid)}
 
 
 def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from autoinstr.export.base import Encoded
 from autoinstr.export.otlp.settings import Batching
 from autoinstr.model import Service, Snapshot
+from autoinstr.semconv import SERVICE_INSTANCE_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,26 @@ class SpanBatch:
 class MetricBatch:
     snapshot: Snapshot
     services: list[Service]
+
+    def after(self, older: MetricBatch, merge: Callable[[Snapshot, Snapshot], Snapshot]) -> MetricBatch:
+        """Both in one. What was a service's index is another one's by now, if its processes ended long ago."""
+        services, place = list(self.services), dict[int, int]()
+        for one in older.snapshot.series:
+            number = one.service
+            if number not in place:
+                service = older.services[number]
+                stays = number < len(services) and _is_same(services[number], service)
+                place[number] = number if stays else len(services)
+                if not stays:
+                    services.append(service)
+            one.service = place[number]
+        return MetricBatch(merge(older.snapshot, self.snapshot), services)
+
+
+def _is_same(one: Service, other: Service) -> bool:
+    """Of one of them more may be known."""
+    instance = one.attributes.get(SERVICE_INSTANCE_ID)
+    return one is other or (instance is not None and instance == other.attributes.get(SERVICE_INSTANCE_ID))
 
 
 class SpanQueue:
@@ -143,7 +164,7 @@ class MetricQueue:
             replaced = 0
             if self._waiting is not None:
                 if batch.snapshot.delta:
-                    batch = MetricBatch(self._merge(self._waiting.snapshot, batch.snapshot), batch.services)
+                    batch = batch.after(self._waiting, self._merge)
                 else:
                     replaced = 1
             self._waiting = batch

@@ -327,13 +327,17 @@ class TestServices:
         child = max(int(process.stdout.readline()), int(process.stdout.readline()))
         assert index(discovery, child, process.pid) == [0, 0]
 
-    def test_too_many_share(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner) -> None:
+    @pytest.mark.parametrize("names", [1, 0])
+    def test_too_many_share_by_name(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner, names: int) -> None:
         monkeypatch.setattr(services, "MAX_SERVICES", 1)
+        monkeypatch.setattr(services, "MAX_NAMES", names)
         a, (port_a,) = spawn.script("a.py", LISTEN)
+        again, (port_again,) = spawn.script("a.py", LISTEN)
         b, (port_b,) = spawn.script("b.py", LISTEN)
-        discovery = make(by_port(port_a, port_b))
+        discovery = make(by_port(port_a, port_again, port_b))
         discovery.scan()
-        assert index(discovery, a.pid, b.pid) == [0, 0]
+        assert [index(discovery, one.pid) for one in (a, again, b)] == [[0], [0], [1]]
+        assert [service.name for service in discovery.services] == ["a", "b" if names else "unknown_service"]
 
     def test_ended_are_bounded(self, monkeypatch: pytest.MonkeyPatch, spawn: Spawner) -> None:
         monkeypatch.setattr(services, "MAX_ENDED", 10)

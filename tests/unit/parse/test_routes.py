@@ -114,7 +114,7 @@ def test_a_path_without_its_end() -> None:
 
 def test_services_have_trees_of_their_own_by_name() -> None:
     services = [Service("shop", {}), Service("cart", {}), Service("shop", {})]
-    routes = Routes(RouteOptions(max_children=1, by_service={"cart": ["/c/{id}"]}), services)
+    routes = Routes(RouteOptions(max_children=1, by_service={"cart": ["/c/{id}"]}), lambda: services)
     assert find(routes, ["/a"], 0) + find(routes, ["/b"], 0) == ["/a", "/*"]
     assert find(routes, ["/a", "/c/7"], 1) == ["/a", "/c/{id}"]
     assert find(routes, ["/a", "/c/7"], 2) == ["/*", "/*/*"]
