@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from autoinstr import __version__
 from autoinstr.attach import Attached, Limits
+from autoinstr.capture.names import MAX_NAMES
 from autoinstr.clock import wall_offset
 from autoinstr.config import Config, logged_from, settings_record
 from autoinstr.correlate import Correlator, make_sampler
@@ -174,6 +175,8 @@ class Pipeline:
                 self.red.forget(gone)
                 self.correlator.forget(gone)
                 self.parser.begin_anew(self.discovery.services)
+                if len(self.names) > MAX_NAMES // 2:
+                    self.names.clear()  # those that are still used are read once more
 
     def _peers(self, traced: Traced) -> NDArray[np.int32]:
         """The service at the other end of each request; -1: none is known."""

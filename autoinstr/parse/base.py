@@ -87,5 +87,8 @@ class ProtocolParser(Protocol):
 
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed: ...
 
+    def begin_anew(self) -> None:
+        """Groups are others from now on: what only they referred to may be forgotten."""
+
 
 MakeParser: TypeAlias = Callable[[Context], ProtocolParser]

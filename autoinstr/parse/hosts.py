@@ -30,6 +30,10 @@ class Hosts:
     """Numbers for authorities. `names[number]` is the host, `ports[number]` its port, 0 if it had none."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all: nothing refers to a number any more."""
         self.names: list[str] = [""]
         self.ports = np.zeros(1, np.int64)
         self._numbers: dict[tuple[str, int], int] = {("", 0): UNKNOWN}

@@ -67,6 +67,8 @@ class Parser:
         """Indices of services point into another list from now on, groups are others. What else was learned stays."""
         self._context.services = services
         self._context.groups.begin_anew()
+        for protocol in self._protocols.values():
+            protocol.begin_anew()
 
     def parse(self, batch: Batch, service: NDArray[np.int32], wall_offset: int) -> Requests:
         """The requests of a batch, in its order.

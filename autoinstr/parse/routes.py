@@ -128,6 +128,7 @@ class Routes:
         if (services := self._services()) is not self._met:
             self._met = services
             self._start = self._root = np.empty(0, np.int32)
+            self._named = Table()
         new = range(len(self._root), int(service.max()) + 1)
         if not new:
             return

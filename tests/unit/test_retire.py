@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from unit.parse.exchanges import batch, get
+from unit.parse.exchanges import batch, exchange, get
 from unit.spans.batches import START, Row, make_group, make_traced
 
 from autoinstr.correlate import Correlator, make_sampler
@@ -25,7 +25,7 @@ from autoinstr.export.otlp.merge import merge
 from autoinstr.export.otlp.queue import MetricBatch, MetricQueue
 from autoinstr.health import Health
 from autoinstr.model import NOBODY, Group, Kind, Service, Snapshot
-from autoinstr.parse import Groups, Parser, RouteOptions
+from autoinstr.parse import Groups, Parser, RouteOptions, hosts
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, span_records
 from autoinstr.store import Store, Wanted, series
@@ -220,6 +220,23 @@ def test_parsing_goes_on_with_what_it_knows() -> None:
     assert groups.groups == [] != before
     assert routes(0, "/a") == ["/{of-cart}"]
     assert routes(1, "/a/13/b") == ["/a/*/b"]
+
+
+def test_hosts_that_were_called_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that call pods by their addresses meet other ones all the time."""
+    monkeypatch.setattr(hosts, "MAX_HOSTS", 2)
+    health = Health()
+    groups = Groups(health)
+    parser = Parser(groups, RouteOptions(), health, services=[named("prober")])
+
+    def called(*names: str) -> list[object]:
+        calls = batch(*[exchange(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode(), role=3) for name in names])
+        found = parser.parse(calls, np.zeros(len(names), np.int32), 0).group.tolist()
+        return [groups.groups[number].metric_attributes.get("server.address") for number in found]
+
+    assert called("a", "b", "c", "a") == ["a", "b", None, "a"]
+    parser.begin_anew([named("prober")])
+    assert called("c", "a") == ["c", "a"]
 
 
 class Page:

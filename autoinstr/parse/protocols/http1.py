@@ -43,6 +43,9 @@ class Http1:
         self._redactor = Redactor()
         self._buffer = np.empty(0, np.uint8)  # for heads: a fresh one for each batch would cost page faults
 
+    def begin_anew(self) -> None:
+        self._hosts.begin_anew()
+
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         to_http2 = _asks_for_http2(batch)
         if not len(to_http2):

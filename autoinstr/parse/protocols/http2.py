@@ -47,6 +47,9 @@ class Http2:
         self._names = context.names
         self._redactor = Redactor()
 
+    def begin_anew(self) -> None:
+        pass  # blocks that are remembered, and streams that are open, refer to hosts
+
     def parse(self, batch: Batch, service: NDArray[np.int32]) -> Parsed:
         ended = self._streams.join(batch)
         renamed = self._renamed(batch)
