@@ -422,6 +422,7 @@ def test_calls_that_began_before_their_process_was_watched_are_counted(
     waiting = start(Server("waiting", command), **certificates()._asdict())
     secret = client_context().wrap_socket(socket.create_connection(waiting.address), server_hostname="127.0.0.1")
     with secret, socket.create_connection(waiting.address) as control:
+        time.sleep(1)  # until it waits in its first call
         control.sendall(b"l")
         assert control.recv(1)
         time.sleep(2)  # until the agent has looked at it, on a busy machine
