@@ -47,8 +47,10 @@ class Redactor:
         bare = key_end == end
         value_at = np.where(bare, at, key_end + 1)
         hidden = self._secret(data, at, key_end - at)
-        # After a semicolon it may be the rest of a value that has one.
-        hidden |= bare & (data[np.maximum(at - 1, 0)] == ord(";"))
+        # After a semicolon, of the same query, it may be the rest of a value that has one.
+        inside = np.ones(len(data) + 1, np.bool_)
+        inside[queries.at] = False
+        hidden |= bare & inside[at] & (data[at - 1] == ord(";"))
         hidden &= end > value_at
         return _replace(queries, value_at[hidden], end[hidden])
 

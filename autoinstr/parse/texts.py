@@ -68,14 +68,14 @@ def gather(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int6
     return Texts(data.take(index), offset, size)
 
 
-_counted = np.empty(0, np.int64)
+_counted = np.empty(0, np.int32)
 
 
-def numbers(count: int) -> NDArray[np.int64]:
+def numbers(count: int) -> NDArray[np.int32]:
     """0, 1, 2 ...; kept, since memory that is new for each batch costs page faults."""
     global _counted  # noqa: PLW0603 - a constant that grows
     if len(_counted) < count:
-        _counted = np.arange(2 * count)
+        _counted = np.arange(count + count // 4, dtype=np.int32)
     return _counted[:count]
 
 

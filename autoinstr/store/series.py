@@ -6,6 +6,7 @@ is not told apart any more.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -47,6 +48,11 @@ def series_of(record: bytes, service: Service) -> Series:
     *values, address, port = msgspec.json.decode(record)
     group = msgspec.convert(dict(zip(_FIELDS, values, strict=True)) | {"service": -1}, Group)
     return Series(group, -1, bytes.fromhex(address), port, service=service)
+
+
+def _digest(what: bytes) -> bytes:
+    """Of many that are remembered: a fortieth of their size."""
+    return hashlib.blake2b(what, digest_size=16).digest()
 
 
 class SeriesTable:
@@ -133,14 +139,14 @@ class SeriesTable:
 
     def restore(self, record: bytes, service: bytes) -> int:
         """The number of a series that was kept elsewhere; both as JSON."""
-        key = record + service
+        key = _digest(record + service)
         if key not in self._restored:
             series = series_of(record, msgspec.json.decode(service, type=Service))
             self._restored[key] = self._append(series)
         return self._restored[key]
 
     def _key(self, series: Series) -> bytes:
-        return record_of(series) + msgspec.json.encode(self._service_of(series))
+        return _digest(record_of(series) + msgspec.json.encode(self._service_of(series)))
 
     def _add(self, series: Series) -> int:
         """A new one, or what it was before a restart."""

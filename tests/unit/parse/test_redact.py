@@ -42,6 +42,10 @@ def test_redact(query: str, expected: str) -> None:
     assert redacted("z=1", query, "", query, "token=1") == ["z=1", expected, "", expected, "token=REDACTED"]
 
 
+def test_what_another_query_ends_with_says_nothing() -> None:
+    assert redacted("a;", "0", "", "b;c") == ["a;", "0", "", "b;REDACTED"]
+
+
 def test_keys_beyond_what_is_remembered_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redact, "MAX_KEYS", 2)
     redactor = Redactor()
