@@ -142,6 +142,13 @@ static __always_inline int on_sched_process_exit(struct bpf_raw_tracepoint_args 
 	if (kernel_u32(kernel_u64(task + OFFSET_task_struct_signal) + OFFSET_signal_struct_live))
 		return 0; /* other threads go on */
 	*target = 0;
+	/* or so many that ended would drive out one that lives, and does nothing for long */
+	runtimes.delete(&pid);
+	lenders.delete(&pid);
+	go_layouts.delete(&pid);
+#ifdef PROPAGATE_GO
+	go_fields.delete(&pid);
+#endif
 
 	struct process *event = new_event(PROCESS_EXIT, pid);
 	if (event)

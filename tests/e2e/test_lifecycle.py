@@ -21,15 +21,18 @@ from pathlib import Path
 import load
 import pytest
 import servers
-from agent import PROGRAM, SLOWNESS, Agent
+from agent import PROGRAM, SLOWNESS, Agent, children
 from load import Plan
 from otlp_receiver import OtlpReceiver
 from ports import free_port
 from servers import HERE, Running, Server
 from truth import CLIENT, SERVER, Expected, compare, kind_of, path_of, seconds_of
 
+from autoinstr.bpf_call import bpf, items
+
 PLAIN = Server("plain", ("{python}", "{here}/threading_http.py", "{port}"))
 COUNT = 23
+MAP_GET_FD_BY_ID = 14
 CURLS = 200
 MEMORY = 60_000_000
 TOLD_WITHIN = 3.0  # promised is about a second; the machine under test is busy
@@ -198,6 +201,37 @@ def test_those_that_ended_are_forgotten(agent: StartAgent, serve: StartServer, t
     of = [(span["kind"], str(span["resource"]["process.pid"])) for span in spans]
     assert {pid for kind, pid in of if kind == "client"} == ended
     assert {pid for kind, pid in of if kind == "server"} == {str(running.pid)}
+
+
+def held_of(agent: Agent, key: int, value: int, entries: int) -> list[bytes]:
+    """Keys in the map of that form which the agent holds."""
+    for number in Path(f"/proc/{agent.pid}/fdinfo").iterdir():
+        told = dict(re.findall(r"^(\w+):\s*(\d+)$", number.read_text(), re.MULTILINE))
+        form = [int(told.get(name, 0)) for name in ("key_size", "value_size", "max_entries")]
+        if form == [key, value, entries]:
+            descriptor = bpf(MAP_GET_FD_BY_ID, struct.pack("<I", int(told["map_id"])))
+            try:
+                return [found for found, _ in items(descriptor, key, value)]
+            finally:
+                os.close(descriptor)
+    raise LookupError("the agent has no such map")
+
+
+def test_what_is_known_of_processes_goes_with_them(agent: StartAgent, serve: StartServer) -> None:
+    """Else those that ended would take the place of one that lives, where there is room for a few thousand."""
+    if not shutil.which("nginx"):
+        pytest.skip("needs nginx")
+    running = serve(replace(servers.FRONT, words={"tls": "", "node": "1"}))
+    started = agent("--pid", running.pid)
+    for _ in range(5):
+        before = set(children(running.pid))
+        running.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20 * SLOWNESS
+        while before & (now := set(children(running.pid))) or len(now) < len(before):
+            assert time.monotonic() < end, "nginx has no other workers"
+            time.sleep(0.05)
+    known = {struct.unpack("<I", key)[0] for key in held_of(started, 4, 8, 4096)}
+    assert known == {running.pid, *map(int, children(running.pid))}
 
 
 def test_children_of_a_target(agent: StartAgent, serve: StartServer) -> None:
