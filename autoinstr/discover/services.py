@@ -26,7 +26,7 @@ MAX_PID = 1 << 22  # PID_MAX_LIMIT of 64-bit kernels
 MAX_SERVICES = 2000  # resources told apart; beyond it a process shares the resource of an earlier one of its name
 MAX_NAMES = 200  # of these another one each, if there is no earlier one of that name
 RETIRE_AFTER = 3600.0  # seconds that series of ended processes are told
-CROWDED, SOONER = MAX_SERVICES // 2, 300.0  # and where so many services have had requests
+CROWDED, SOONER = MAX_SERVICES // 2, 120.0  # and where so many services have had requests
 REMEMBER = 30.0  # seconds that an ended process's records may come late
 MAX_ENDED = 16384  # ended processes remembered: one that starts thousands a second must not eat the memory
 
