@@ -607,6 +607,13 @@ struct tls_thread {
 BPF_TABLE("lru_hash", u64, struct tls_thread, tls_threads, MAX_TLS_THREADS);
 BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
 
+/* Ciphertext that was read off a socket whose session is not known, by its content; least recently used ones go first. */
+struct ciphertext {
+	__u64 sk;         /* SOCKETS_SEVERAL: several have read the same */
+	__u64 connection; /* of the sockets that had that address */
+};
+BPF_TABLE("lru_hash", u64, struct ciphertext, ciphertexts, MAX_CIPHERTEXTS);
+
 /* As `works`, by thread: in the middle of such a program one task may always take the place of another (Linux 6). */
 BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);
 BPF_ARRAY(blank_work, struct work, 1);
