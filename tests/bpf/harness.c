@@ -30,6 +30,7 @@ typedef __u64 u64;
 #define MAX_AGGREGATES 64
 #define MAX_TLS_THREADS 64
 #define MAX_TLS_WORKS 64
+#define MAX_CIPHERTEXTS 64
 #define MAX_CONTEXTS 64
 #define MAX_HANDLERS 16
 #define MAX_OFFERS 64
@@ -355,8 +356,8 @@ void enter(void)
 	enter_frames(&connection, w);
 }
 
-/* One readv or writev: `sizes` cut the data into buffers. */
-void move_vector(int incoming, const char *data, const u64 *sizes, int n)
+/* One readv or writev: `sizes` cut the data into buffers, of which the first `moved` bytes are moved. */
+void move_vector(int incoming, const char *data, const u64 *sizes, int n, u64 moved)
 {
 	struct user_vector *vector = calloc(n, sizeof(*vector));
 	u64 size = 0;
@@ -368,7 +369,7 @@ void move_vector(int incoming, const char *data, const u64 *sizes, int n)
 		vector[i].size = sizes[i];
 		size += sizes[i];
 	}
-	struct work *w = new_work(incoming, size);
+	struct work *w = new_work(incoming, moved);
 	use_vector(w, (u64)vector, n);
 	look_until_done(w);
 	for (int i = 0; i < n; i++)

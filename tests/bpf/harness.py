@@ -33,6 +33,10 @@ def library() -> ctypes.CDLL:
     loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
     loaded.know_it_by.argtypes = [ctypes.c_uint64]
     loaded.submit.argtypes = [ctypes.c_uint64, ctypes.c_int]
+    loaded.move_vector.argtypes = [
+        *(ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint64)),
+        *(ctypes.c_int, ctypes.c_uint64),
+    ]
     loaded.move_opaque.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return loaded
 
@@ -62,9 +66,10 @@ class Connection:
         """A client of HTTP/2 begins a write; what it writes comes later."""
         library().enter()
 
-    def writev(self, *parts: bytes) -> None:
-        sizes = (ctypes.c_uint64 * len(parts))(*map(len, parts))
-        self.library.move_vector(0, b"".join(parts), sizes, len(parts))
+    def writev(self, *parts: bytes, moved: int | None = None) -> None:
+        """`moved`: how much of it the kernel has taken, or a client's write is looked at on its entry."""
+        sizes, data = (ctypes.c_uint64 * len(parts))(*map(len, parts)), b"".join(parts)
+        self.library.move_vector(0, data, sizes, len(parts), len(data) if moved is None else moved)
 
     def loop_reads(self, span: int) -> None:
         """The thread, which acts in order, has read a request elsewhere; 0: it does something else."""
