@@ -23,6 +23,7 @@ from autoinstr import elf
 from autoinstr.attach.uprobes import FunctionProgram, attach_uprobes
 from autoinstr.errors import AutoinstrError
 from autoinstr.libraries import (
+    GONE,
     IF_ASKED,
     LIBRARIES,
     OF_OLDER,
@@ -163,7 +164,7 @@ class Functions:
                     break
                 shelf.probed[file.key] = self._attach(path, file, found, now)
                 return
-            except FileNotFoundError:
+            except GONE:
                 continue  # the mapping is gone, or the path leads elsewhere
             except PermissionError as error:
                 if path == file.opened[-1]:
@@ -172,9 +173,12 @@ class Functions:
                         file.path,
                         error.strerror,
                     )
+                    break
             except (OSError, ValueError, AutoinstrError) as error:
                 log.warning("%s can't be probed (%s): its TLS is not seen, nor what only it knows", file.path, error)
                 break
+        else:
+            return  # nobody has looked: its next process may live longer
         if len(shelf.plain) >= MAX_FILES:
             shelf.plain.clear()
         if identity:

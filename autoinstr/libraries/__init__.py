@@ -4,7 +4,7 @@ In: what a process has mapped. Out: where in which file the functions are that t
 """
 
 from autoinstr.libraries.base import HAS_NODE, HAS_PYTHON, HAS_UVLOOP, Function, Library, Place
-from autoinstr.libraries.find import File, Found, Identity, find, identity_of, mapped_files
+from autoinstr.libraries.find import GONE, File, Found, Identity, find, identity_of, mapped_files
 from autoinstr.libraries.gnutls import GNUTLS
 from autoinstr.libraries.go_http import GO_HTTP
 from autoinstr.libraries.go_propagate import GO_PROPAGATE
@@ -32,6 +32,7 @@ OF_OLDER: tuple[Library, ...] = (NGHTTP2,)
 IF_ASKED: tuple[Library, ...] = (GO_PROPAGATE, GO_PROPAGATE_HTTP2)
 
 __all__ = [
+    "GONE",
     "HAS_NODE",
     "HAS_PYTHON",
     "HAS_UVLOOP",

@@ -23,6 +23,7 @@ MAX_FILES = 4096  # remembered
 LARGE = 1 << 20  # bytes of a file
 PART = 1 << 20  # that are read at once
 MAX_NOTE = 256  # bytes of a build id; Go's has 116
+GONE = (FileNotFoundError, ProcessLookupError)  # a process has ended, or unmapped the file, since its maps were read
 Identity = tuple[int, ...]
 Content = tuple[int, bytes] | tuple[()]
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from autoinstr.elf import read_section
 from autoinstr.libraries.base import Library
-from autoinstr.libraries.find import File, Identity, find, identity_of, open_file
+from autoinstr.libraries.find import GONE, File, Identity, find, identity_of, open_file
 
 MAX_FILES = 4096  # remembered
 MAX_DATA = 32 << 20  # bytes of read-only data that are looked at
@@ -35,17 +35,20 @@ class Unread:
         self._known: OrderedDict[Identity, str] = OrderedDict()
 
     def tls_in(self, file: File) -> str:
-        """Empty: none, or it can be read."""
-        if not (key := identity_of(file)):
-            return self._look(file)
-        if key not in self._known:
-            self._known[key] = self._look(file)
+        """Empty: none, or it can be read, or nothing is known."""
+        key = identity_of(file)
+        if key in self._known:
+            return self._known[key]
+        said = self._look(file)
+        if key and said is not None:
+            self._known[key] = said
             if len(self._known) > MAX_FILES:
                 self._known.popitem(last=False)
-        return self._known[key]
+        return said or ""
 
-    def _look(self, file: File) -> str:
-        base = file.path.removesuffix(" (deleted)").rpartition("/")[2]
+    def _look(self, file: File) -> str | None:
+        """None: it is not there any more."""
+        base, refused = file.path.removesuffix(" (deleted)").rpartition("/")[2], False
         for path in file.opened:
             try:
                 if any(one.library.group == "tls" for one in find(path, self._libraries)):
@@ -56,9 +59,11 @@ class Unread:
                 return f"{library} in {base}" if library else ""
             except ValueError as error:
                 return str(error)
-            except OSError:
+            except GONE:
                 continue  # the mapping is gone, or the path leads elsewhere
-        return base if _NAMED.match(base) else ""
+            except OSError:
+                refused = True
+        return (base if _NAMED.match(base) else "") if refused else None
 
 
 def marked(path: str) -> str:

@@ -6,11 +6,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from autoinstr.attach import functions
-from autoinstr.libraries import IF_ASKED, LIBRARIES, OF_OLDER, Library, Place, Unread, find, mapped_files
+from autoinstr.libraries import (
+    IF_ASKED,
+    LIBRARIES,
+    OF_OLDER,
+    File,
+    Identity,
+    Library,
+    Place,
+    Unread,
+    find,
+    identity_of,
+    mapped_files,
+    unread,
+)
 from autoinstr.libraries.find import LARGE
 from autoinstr.probes import GROUPS
 
@@ -69,6 +83,38 @@ def test_another_file_at_the_same_inode(tmp_path: Path, monkeypatch: pytest.Monk
     probes.follow(os.getpid(), maps)
     assert told
     assert not unread.tls_in(file)
+
+
+@pytest.mark.parametrize("module", [functions, unread])
+def test_a_process_that_ends_while_it_is_looked_at(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is concluded from it, for the next process with the same files."""
+    monkeypatch.setattr(functions, "attach_uprobes", lambda *_, **__: [])
+    probes = functions.Functions(lambda _: None, lambda *_: None, GROUPS)
+    names = unread.Unread(LIBRARIES)
+    ended, maps, process = maps_of(f"import ssl; {WAIT}")
+
+    def then_it_ends(file: File) -> Identity:
+        found = identity_of(file)
+        process.kill()
+        process.wait()
+        return found
+
+    (file,) = [file for file in mapped_files(ended, maps) if Path(file.path).name.startswith("libssl")]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "identity_of", then_it_ends)
+        if module is functions:
+            probes._consider(probes._always, file, 0.0)
+        else:
+            assert not names.tls_in(file)
+    assert process.returncode
+    assert not caplog.records
+    pid, maps, process = maps_of(f"import ssl; {WAIT}")
+    probes.follow(pid, maps)
+    assert file.path in [probed["path"] for probed in probes.files()]
+    assert not [name for file in mapped_files(pid, maps) if (name := names.tls_in(file))]
+    process.communicate()
 
 
 def test_every_program_of_a_library_is_known_to_the_loader() -> None:
