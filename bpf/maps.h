@@ -201,6 +201,7 @@ struct http2 {
 	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
 	__u64 library; /* a client's session of nghttp2, as in `submitted`; 0: none is known */
+	__u64 blurred; /* time at which a call was last written of which it is not certain who made it */
 #ifdef PROPAGATE_GO
 	__u64 entries; /* of the client's table, of all that were ever in it: those that were looked at */
 	__u32 own;     /* one of them is trace context */

@@ -427,22 +427,36 @@ void other_end_calls(u32 number)
 	make_call(&client, &trace, &request, number, 99);
 }
 
-/* The thread is an event loop that acts in order, and has read a request on another connection; 0: something else. */
-void loop_reads(u64 span)
+/* The thread has read a request on another connection; 0: something else. */
+static void thread_reads(u64 span, u8 loop, u64 runtime)
 {
 	u64 thread = 43;
 	u32 pid = 42;
-	struct context loop = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = 1};
-	struct connection *other = connections.lookup(&loop.now.key);
+	struct context reads = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = loop};
+	struct connection *other = connections.lookup(&reads.now.key);
 
 	if (span && !other) {
-		connections.update(&loop.now.key, &connection);
-		other = connections.lookup(&loop.now.key);
+		connections.update(&reads.now.key, &connection);
+		other = connections.lookup(&reads.now.key);
 		other->slot_used = 1;
 		other->slot.trace.span = span;
+		other->slot.trace.flags = 0;
+		other->slot.request_start = ++now;
 	}
-	contexts.update(&thread, &loop);
-	tell_runtime(pid, RUNTIME_IN_ORDER, 0);
+	contexts.update(&thread, &reads);
+	tell_runtime(pid, runtime, 0);
+}
+
+/* It is an event loop that acts in order. */
+void loop_reads(u64 span)
+{
+	thread_reads(span, 1, RUNTIME_IN_ORDER);
+}
+
+/* It does one thing after the other, as a task of an event loop does. */
+void task_reads(u64 span)
+{
+	thread_reads(span, 0, 0);
 }
 
 /* The span of the request that the thread serves now. */

@@ -28,7 +28,7 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(out))
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
-    loaded.loop_reads.argtypes = [ctypes.c_uint64]
+    loaded.loop_reads.argtypes = loaded.task_reads.argtypes = [ctypes.c_uint64]
     loaded.serves_now.restype = loaded.runtime_seen.restype = ctypes.c_uint64
     loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
     loaded.know_it_by.argtypes = [ctypes.c_uint64]
@@ -74,6 +74,10 @@ class Connection:
     def loop_reads(self, span: int) -> None:
         """The thread, which acts in order, has read a request elsewhere; 0: it does something else."""
         self.library.loop_reads(span)
+
+    def task_reads(self, span: int) -> None:
+        """The same of a thread, or a task, that does one thing after the other."""
+        self.library.task_reads(span)
 
     @property
     def serves_now(self) -> int:
