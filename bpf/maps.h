@@ -334,6 +334,9 @@ struct lender {
 };
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 
+/* The first event loop of a process that has made a call: its thread, by pid. */
+BPF_TABLE("lru_hash", u32, u32, loops, 256);
+
 /*
  * Where fields lie in structures of a program built by Go, or of nghttp2, in bytes from the structure's beginning, by pid;
  * written by user space when it has looked at the program. 0: not known, but for stream and state.
