@@ -28,7 +28,8 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(out))
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
-    loaded.loop_reads.argtypes = loaded.task_reads.argtypes = [ctypes.c_uint64]
+    for reads in (loaded.loop_reads, loaded.some_loop_reads, loaded.task_reads):
+        reads.argtypes = [ctypes.c_uint64]
     loaded.serves_now.restype = loaded.runtime_seen.restype = ctypes.c_uint64
     loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
     loaded.know_it_by.argtypes = [ctypes.c_uint64]
