@@ -201,6 +201,7 @@ struct http2 {
 	__u32 late;   /* a stream that is answered, and whose body may be in the current write */
 	__u32 unsent; /* at the end of the connection: streams for which the ring had no room */
 	__u64 library; /* a client's session of nghttp2, as in `submitted`; 0: none is known */
+	__u64 blurred; /* time at which a call was last written of which it is not certain who made it */
 #ifdef PROPAGATE_GO
 	__u64 entries; /* of the client's table, of all that were ever in it: those that were looked at */
 	__u32 own;     /* one of them is trace context */
@@ -332,6 +333,9 @@ struct lender {
 	__u32 unused;
 };
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
+
+/* The first event loop of a process that has made a call: its thread, by pid. */
+BPF_TABLE("lru_hash", u32, u32, loops, 256);
 
 /*
  * Where fields lie in structures of a program built by Go, or of nghttp2, in bytes from the structure's beginning, by pid;
@@ -606,6 +610,13 @@ struct tls_thread {
 };
 BPF_TABLE("lru_hash", u64, struct tls_thread, tls_threads, MAX_TLS_THREADS);
 BPF_ARRAY(blank_tls_thread, struct tls_thread, 1);
+
+/* Ciphertext that was read off a socket whose session is not known, by its content; least recently used ones go first. */
+struct ciphertext {
+	__u64 sk;         /* SOCKETS_SEVERAL: several have read the same */
+	__u64 connection; /* of the sockets that had that address */
+};
+BPF_TABLE("lru_hash", u64, struct ciphertext, ciphertexts, MAX_CIPHERTEXTS);
 
 /* As `works`, by thread: in the middle of such a program one task may always take the place of another (Linux 6). */
 BPF_TABLE("lru_hash", u32, struct work, tls_works, MAX_TLS_WORKS);

@@ -30,6 +30,8 @@ class Limits:
     tls_threads: int = 8192
     # of them, those that are being looked at this very moment
     tls_works: int = 256
+    # reads of TLS that the session which they are for has not met yet
+    ciphertexts: int = 1024
     # texts that programs call their requests by, and that user space is about to read
     names: int = 1024
     # threads and goroutines that serve requests

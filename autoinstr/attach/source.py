@@ -67,6 +67,7 @@ def flags(
         "MAX_CONTEXTS": limits.contexts,
         "MAX_OFFERS": limits.offers,
         "MAX_TLS_WORKS": limits.tls_works,
+        "MAX_CIPHERTEXTS": limits.ciphertexts,
         "MAX_NAMES": limits.names,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,

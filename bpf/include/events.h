@@ -46,6 +46,10 @@ struct trace {
 /* Why a request has no parent, if it has none: bits 8 to 11 of the flags. */
 #define TRACE_ORPHAN_SHIFT 8
 #define TRACE_ORPHAN_MASK (15 << TRACE_ORPHAN_SHIFT)
+/* Of a request that is served: over which connection of HTTP/2 a call was made for it; 0: none. */
+#define TRACE_CALLED_SHIFT 12
+#define TRACE_CALLED_MASK (255 << TRACE_CALLED_SHIFT)
+#define TRACE_CALLED_SEVERAL 1
 enum orphan {
 	ORPHAN_UNPLACED,      /* it was not looked for */
 	ORPHAN_ELSEWHERE,     /* served: no target was seen to ask */

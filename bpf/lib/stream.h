@@ -339,18 +339,16 @@ static __always_inline int skip_chunks(struct connection *c, struct work *w)
 		if (f->phase != HTTP1_CHUNK_SIZE || f->carried || !left || w->opaque || !find_segment(w))
 			return 0;
 
-		__u64 n = w->segment_end - w->position;
-		if (n > left)
-			n = left;
-		if (n > sizeof(line))
-			n = sizeof(line);
+		__u64 n = w->segment_end - w->position, whole = left < sizeof(line) ? left : sizeof(line);
+		if (n > whole)
+			n = whole;
 		if (bpf_probe_read_user(&line, at_most(n, sizeof(line)),
 					(void *)(w->segment_begin + (w->position - w->segment_at))))
 			return 0;
-		if (n < sizeof(line) && w->vector_left) {
+		if (n < whole && w->vector_left) {
 			/* the end of the line may be a buffer of its own */
 			struct user_vector next;
-			__u64 more = 0, m = sizeof(line) - n;
+			__u64 more = 0, m = whole - n;
 
 			if (bpf_probe_read_user(&next, sizeof(next), (void *)w->vector))
 				return 0;

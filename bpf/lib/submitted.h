@@ -87,6 +87,28 @@ static __always_inline struct submitted *find_submitted(struct http2 *h, __u32 t
 	return found;
 }
 
+/* When it was met, of a stream and of an exchange alike. */
+static __always_inline __u64 begun_at(const struct trace *request)
+{
+	return *(const __u64 *)((const __u8 *)request -
+				(__builtin_offsetof(struct exchange, trace) - __builtin_offsetof(struct exchange, request_start)));
+}
+
+/*
+ * Whoever has had a call on this connection may write what others have left there, also when its own stream has ended and
+ * no other one is open (tasks of Python's httpx write and read in turn, each for all). May `parent` be one of them? Those
+ * whose calls were certain are marked; the others are older than the last one that was not.
+ */
+static __always_inline int may_write_for_others(struct trace *parent, const struct http2 *h)
+{
+	__u32 this = 128 | (spread(h->id) & 127), before = (parent->flags & TRACE_CALLED_MASK) >> TRACE_CALLED_SHIFT;
+	__u32 now = before && before != this ? TRACE_CALLED_SEVERAL : this;
+	__u64 begun = begun_at(parent);
+
+	parent->flags = (parent->flags & ~TRACE_CALLED_MASK) | now << TRACE_CALLED_SHIFT;
+	return before == this || before == TRACE_CALLED_SEVERAL || begun <= h->blurred || (h->old && begun <= h->id >> 8);
+}
+
 #define NEW_STREAMS 128 /* numbers of streams, of which clients use every other one */
 
 /*
@@ -113,10 +135,13 @@ static __always_inline int place_call_of(const struct connection *c, struct http
 		parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
 	} else {
 		parent = find_parent(c, sock, by, &st->trace, &found);
-		/* whoever writes writes what others have left there, too, unless there are none */
-		if (parent && (several || h->opened - h->ended > 1) &&
-		    !(runtime_of(by.pid) & (RUNTIME_GO | RUNTIME_IN_ORDER)))
-			parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+		if (!(runtime_of(by.pid) & (RUNTIME_GO | RUNTIME_IN_ORDER))) {
+			/* whoever writes writes what others have left there, too, unless there are none */
+			if (parent && (may_write_for_others(parent, h) || several || h->opened - h->ended > 1))
+				parent = unsure_parent(&st->trace, &found, ORPHAN_SHARED);
+			if (!parent)
+				h->blurred = bpf_ktime_get_ns();
+		}
 	}
 	become_child(&st->trace, parent, &found);
 	meet_stream(c, &st->trace, this, by.pid, 0);

@@ -6,9 +6,12 @@
  * is found so:
  * - by the system calls within a call of the library, where the library does its own I/O. This is certain, if what they
  *   move is TLS: a callback may ask somebody else in the middle of a handshake;
- * - else, where the program moves the bytes itself (memory BIOs: Node, asyncio): by what the thread read before. Whoever
- *   has read ciphertext hands it to its session at once, so the next session that goes on is that of the socket that was
- *   read. Where two sockets were read before any session went on, nothing is concluded; there will be another read.
+ * - else, where the program moves the bytes itself into OpenSSL's own memory BIO (Python): by what lies there when the
+ *   session goes on. Other sessions may do so first (anyio, Trio), and in another thread. This is certain, too: no two
+ *   records are alike;
+ * - else, where the library's memory is the program's own (Node): by what the thread read before. Whoever has read
+ *   ciphertext hands it to its session at once, so the next session that goes on is that of the socket that was read. Where
+ *   two sockets were read before any session went on, nothing is concluded; there will be another read.
  */
 #ifndef AUTOINSTR_TLS_H
 #define AUTOINSTR_TLS_H
@@ -81,28 +84,68 @@ static __always_inline void join_session(__u64 key, __u64 sk, struct connection 
 	__builtin_memcpy(s->slot.remote, c->slot.remote, sizeof(s->slot.remote));
 }
 
+/* Where what a call has moved begins; 0: not known. */
+static __always_inline __u64 first_buffer(const struct syscall *call, enum transfer transfer)
+{
+	__u64 base = call->args[1];
+	struct user_vector v;
+
+	if (transfer == TRANSFER_BUFFER)
+		return base;
+	if (transfer == TRANSFER_MESSAGE) {
+		if (bpf_probe_read_user(&v, sizeof(v), (void *)(base + 16)))
+			return 0;
+		base = v.base;
+	}
+	if (transfer != TRANSFER_MESSAGE && transfer != TRANSFER_VECTOR)
+		return 0;
+	return bpf_probe_read_user(&v, sizeof(v), (void *)base) ? 0 : v.base;
+}
+
 /* Notes whether what a call has moved begins with a TLS record. */
 static __always_inline void note_record(struct connection *c, const struct syscall *call, enum transfer transfer, long ret)
 {
-	__u64 base = call->args[1], word = 0;
-	struct user_vector v;
+	__u64 base = ret < 2 ? 0 : first_buffer(call, transfer), word = 0;
 
-	if (ret < 2)
-		return;
-	if (transfer == TRANSFER_MESSAGE) {
-		if (bpf_probe_read_user(&v, sizeof(v), (void *)(base + 16)))
-			return;
-		base = v.base;
-	}
-	if (transfer == TRANSFER_MESSAGE || transfer == TRANSFER_VECTOR) {
-		if (bpf_probe_read_user(&v, sizeof(v), (void *)base))
-			return;
-		base = v.base;
-	} else if (transfer != TRANSFER_BUFFER) {
-		return;
-	}
-	if (!bpf_probe_read_user(&word, 2, (void *)base) && is_tls_record(word))
+	if (base && !bpf_probe_read_user(&word, 2, (void *)base) && is_tls_record(word))
 		c->secret = 1;
+}
+
+/*
+ * Ciphertext is known by the bytes in which records differ: behind what ServerHello and ClientHello begin with, and as far
+ * as into the session's id, since a ServerHello that asks for another ClientHello has the same "random" each time.
+ */
+#define CIPHERTEXT_AT 8
+#define CIPHERTEXT_WORDS 6
+#define CIPHERTEXT_SIZE (CIPHERTEXT_AT + 8 * CIPHERTEXT_WORDS)
+
+/* 0: it can't be read. Processes that pass it on to each other have the same. */
+static __always_inline __u64 ciphertext_key(__u64 base, __u32 pid)
+{
+	__u64 words[CIPHERTEXT_WORDS], key = pid;
+
+	if (bpf_probe_read_user(words, sizeof(words), (void *)(base + CIPHERTEXT_AT)))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < CIPHERTEXT_WORDS; i++) {
+		key = (key ^ words[i]) * 0x9e3779b97f4a7c15ULL;
+		key ^= key >> 32;
+	}
+	return key;
+}
+
+/* Ciphertext was read off a socket without a session. */
+static __always_inline void note_ciphertext(const struct connection *c, __u64 sk, __u64 base, __u32 pid)
+{
+	struct ciphertext read = {sk, c->slot.connection}, *before;
+	__u64 key = ciphertext_key(base, pid);
+
+	if (!key)
+		return;
+	before = ciphertexts.lookup(&key);
+	if (before && before->sk != sk)
+		read.sk = SOCKETS_SEVERAL;
+	ciphertexts.update(&key, &read);
 }
 
 /* The socket of a session failed, or (0) a read from it has come to its end: so has a response that ends with the connection. */
@@ -209,7 +252,7 @@ static __always_inline struct tls_thread *this_thread(__u64 tid)
 }
 
 /* The current task, which uses TLS, has moved bytes over a socket; as join_call. */
-static __always_inline struct tls_call *meet_session(struct connection *c, __u64 sk, const struct syscall *call,
+static __always_inline struct tls_call *meet_session(struct connection *c, __u64 sk, __u32 pid, const struct syscall *call,
 						     enum transfer transfer, __u32 incoming, long ret)
 {
 	__u64 tid = (__u32)bpf_get_current_pid_tgid();
@@ -228,25 +271,86 @@ static __always_inline struct tls_call *meet_session(struct connection *c, __u64
 		note_record(c, call, transfer, ret);
 	if (!c->secret)
 		return NULL;
+	__u64 base = ret < CIPHERTEXT_SIZE ? 0 : first_buffer(call, transfer);
+	if (base)
+		note_ciphertext(c, sk, base, pid);
 	t = this_thread(tid);
 	if (t)
 		t->last = t->last && t->last != sk ? SOCKETS_SEVERAL : sk;
 	return NULL;
 }
 
-/* A session goes on: with what the thread has read last, if its library did not read by itself. */
-static __always_inline void join_last(struct tls_thread *t, struct connection *s, __u64 key, int known)
+/*
+ * What lies in the memory BIO out of which a session of OpenSSL reads. Its struct ssl_st has that BIO at one of two places
+ * (1.1 to 3.1; 3.2 and newer); struct bio_st begins with its method (1.1), or with a pointer and its method (3), and has
+ * what is the method's own as far behind that. That it is such a BIO is told by the method's name: Node's own one has
+ * the same type. Wherever else this leads, what lies there is no ciphertext that was read.
+ */
+#define BIO_NAME 0x622079726f6d656dULL /* "memory b(uffer)" */
+#define BIO_OWN_BEHIND_METHOD 56
+
+struct unread {
+	__u64 size, base; /* BUF_MEM: length, data */
+};
+
+static __always_inline int find_unread(__u64 ssl, struct unread *unread)
+{
+#pragma unroll
+	for (int place = 0x10; place <= 0x50; place += 0x40) {
+		__u64 bio = 0, start[2] = {}, own = 0, buffer = 0;
+
+		if (bpf_probe_read_user(&bio, sizeof(bio), (void *)(ssl + place)) ||
+		    bpf_probe_read_user(start, sizeof(start), (void *)bio))
+			continue;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			__u64 text = 0, name = 0;
+
+			if (bpf_probe_read_user(&text, sizeof(text), (void *)(start[i] + 8)) ||
+			    bpf_probe_read_user(&name, sizeof(name), (void *)text) || name != BIO_NAME)
+				continue;
+			/* struct bio_buf_mem_st: what it has in all, and what of that is still to be read */
+			return !bpf_probe_read_user(&own, sizeof(own), (void *)(bio + 8 * i + BIO_OWN_BEHIND_METHOD)) &&
+			       !bpf_probe_read_user(&buffer, sizeof(buffer), (void *)(own + 8)) &&
+			       !bpf_probe_read_user(unread, sizeof(*unread), (void *)buffer);
+		}
+	}
+	return 0;
+}
+
+/* Which socket was that read off? 0: not known. */
+static __always_inline __u64 socket_of_unread(const struct unread *unread, __u32 pid)
+{
+	__u64 key = unread->size < CIPHERTEXT_SIZE ? 0 : ciphertext_key(unread->base, pid);
+	struct ciphertext *read = key ? ciphertexts.lookup(&key) : NULL;
+	__u64 sk = read ? read->sk : 0;
+	struct connection *c = sk ? connections.lookup(&sk) : NULL;
+
+	return c && c->slot.connection == read->connection ? sk : 0;
+}
+
+/* A session goes on, whose library may not have read by itself: with what it was handed, or what the thread has read last. */
+static __always_inline void join_read(struct tls_thread *t, struct connection *s, __u64 key, __u64 ssl, __u32 pid, int known)
 {
 	__u64 sk = t->last;
+	struct unread unread = {};
 
-	if (!sk)
+	if (!sk && s->other)
 		return;
 	t->last = 0;
+	if (is_joined(s, key))
+		return;
+
+	int certain = find_unread(ssl, &unread);
+	if (certain)
+		sk = socket_of_unread(&unread, pid);
+	if (!sk)
+		return;
 
 	struct connection *c = connections.lookup(&sk);
-	if (!c || c->other || is_joined(s, key))
+	if (!c || c->other)
 		return;
-	if (!known && c->role == ROLE_CLIENT)
+	if (!certain && !known && c->role == ROLE_CLIENT)
 		return; /* a client speaks first: nothing was read for a new one yet */
 	join_session(key, sk, c);
 }

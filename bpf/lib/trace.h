@@ -320,6 +320,12 @@ static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several
 #define NAME_TOKIO_OLD 0x75722d6f696b6f74ULL /* tokio-runtime-worker */
 #define NAME_DOTNET 0x2050542054454e2eULL /* .NET TP Worker */
 #define NAME_ERLANG 0x6863735f73747265ULL /* erts_sched_1 */
+/* event loops of Netty, which hand each other what is to be called */
+#define NAME_NETTY 0x746e6576456f696eULL   /* nioEventLoopGroup-2-1 */
+#define NAME_NETTY_EPOLL 0x6576456c6c6f7065ULL /* epollEventLoopGroup-2-1 */
+#define NAME_NETTY_4_2 0x72685469746c756dULL /* multiThreadIoEventLoopGroup-2-1 */
+#define NAME_REACTOR 0x2d726f7463616572ULL /* reactor-http-nio-1 */
+#define NAME_VERTX 0x652d782e74726576ULL   /* vert.x-eventloop-thread-0 */
 
 /* The current thread was not met yet. Known by its name it is known before anything has gone wrong. */
 static __always_inline __u64 runtime_by_name(__u32 pid, __u64 runtime)
@@ -329,7 +335,9 @@ static __always_inline __u64 runtime_by_name(__u32 pid, __u64 runtime)
 	if (runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES) || bpf_get_current_comm(name, sizeof(name)))
 		return runtime;
 	begins = name[0];
-	if (begins != NAME_JAVA && begins != NAME_TOKIO && begins != NAME_TOKIO_OLD && begins != NAME_DOTNET && begins != NAME_ERLANG)
+	if (begins != NAME_JAVA && begins != NAME_TOKIO && begins != NAME_TOKIO_OLD && begins != NAME_DOTNET &&
+	    begins != NAME_ERLANG && begins != NAME_NETTY && begins != NAME_NETTY_EPOLL && begins != NAME_NETTY_4_2 &&
+	    begins != NAME_REACTOR && begins != NAME_VERTX)
 		return runtime;
 	return note_switches(pid, runtime, 0);
 }
@@ -357,6 +365,21 @@ static __always_inline __u64 runtime_behind(const struct context *ctx, __u32 pid
 	    ctx->paused == name_of(sock) || !served_trace(&ctx->now))
 		return runtime;
 	return note_switches(pid, runtime, 1);
+}
+
+/*
+ * A thread is about to make a call. Where several event loops of a process do, what one has to do may have been handed to it
+ * by another one, so what it has read itself says nothing of it. Returns what is known of the process by then.
+ */
+static __always_inline __u64 runtime_of_loops(const struct context *ctx, __u32 pid, __u32 tid, __u64 runtime)
+{
+	__u32 *first;
+
+	if (!ctx || ctx->pid != pid || !ctx->loop || runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES))
+		return runtime;
+	loops.insert(&pid, &tid);
+	first = loops.lookup(&pid);
+	return first && *first != tid ? note_switches(pid, runtime, 1) : runtime;
 }
 
 static __always_inline int switches(__u64 runtime)
@@ -388,6 +411,7 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 #define MIXED 1   /* one after the other */
 #define AT_ONCE 2 /* before it has done anything for the first: so does who acts on each in its order, of one connection */
 #define ACTED 4   /* a call was begun since it has read the last one */
+#define READ_OTHER 16 /* it has read, or learned, something else since it waited */
 #define READ_ON 8 /* it has read more of a connection of HTTP/2, and nothing was done for the last one */
 
 /* Has an execution met several requests, so that nobody knows which it is at work on? */
@@ -560,6 +584,28 @@ static __always_inline void read_on(struct context *ctx, const struct connection
 	}
 }
 
+/* An event loop does something else than what it has read. */
+static __always_inline void forget_now(struct context *ctx)
+{
+	ctx->now.span = 0;
+	ctx->mixed |= READ_OTHER;
+}
+
+/*
+ * A loop makes a call right after a wait, with nothing read, while what it has read last is not answered. So it does not do at once
+ * what it is asked for (Twisted writes when a socket says that it has room), and what it reads first may be another one.
+ */
+static __always_inline int puts_off(const struct context *ctx, __u64 runtime)
+{
+	__u64 key = ctx->now.key;
+	struct connection *c;
+
+	if (!key || ctx->mixed & READ_OTHER || runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES))
+		return 0;
+	c = connections.lookup(&key);
+	return c && c->slot_used && c->role == ROLE_SERVER;
+}
+
 /* A thread has read something; if it is an event loop, it goes on with what that belongs to. `c`, of `key`, may be NULL. */
 static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c, __u64 key)
 {
@@ -595,7 +641,7 @@ static __always_inline void note_read(__u32 pid, __u32 tid, struct connection *c
 	else if (c && c->role == ROLE_SERVER)
 		read_on(ctx, c, key);
 	else
-		ctx->now.span = 0;
+		forget_now(ctx);
 }
 
 /* An event loop does something that has nothing to do with what it has read. */
@@ -605,7 +651,7 @@ static __always_inline void note_other(__u32 pid)
 	struct context *ctx = contexts.lookup(&execution);
 
 	if (ctx && ctx->loop && ctx->pid == pid)
-		ctx->now.span = 0;
+		forget_now(ctx);
 }
 
 /* A connection was accepted: the context goes on with it, and with nothing that was read before. */
@@ -680,6 +726,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 	struct context *ctx = contexts.lookup(&execution);
 
 	runtime = runtime_behind(ctx, by.pid, c->session ? c->other : sock, runtime);
+	runtime = runtime_of_loops(ctx, by.pid, by.tid, runtime);
 	if (switches(runtime))
 		return find_only(by.pid, t, found);
 
@@ -723,8 +770,11 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
 			return unsure_parent(t, found, ORPHAN_SEVERAL);
-		if (!found->span)
+		if (!found->span) {
 			say_why(t, ORPHAN_TURN);
+			if (puts_off(ctx, runtime))
+				note_switches(by.pid, runtime, 1);
+		}
 		return served_trace(found);
 	}
 
@@ -1012,9 +1062,13 @@ static __always_inline void note_connect(struct connection *c, __u64 sock, __u32
 	struct context *ctx = contexts.lookup(&execution);
 
 	runtime = runtime_behind(ctx, pid, sock, runtime);
+	runtime = runtime_of_loops(ctx, pid, bpf_get_current_pid_tgid(), runtime);
 	if (!ctx || ctx->pid != pid)
 		return;
-	if (!is_mixed(ctx, runtime) && !switches(runtime))
+	/* a loop of Python that has no contexts does later what it is asked for (Twisted) */
+	int later = ctx->loop && execution == (__u32)bpf_get_current_pid_tgid() &&
+		    (runtime & (RUNTIME_PYTHON | RUNTIME_UVLOOP)) == RUNTIME_PYTHON;
+	if (!is_mixed(ctx, runtime) && !switches(runtime) && !later)
 		c->origin = ctx->now;
 	ctx->mixed |= ACTED;
 }

@@ -555,7 +555,7 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (ret <= 0)
 			end_session(c, incoming, ret);
 		if (*target & TARGET_TLS)
-			written = meet_session(c, sk, &call, transfer, incoming, ret);
+			written = meet_session(c, sk, pid, &call, transfer, incoming, ret);
 		if (*target & TARGET_GO && !written)
 			written = meet_session_of_goroutine(c, sk, pid, (void *)ctx->args[0], &call, transfer, incoming, ret);
 		if (written) {

@@ -91,7 +91,7 @@ static __always_inline int enter_tls(struct pt_regs *ctx, __u32 kind, __u64 move
 
 	struct connection *s = enter_session(t, &call);
 	if (s && kind != TLS_WRITE)
-		join_last(t, s, call.key, call.known);
+		join_read(t, s, call.key, ARGUMENT(1, ctx), pid, call.known);
 	return s != NULL;
 }
 

@@ -30,6 +30,7 @@ typedef __u64 u64;
 #define MAX_AGGREGATES 64
 #define MAX_TLS_THREADS 64
 #define MAX_TLS_WORKS 64
+#define MAX_CIPHERTEXTS 64
 #define MAX_CONTEXTS 64
 #define MAX_HANDLERS 16
 #define MAX_OFFERS 64
@@ -67,6 +68,10 @@ typedef __u64 u64;
 		memmove(there, leaf, sizeof(leaf_type));                                                               \
 		return 0;                                                                                              \
 	}                                                                                                              \
+	static int name##_insert(const void *key, const void *leaf)                                                    \
+	{                                                                                                              \
+		return name##_lookup(key) ? -1 : name##_update(key, leaf);                                             \
+	}                                                                                                              \
 	static int name##_delete(const void *key)                                                                      \
 	{                                                                                                              \
 		for (int i = 0; i < (n); i++)                                                                          \
@@ -81,7 +86,7 @@ typedef __u64 u64;
 		int (*update)(const void *, const void *);                                                             \
 		int (*insert)(const void *, const void *);                                                             \
 		int (*delete)(const void *);                                                                           \
-	} name = {name##_lookup, name##_update, name##_update, name##_delete};
+	} name = {name##_lookup, name##_update, name##_insert, name##_delete};
 
 // An array of one element.
 #define ONE(leaf_type, name)                                                                                           \
@@ -144,9 +149,11 @@ static u32 bpf_get_prandom_u32(void)
 	return rand();
 }
 
+static u32 thread_at_work = 43;
+
 static u64 bpf_get_current_pid_tgid(void)
 {
-	return 42ULL << 32 | 43;
+	return 42ULL << 32 | thread_at_work;
 }
 
 static u64 unreadable; // an address from which nothing can be read
@@ -236,6 +243,9 @@ void open_connection(int role, int fresh, int socket)
 	memset(&connections_data, 0, sizeof(connections_data));
 	memset(&contexts_data, 0, sizeof(contexts_data));
 	memset(&runtimes_data, 0, sizeof(runtimes_data));
+	memset(&lenders_data, 0, sizeof(lenders_data));
+	memset(&loops_data, 0, sizeof(loops_data));
+	thread_at_work = 43;
 	memset(&offers_data, 0, sizeof(offers_data));
 	memset(&work_owners_leaf, 0, sizeof(work_owners_leaf));
 	memset(&submitted_data, 0, sizeof(submitted_data));
@@ -257,7 +267,7 @@ static struct work *new_work(int incoming, u64 size)
 
 	w->sock = 1;
 	w->pid = 42;
-	w->tid = 43;
+	w->tid = thread_at_work;
 	w->fd = 5;
 	w->incoming = incoming;
 	w->side = (connection.role == ROLE_CLIENT) == incoming ? SIDE_RESPONSE : SIDE_REQUEST;
@@ -355,8 +365,8 @@ void enter(void)
 	enter_frames(&connection, w);
 }
 
-/* One readv or writev: `sizes` cut the data into buffers. */
-void move_vector(int incoming, const char *data, const u64 *sizes, int n)
+/* One readv or writev: `sizes` cut the data into buffers, of which the first `moved` bytes are moved. */
+void move_vector(int incoming, const char *data, const u64 *sizes, int n, u64 moved)
 {
 	struct user_vector *vector = calloc(n, sizeof(*vector));
 	u64 size = 0;
@@ -368,7 +378,7 @@ void move_vector(int incoming, const char *data, const u64 *sizes, int n)
 		vector[i].size = sizes[i];
 		size += sizes[i];
 	}
-	struct work *w = new_work(incoming, size);
+	struct work *w = new_work(incoming, moved);
 	use_vector(w, (u64)vector, n);
 	look_until_done(w);
 	for (int i = 0; i < n; i++)
@@ -426,28 +436,61 @@ void other_end_calls(u32 number)
 	make_call(&client, &trace, &request, number, 99);
 }
 
-/* The thread is an event loop that acts in order, and has read a request on another connection; 0: something else. */
-void loop_reads(u64 span)
+/* The thread has read a request on another connection; 0: something else. */
+static void thread_reads(u64 span, u8 loop, u64 runtime)
 {
-	u64 thread = 43;
+	u64 thread = thread_at_work;
 	u32 pid = 42;
-	struct context loop = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = 1};
-	struct connection *other = connections.lookup(&loop.now.key);
+	struct context reads = {.now = {.key = 1000 + span, .span = span}, .pid = pid, .loop = loop};
+	struct connection *other = connections.lookup(&reads.now.key);
 
 	if (span && !other) {
-		connections.update(&loop.now.key, &connection);
-		other = connections.lookup(&loop.now.key);
+		connections.update(&reads.now.key, &connection);
+		other = connections.lookup(&reads.now.key);
+		other->role = ROLE_SERVER;
 		other->slot_used = 1;
 		other->slot.trace.span = span;
+		other->slot.trace.flags = 0;
+		other->slot.request_start = ++now;
 	}
-	contexts.update(&thread, &loop);
-	tell_runtime(pid, RUNTIME_IN_ORDER, 0);
+	contexts.update(&thread, &reads);
+	if (runtime || !loop)
+		tell_runtime(pid, runtime, 0);
+}
+
+/* It is an event loop that acts in order. */
+void loop_reads(u64 span)
+{
+	thread_reads(span, 1, RUNTIME_IN_ORDER);
+}
+
+/* It is an event loop of which nothing is known. */
+void some_loop_reads(u64 span)
+{
+	thread_reads(span, 1, 0);
+}
+
+/* It waits for whatever is next. */
+void loop_waits(void)
+{
+	note_wait(42, thread_at_work, 1, 0);
+}
+
+void go_on_in_thread(u32 thread)
+{
+	thread_at_work = thread;
+}
+
+/* It does one thing after the other, as a task of an event loop does. */
+void task_reads(u64 span)
+{
+	thread_reads(span, 0, 0);
 }
 
 /* The span of the request that the thread serves now. */
 u64 serves_now(void)
 {
-	u64 thread = 43;
+	u64 thread = thread_at_work;
 
 	return contexts.lookup(&thread)->now.span;
 }
@@ -462,7 +505,7 @@ void submit(u64 session, int stream)
 /* What go_propagate_http2.h does before a header block is written that it has added a field to. */
 void add_field(int stream)
 {
-	struct caller by = {.pid = 42, .tid = 43};
+	struct caller by = {.pid = 42, .tid = thread_at_work};
 
 	place_early(&connection, http2_of(&connection, 1), 1, by, stream, 0)->added = 1;
 }

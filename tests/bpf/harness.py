@@ -28,11 +28,16 @@ def library() -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(out))
     loaded.counter.restype = ctypes.c_uint64
     loaded.move.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint64]
-    loaded.loop_reads.argtypes = [ctypes.c_uint64]
+    for reads in (loaded.loop_reads, loaded.some_loop_reads, loaded.task_reads):
+        reads.argtypes = [ctypes.c_uint64]
     loaded.serves_now.restype = loaded.runtime_seen.restype = ctypes.c_uint64
     loaded.tell_runtime.argtypes = [ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int]
     loaded.know_it_by.argtypes = [ctypes.c_uint64]
     loaded.submit.argtypes = [ctypes.c_uint64, ctypes.c_int]
+    loaded.move_vector.argtypes = [
+        *(ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint64)),
+        *(ctypes.c_int, ctypes.c_uint64),
+    ]
     loaded.move_opaque.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return loaded
 
@@ -62,13 +67,18 @@ class Connection:
         """A client of HTTP/2 begins a write; what it writes comes later."""
         library().enter()
 
-    def writev(self, *parts: bytes) -> None:
-        sizes = (ctypes.c_uint64 * len(parts))(*map(len, parts))
-        self.library.move_vector(0, b"".join(parts), sizes, len(parts))
+    def writev(self, *parts: bytes, moved: int | None = None) -> None:
+        """`moved`: how much of it the kernel has taken, or a client's write is looked at on its entry."""
+        sizes, data = (ctypes.c_uint64 * len(parts))(*map(len, parts)), b"".join(parts)
+        self.library.move_vector(0, data, sizes, len(parts), len(data) if moved is None else moved)
 
     def loop_reads(self, span: int) -> None:
         """The thread, which acts in order, has read a request elsewhere; 0: it does something else."""
         self.library.loop_reads(span)
+
+    def task_reads(self, span: int) -> None:
+        """The same of a thread, or a task, that does one thing after the other."""
+        self.library.task_reads(span)
 
     @property
     def serves_now(self) -> int:

@@ -476,6 +476,19 @@ def test_chunks_in_many_buffers() -> None:
     assert lines(connection.told) == ["GET /a 200 0/60000", "GET /a 200 0/2"]
 
 
+def test_chunks_are_looked_at_no_further_than_was_moved() -> None:
+    """As Node sends large ones: a size line in two buffers, the first of which is all that an entry looks at."""
+    parts = (b"493", b"\r\n", b"x" * 0x493, b"\r\n", b"0\r\n\r\n")
+    whole = b"".join(parts)
+    for moved in (*range(1, 40), *range(len(whole) - 10, len(whole))):
+        connection = talk((">", GET), ("<", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        connection.writev(*parts, moved=moved)
+        connection.response(whole[moved:])
+        connection.request(GET)
+        connection.response(OK)
+        assert lines(connection.told) == [f"GET /a 200 0/{0x493}", "GET /a 200 0/2"], moved
+
+
 def test_chunks_whose_size_and_line_end_are_buffers_of_their_own() -> None:
     """As Node sends them: 1,024 buffers at a time."""
     start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64"

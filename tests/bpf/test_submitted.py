@@ -10,7 +10,7 @@ from autoinstr.capture.abi import HTTP2_ENDED, HTTP2_PART, TRACE_ORPHAN_MASK, TR
 from autoinstr.health import ORPHANS, Orphan
 
 OWN, OTHER = 0x1000, 0x2000  # sessions
-ALICE, BOB = 7, 8  # spans of requests that are served
+ALICE, BOB, CAROL = 7, 8, 9  # spans of requests that are served
 
 
 class Client:
@@ -99,3 +99,16 @@ def test_what_was_written_and_never_handed_in_is_nobodys() -> None:
     client.reads(1)
     client.reads(3)
     assert client.parents() == {1: ALICE, 3: Orphan.SHARED}
+
+
+def test_who_has_called_over_a_connection_may_write_for_others_on_it() -> None:
+    """Tasks that share a connection, each of which writes whatever is there: with none of them in order, and no library."""
+    client = Client()
+    for served in (ALICE, BOB):
+        client.connection.task_reads(served)
+    for stream, served in ((1, ALICE), (3, ALICE), (5, BOB), (7, CAROL)):
+        client.connection.task_reads(served)
+        client.connection.write(h2.headers(stream, client.tables.request("/", "GET", "host"), end=True))
+        client.reads(stream)
+    # the second one may be Bob's, who then may write for others, too; Carol has come later
+    assert client.parents() == {1: ALICE, 3: Orphan.SHARED, 5: Orphan.SHARED, 7: CAROL}

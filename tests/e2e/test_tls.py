@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -321,6 +322,82 @@ def test_answers_that_nobody_can_get(agent: StartAgent, start: Callable[[Server]
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
     truth = load.run(lambda: servers.connect(running), [Plan("/s/200/d/0/b/3/c/0/whole-1")])
+    complaints = compare(truth, started.stop())
+    assert not complaints, "\n".join(complaints)
+
+
+POSTPONING = """
+import socket, ssl, sys
+from concurrent.futures import ThreadPoolExecutor
+
+class End:
+    def __init__(self, port):
+        self.port, self.unread, self.unsent = port, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.sock = socket.create_connection(("127.0.0.1", int(port)))
+        self.tls = context.wrap_bio(self.unread, self.unsent, server_hostname="127.0.0.1")
+
+    def went_on(self, step):
+        try:
+            return step(self)
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self.sock.sendall(self.unsent.read())
+
+def shake_hands(end):
+    end.tls.do_handshake()
+    return True
+
+def take_answer(end):
+    while not end.tls.read(1000).endswith(b"xxx"):
+        pass
+    return True
+
+def all_go_on(step):
+    left = [end for end in ends if not end.went_on(step)]
+    while left:
+        for number, end in enumerate(left):
+            data = other_thread.submit(end.sock.recv, 65536).result() if number % 2 else end.sock.recv(65536)
+            for other in left[number + 1 : number + 2]:
+                assert not other.went_on(step)
+            end.unread.write(data)
+        left = [end for end in left if not end.went_on(step)]
+
+context, other_thread = ssl.create_default_context(cafile=sys.argv[1]), ThreadPoolExecutor(1)
+ends = [End(port) for port in sys.argv[3:]]
+if sys.argv[2] == "older":
+    all_go_on(shake_hands)
+print("up", flush=True)
+sys.stdin.readline()
+all_go_on(shake_hands)
+for number in range(3):
+    for end in ends:
+        end.tls.write(f"GET /s/200/d/0/b/3/c/0/{end.port}-{number} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+    all_go_on(take_answer)
+"""
+
+
+@pytest.mark.parametrize("when", ["older", "newer"])
+def test_sessions_that_go_on_later_than_their_sockets_are_read(
+    agent: StartAgent, start: Callable[[Server], Running], when: str
+) -> None:
+    """As in anyio and Trio: whose ciphertext was read is not who goes on next. Every other one is read by another thread."""
+    server = server_named("http-server-tls")
+    ports = [start(replace(server, name=f"{server.name}-{number}")).port for number in range(4)]
+    pipe, authority = subprocess.PIPE, certificates().authority
+    command = [sys.executable, "-c", POSTPONING, authority, when, *map(str, ports)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as client:
+        try:
+            assert client.stdout and client.stdout.readline()
+            started = agent("--pid", client.pid)
+            client.communicate(b"go\n", timeout=20)
+        finally:
+            client.kill()
+    truth = [
+        Expected(f"/s/200/d/0/b/3/c/0/{port}-{number}", CLIENT, response_size=3, peer_port=port)
+        for port in ports
+        for number in range(3)
+    ]
     complaints = compare(truth, started.stop())
     assert not complaints, "\n".join(complaints)
 
