@@ -300,6 +300,8 @@ struct context {
 		__u64 lot;
 		__u64 paused; /* of a thread: the socket that it had nothing to read from, or no room to write to */
 	};
+	/* of an event loop, in steps of 2^TIME_STEP ns: when it has woken up last, and when its next timer may be due; 0: it has none */
+	__u32 woke, due;
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define READ_NOW 1
@@ -322,14 +324,14 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 
 /*
- * Processes that create threads while they serve, by pid. A new thread may be one of a pool, which does what others ask
+ * Processes that create threads while they serve, or wake up their event loops, by pid. A new thread may be one of a pool, which does what others ask
  * for next; so it counts for its creator only where requests are served one after another.
  */
 struct lender {
 	struct served newest; /* request that it has read */
 	__u32 begun, noted;   /* requests that were read, and those of them that have been the newest: others are read right now */
 	__u32 several;        /* it was seen to serve several at a time */
-	__u32 unused;
+	__u32 woken;          /* one of its threads has left something for an event loop to do */
 };
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 

@@ -504,6 +504,54 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 		ctx->entered = python_greenlet(runtime);
 }
 
+#define TIME_STEP 16 /* 65 us */
+#define STEPS_OF(time) ((__u32)((time) >> TIME_STEP))
+#define FAR_OFF (1ULL << 45) /* ns, ten hours: as good as never, and what is nearer can be told from what is past */
+#define WAITS_ON (~0ULL)
+#define MILLISECOND 1000000
+
+/*
+ * An event loop has waited, for no longer than `limit`: then a timer is due, which it acts on behind what it reads. It has
+ * begun to wait after it woke up last; and most loops know of time in milliseconds. One that did not want to wait has the
+ * timers that it had.
+ */
+static __always_inline void note_timer(struct context *ctx, __u64 limit)
+{
+	__u32 now = STEPS_OF(bpf_ktime_get_ns());
+
+	if (limit > FAR_OFF)
+		ctx->due = 0;
+	else if (limit)
+		ctx->due = (ctx->woke && limit > MILLISECOND ? ctx->woke + STEPS_OF(limit - MILLISECOND) : now) | 1;
+	ctx->woke = now;
+}
+
+/* A thread wakes up an event loop of its process. It has left something for it to do. */
+static __always_inline void note_woken(__u32 pid)
+{
+	struct lender *lender = lenders.lookup(&pid), new = {.woken = 1};
+
+	if (lender)
+		lender->woken = 1;
+	else if (!(runtime_of(pid) & RUNTIME_KNOWN))
+		lenders.update(&pid, &new);
+}
+
+/* May an event loop be at something that nothing it has read has to do with: a timer, or what another thread has left to it? */
+static __always_inline int may_be_elsewhere(const struct context *ctx, __u32 pid, __u64 runtime)
+{
+	struct lender *lender;
+
+	if (!ctx->loop || runtime & RUNTIME_IN_ORDER)
+		return 0;
+	if (ctx->due && (__s32)(STEPS_OF(bpf_ktime_get_ns()) - ctx->due) >= 0)
+		return 1;
+	if (runtime & RUNTIME_KNOWN)
+		return 0;
+	lender = lenders.lookup(&pid);
+	return lender && lender->woken;
+}
+
 /* May an event loop have left a call to be made for what it has read, as one does that queues what it has to do? */
 static __always_inline int has_left(const struct context *ctx)
 {
@@ -512,18 +560,20 @@ static __always_inline int has_left(const struct context *ctx)
 
 /*
  * A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does.
- * `at_once`: it did not want to wait.
+ * `limit`: as wait_limit() tells.
  */
-static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_once)
+static __always_inline void note_wait(__u32 pid, __u32 tid, int always, __u64 limit)
 {
 	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
+	int at_once = !limit;
 
 	if (ctx && ctx->pid == pid) {
 		ctx->paused = 0;
 		ctx->loop |= always;
 		if (!ctx->loop)
 			return;
+		note_timer(ctx, limit);
 		if (!at_once || !has_left(ctx)) {
 			ctx->first = 0;
 			ctx->mixed = 0;
@@ -534,6 +584,7 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 	} else if (always) {
 		struct context new = {.pid = pid, .loop = 1};
 
+		note_timer(&new, limit);
 		runtime_by_name(pid, runtime_of(pid));
 		contexts.update(&execution, &new);
 	}
@@ -635,6 +686,8 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
 	__u64 runtime = runtime_of(pid);
 
+	if (lender)
+		new.woken = lender->woken;
 	if (switches(runtime))
 		return 0; /* what a thread of it does next need not be for what it has read */
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
@@ -723,8 +776,8 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
 			return unsure_parent(t, found, ORPHAN_SEVERAL);
-		if (!found->span)
-			say_why(t, ORPHAN_TURN);
+		if (!found->span || may_be_elsewhere(ctx, by.pid, runtime))
+			return unsure_parent(t, found, ORPHAN_TURN);
 		return served_trace(found);
 	}
 
@@ -1014,7 +1067,7 @@ static __always_inline void note_connect(struct connection *c, __u64 sock, __u32
 	runtime = runtime_behind(ctx, pid, sock, runtime);
 	if (!ctx || ctx->pid != pid)
 		return;
-	if (!is_mixed(ctx, runtime) && !switches(runtime))
+	if (!is_mixed(ctx, runtime) && !switches(runtime) && !may_be_elsewhere(ctx, pid, runtime))
 		c->origin = ctx->now;
 	ctx->mixed |= ACTED;
 }

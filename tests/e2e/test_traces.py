@@ -199,6 +199,36 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
     assert not name or not alone, alone
 
 
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """By its timer, and for another thread: neither is made for the request that waits meanwhile."""
+    program, (front, back) = tmp_path / "loop", free_ports(2)
+    source = RELAY.with_name("loop.c")
+    subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
+    servers = [listening([sys.executable, str(RELAY), str(back), "0"])]
+    try:
+        servers.append(listening([str(program), str(front), str(back)]))
+        started = agent("--port", front)
+        with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
+            for number in range(3):
+                for way in ("timer", "plain"):
+                    assert client.get(f"/{way}-{number}").text == "done"
+            for number in range(3):
+                assert client.get(f"/woken-{number}").text == "done"
+        spans = started.stop()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    served, called = by_path(spans, "server"), by_path(spans, "client")
+    assert len(served) == 9
+    # as long as its timer is not due, and nobody leaves anything to it, it does what it has read
+    assert [place(called[f"/asked/plain-{n}"]) for n in range(3)] == [below(served[f"/plain-{n}"]) for n in range(3)]
+    alone = [call for path, call in called.items() if path.startswith("/alone")]
+    assert len(alone) >= 6
+    assert {call["parentSpanId"] for call in alone} == {""}
+
+
 def listening(command: list[str]) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
