@@ -320,18 +320,20 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
 #define RUNTIME_SWITCHES (1 << 30) /* its threads go on with other tasks where one has to wait: what they serve is not known */
+#define RUNTIME_WOKEN_BIT 31
+#define RUNTIME_WOKEN (1ULL << RUNTIME_WOKEN_BIT) /* its threads leave things for its event loops to do */
 #define RUNTIME_AFTER (1 << 29) /* tasks that connections have for themselves do things for none of their requests */
 BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 
 /*
- * Processes that create threads while they serve, or wake up their event loops, by pid. A new thread may be one of a pool, which does what others ask
+ * Processes that create threads while they serve, by pid. A new thread may be one of a pool, which does what others ask
  * for next; so it counts for its creator only where requests are served one after another.
  */
 struct lender {
 	struct served newest; /* request that it has read */
 	__u32 begun, noted;   /* requests that were read, and those of them that have been the newest: others are read right now */
 	__u32 several;        /* it was seen to serve several at a time */
-	__u32 woken;          /* one of its threads has left something for an event loop to do */
+	__u32 unused;
 };
 BPF_TABLE("lru_hash", u32, struct lender, lenders, 256);
 

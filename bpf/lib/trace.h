@@ -390,10 +390,29 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 #define ACTED 4   /* a call was begun since it has read the last one */
 #define READ_ON 8 /* it has read more of a connection of HTTP/2, and nothing was done for the last one */
 
-/* Has an execution met several requests, so that nobody knows which it is at work on? */
+#define TIME_STEP 16 /* 65 us */
+#define STEPS_OF(time) ((__u32)((time) >> TIME_STEP))
+#define FAR_OFF (1ULL << 45) /* ns, ten hours: as good as never, and what is nearer can be told from what is past */
+#define WAITS_ON (~0ULL)
+#define MILLISECOND 1000000
+
+/*
+ * Is an event loop maybe at something that has nothing to do with what it has read: a timer, which it acts on behind that, or
+ * what another thread has left to it? Without a branch, of which verifiers would have to follow both ways.
+ */
+static __always_inline __u32 may_be_elsewhere(const struct context *ctx, __u64 runtime)
+{
+	__u32 due = ctx->due, rest = due - 1 - STEPS_OF(bpf_ktime_get_ns());
+
+	return ((due | -due) & rest) >> 31 | (ctx->loop & runtime >> RUNTIME_WOKEN_BIT);
+}
+
+/* Has an execution met several requests, or does other things, so that nobody knows which it is at work on? */
 static __always_inline int is_mixed(const struct context *ctx, __u64 runtime)
 {
-	return ctx->mixed & (runtime & RUNTIME_IN_ORDER ? AT_ONCE : MIXED | AT_ONCE);
+	if (runtime & RUNTIME_IN_ORDER)
+		return ctx->mixed & AT_ONCE;
+	return ctx->mixed & (MIXED | AT_ONCE) || may_be_elsewhere(ctx, runtime);
 }
 
 /* An execution goes on with this request. */
@@ -504,12 +523,6 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 		ctx->entered = python_greenlet(runtime);
 }
 
-#define TIME_STEP 16 /* 65 us */
-#define STEPS_OF(time) ((__u32)((time) >> TIME_STEP))
-#define FAR_OFF (1ULL << 45) /* ns, ten hours: as good as never, and what is nearer can be told from what is past */
-#define WAITS_ON (~0ULL)
-#define MILLISECOND 1000000
-
 /*
  * An event loop has waited, for no longer than `limit`: then a timer is due, which it acts on behind what it reads. It has
  * begun to wait after it woke up last; and most loops know of time in milliseconds. One that did not want to wait has the
@@ -526,30 +539,16 @@ static __always_inline void note_timer(struct context *ctx, __u64 limit)
 	ctx->woke = now;
 }
 
-/* A thread wakes up an event loop of its process. It has left something for it to do. */
+/* A thread wakes up an event loop of its process: it has left something for it to do. */
 static __always_inline void note_woken(__u32 pid)
 {
-	struct lender *lender = lenders.lookup(&pid), new = {.woken = 1};
+	__u64 runtime = runtime_of(pid);
 
-	if (lender)
-		lender->woken = 1;
-	else if (!(runtime_of(pid) & RUNTIME_KNOWN))
-		lenders.update(&pid, &new);
-}
-
-/* May an event loop be at something that nothing it has read has to do with: a timer, or what another thread has left to it? */
-static __always_inline int may_be_elsewhere(const struct context *ctx, __u32 pid, __u64 runtime)
-{
-	struct lender *lender;
-
-	if (!ctx->loop || runtime & RUNTIME_IN_ORDER)
-		return 0;
-	if (ctx->due && (__s32)(STEPS_OF(bpf_ktime_get_ns()) - ctx->due) >= 0)
-		return 1;
-	if (runtime & RUNTIME_KNOWN)
-		return 0;
-	lender = lenders.lookup(&pid);
-	return lender && lender->woken;
+	if (runtime & (RUNTIME_KNOWN | RUNTIME_WOKEN))
+		return;
+	runtime |= RUNTIME_WOKEN;
+	runtimes.update(&pid, &runtime);
+	note_runtime();
 }
 
 /* May an event loop have left a call to be made for what it has read, as one does that queues what it has to do? */
@@ -686,8 +685,6 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 	struct lender *lender = lenders.lookup(&pid), new = {.newest = *now};
 	__u64 runtime = runtime_of(pid);
 
-	if (lender)
-		new.woken = lender->woken;
 	if (switches(runtime))
 		return 0; /* what a thread of it does next need not be for what it has read */
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
@@ -775,9 +772,9 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 		}
 		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
-			return unsure_parent(t, found, ORPHAN_SEVERAL);
-		if (!found->span || may_be_elsewhere(ctx, by.pid, runtime))
-			return unsure_parent(t, found, ORPHAN_TURN);
+			return unsure_parent(t, found, ctx->mixed & (MIXED | AT_ONCE) ? ORPHAN_SEVERAL : ORPHAN_TURN);
+		if (!found->span)
+			say_why(t, ORPHAN_TURN);
 		return served_trace(found);
 	}
 
@@ -1067,7 +1064,7 @@ static __always_inline void note_connect(struct connection *c, __u64 sock, __u32
 	runtime = runtime_behind(ctx, pid, sock, runtime);
 	if (!ctx || ctx->pid != pid)
 		return;
-	if (!is_mixed(ctx, runtime) && !switches(runtime) && !may_be_elsewhere(ctx, pid, runtime))
+	if (!is_mixed(ctx, runtime) && !switches(runtime))
 		c->origin = ctx->now;
 	ctx->mixed |= ACTED;
 }
