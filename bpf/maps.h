@@ -280,7 +280,7 @@ struct context {
 	struct served now;
 	__u64 first; /* span of the first request met since it last waited for several; of a connection's own task the one at work */
 	__u32 pid;   /* whose thread it is */
-	__u8 loop;   /* it waits for several connections at a time */
+	__u8 loop;   /* it waits for several connections at a time: EVENT_LOOP, TURN_AT_LOOP */
 	__u8 mixed;  /* has it met several requests since, and what has it done for the last one: MIXED ... */
 	union {
 		__u8 lent; /* the thread has it from who created it, while that one served it */
@@ -304,6 +304,8 @@ struct context {
 	__u32 woke, due;
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
+#define EVENT_LOOP 1
+#define TURN_AT_LOOP 2 /* it takes turns with others at that, and itself serves what it has read: nobody leaves anything to it */
 #define READ_NOW 1
 #define TURN_AT_ONCE 1 /* it began without a wait: somebody was to be woken up */
 #define TURN_COUNT(turn) ((__u8)(turn) >> 1) /* how many have begun, modulo 128 */

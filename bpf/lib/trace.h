@@ -404,7 +404,7 @@ static __always_inline __u32 may_be_elsewhere(const struct context *ctx, __u64 r
 {
 	__u32 due = ctx->due, rest = due - 1 - STEPS_OF(bpf_ktime_get_ns());
 
-	return ((due | -due) & rest) >> 31 | (ctx->loop & runtime >> RUNTIME_WOKEN_BIT);
+	return ((due | -due) & rest) >> 31 | (ctx->loop & EVENT_LOOP & runtime >> RUNTIME_WOKEN_BIT);
 }
 
 /* Has an execution met several requests, or does other things, so that nobody knows which it is at work on? */
@@ -498,7 +498,7 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	if (runtime & RUNTIME_IN_ORDER && is_behind(ctx, served))
 		at_once = AT_ONCE;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now)) {
-		ctx->loop = 1; /* it has not answered the last one yet */
+		ctx->loop = EVENT_LOOP; /* it has not answered the last one yet */
 		runtime_behind(ctx, pid, w->sock, runtime);
 	}
 	take_request(ctx, c, served, w->tid);
@@ -521,6 +521,16 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 
 	if (has_greenlets(runtime))
 		ctx->entered = python_greenlet(runtime);
+}
+
+#define NAME_JETTY 0x707471 /* qtp12345678-90, of which three letters count */
+
+/* The current thread waits for several connections for the first time: is it an event loop, or one that only takes its turn at that? */
+static __always_inline __u8 loop_by_name(void)
+{
+	__u64 name[2] = {};
+
+	return !bpf_get_current_comm(name, sizeof(name)) && (name[0] & 0xffffff) == NAME_JETTY ? TURN_AT_LOOP : EVENT_LOOP;
 }
 
 /*
@@ -569,7 +579,8 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, __u64 li
 
 	if (ctx && ctx->pid == pid) {
 		ctx->paused = 0;
-		ctx->loop |= always;
+		if (!ctx->loop && always)
+			ctx->loop = loop_by_name();
 		if (!ctx->loop)
 			return;
 		note_timer(ctx, limit);
@@ -581,7 +592,7 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, __u64 li
 		ctx->turn = ((ctx->turn | TURN_AT_ONCE) + 1) | at_once;
 		know_waiter(pid, ctx);
 	} else if (always) {
-		struct context new = {.pid = pid, .loop = 1};
+		struct context new = {.pid = pid, .loop = loop_by_name()};
 
 		note_timer(&new, limit);
 		runtime_by_name(pid, runtime_of(pid));
