@@ -374,15 +374,22 @@ static __always_inline void note_moved(__u32 pid, __u32 tid)
 		note_switches(pid, runtime, 1);
 }
 
-/* What a call of such a process is made for: what it serves, if that was never more than one request at a time. */
+/*
+ * What a call of such a process is made for: what it serves, if that was never more than one request at a time. One that calls
+ * when all is answered does so while it serves something, too.
+ */
 static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
 {
 	struct lender *lender = lenders.lookup(&pid);
+	struct trace *parent;
 
 	if (!lender || lender->several)
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 	*found = lender->newest;
-	return served_trace(found);
+	parent = served_trace(found);
+	if (!parent && found->span)
+		lender->several = 1;
+	return parent;
 }
 
 #define MIXED 1   /* one after the other */
