@@ -164,8 +164,10 @@ def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 @pytest.mark.parametrize("name", ["", "tokio-rt-worker"])
 def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp_path: Path, name: str) -> None:
-    """What it has read last is not what it works for. Known by its name, it works for the only request there is, until it
-    has called when all was answered: so it may at any time."""
+    """What it has read last is not what it works for. Known by its name, it works for the only request there is.
+
+    Until it has called when all was answered: so it may at any time.
+    """
     after = ["/late", *(f"/behind-{number}" for number in range(ALONE))]
     program, (front, back) = tmp_path / "tasks", free_ports(2)
     source = RELAY.with_name("tasks.c")
