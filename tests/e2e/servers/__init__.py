@@ -175,6 +175,7 @@ SERVERS = (
         command=puma("ssl://127.0.0.1:{port}?key={key}&cert={certificate}"),
         transport="https",
         row="puma",
+        chunked_up=False,  # Puma 5 answers large ones over TLS with 400
     ),
 )
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
