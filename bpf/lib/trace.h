@@ -402,6 +402,7 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 #define FAR_OFF (1ULL << 45) /* ns, ten hours: as good as never, and what is nearer can be told from what is past */
 #define WAITS_ON (~0ULL)
 #define MILLISECOND 1000000
+#define SLACK (2 * MILLISECOND) /* most loops know of time in milliseconds, have looked at it some time ago, and round up */
 
 /*
  * Is an event loop maybe at something that has nothing to do with what it has read: a timer, which it acts on behind that, or
@@ -542,8 +543,7 @@ static __always_inline __u8 loop_by_name(void)
 
 /*
  * An event loop has waited, for no longer than `limit`: then a timer is due, which it acts on behind what it reads. It has
- * begun to wait after it woke up last; and most loops know of time in milliseconds. One that did not want to wait has the
- * timers that it had.
+ * begun to wait after it woke up last. One that did not want to wait has the timers that it had.
  */
 static __always_inline void note_timer(struct context *ctx, __u64 limit)
 {
@@ -552,7 +552,7 @@ static __always_inline void note_timer(struct context *ctx, __u64 limit)
 	if (limit > FAR_OFF)
 		ctx->due = 0;
 	else if (limit)
-		ctx->due = (ctx->woke && limit > MILLISECOND ? ctx->woke + STEPS_OF(limit - MILLISECOND) : now) | 1;
+		ctx->due = (ctx->woke && limit > SLACK ? ctx->woke + STEPS_OF(limit - SLACK) : now) | 1;
 	ctx->woke = now;
 }
 

@@ -218,7 +218,7 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
         servers.append(listening([str(program), str(front), str(back)]))
         started = agent("--port", front)
         with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
-            for number in range(3):
+            for number in range(2):
                 for way in ("timer", "plain"):
                     assert client.get(f"/{way}-{number}").text == "done"
             for number in range(3):
@@ -229,11 +229,11 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
             server.kill()
             server.wait()
     served, called = by_path(spans, "server"), by_path(spans, "client")
-    assert len(served) == 9
+    assert len(served) == 7
     # as long as its timer is not due, and nobody leaves anything to it, it does what it has read
-    assert [place(called[f"/asked/plain-{n}"]) for n in range(3)] == [below(served[f"/plain-{n}"]) for n in range(3)]
+    assert [place(called[f"/asked/plain-{n}"]) for n in range(2)] == [below(served[f"/plain-{n}"]) for n in range(2)]
     alone = [call for path, call in called.items() if path.startswith("/alone")]
-    assert len(alone) >= 6
+    assert len(alone) >= 5
     assert {call["parentSpanId"] for call in alone} == {""}
 
 

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PERIOD = 200 }; // ms
+enum { PERIOD = 500 }; // ms
 
 static struct sockaddr_in other = {.sin_family = AF_INET};
 static int asked, waker, due, pending = -1;
