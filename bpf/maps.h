@@ -281,7 +281,7 @@ struct context {
 	struct served now;
 	__u64 first; /* span of the first request met since it last waited for several; of a connection's own task the one at work */
 	__u32 pid;   /* whose thread it is */
-	__u8 loop;   /* it waits for several connections at a time */
+	__u8 loop;   /* it waits for several connections at a time: EVENT_LOOP, TURN_AT_LOOP */
 	__u8 mixed;  /* has it met several requests since, and what has it done for the last one: MIXED ... */
 	union {
 		__u8 lent; /* the thread has it from who created it, while that one served it */
@@ -301,8 +301,12 @@ struct context {
 		__u64 lot;
 		__u64 paused; /* of a thread: the socket that it had nothing to read from, or no room to write to */
 	};
+	/* of an event loop, in steps of 2^TIME_STEP ns: when it has woken up last, and when its next timer may be due; 0: it has none */
+	__u32 woke, due;
 };
 BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
+#define EVENT_LOOP 1
+#define TURN_AT_LOOP 2 /* it takes turns with others at that, and itself serves what it has read: nobody leaves anything to it */
 #define READ_NOW 1
 #define TURN_AT_ONCE 1 /* it began without a wait: somebody was to be woken up */
 #define TURN_COUNT(turn) ((__u8)(turn) >> 1) /* how many have begun, modulo 128 */
@@ -319,6 +323,8 @@ BPF_TABLE("lru_hash", u64, struct context, contexts, MAX_CONTEXTS);
 #define RUNTIME_STACK(runtime) (((runtime) >> 32 & 1023) * 8) /* 0: its threads take no turns at greenlets */
 #define RUNTIME_LENDS (1 << 28) /* it creates threads while it serves: it has an entry in `lenders` */
 #define RUNTIME_SWITCHES (1 << 30) /* its threads go on with other tasks where one has to wait: what they serve is not known */
+#define RUNTIME_WOKEN_BIT 31
+#define RUNTIME_WOKEN (1ULL << RUNTIME_WOKEN_BIT) /* its threads leave things for its event loops to do */
 #define RUNTIME_AFTER (1 << 29) /* tasks that connections have for themselves do things for none of their requests */
 BPF_TABLE("lru_hash", u32, u64, runtimes, 4096);
 

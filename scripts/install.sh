@@ -60,6 +60,8 @@ missing_others() {
 	has php || echo php-cli php-cli
 	has ruby || echo ruby ruby
 	ruby -rwebrick -e '' 2>/dev/null || echo ruby-webrick rubygem-webrick
+	has puma || echo puma rubygem-puma
+	has h2o || ! has apt-get || echo h2o h2o # Fedora has none
 	has ip || echo iproute2 iproute
 	# Ubuntu's is a snap, which containers can't have: there the tests in a browser say that they are left out
 	has chromium || grep -qs '^ID=ubuntu' /etc/os-release || echo chromium chromium
@@ -87,7 +89,7 @@ install_apt() {
 		apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
 	case " $* " in *" nginx-light "*) quietly root update-rc.d nginx disable ;; esac
 	case " $* " in *" nghttp2-proxy "*) quietly root update-rc.d nghttpx disable ;; esac
-	for name in haproxy lighttpd; do
+	for name in haproxy lighttpd h2o; do
 		case " $* " in *" $name "*) quietly root update-rc.d "$name" disable ;; esac
 	done
 }

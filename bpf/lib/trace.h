@@ -375,7 +375,7 @@ static __always_inline __u64 runtime_of_loops(const struct context *ctx, __u32 p
 {
 	__u32 *first;
 
-	if (!ctx || ctx->pid != pid || !ctx->loop || runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES))
+	if (!ctx || ctx->pid != pid || ctx->loop != EVENT_LOOP || runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES))
 		return runtime;
 	loops.insert(&pid, &tid);
 	first = loops.lookup(&pid);
@@ -397,15 +397,22 @@ static __always_inline void note_moved(__u32 pid, __u32 tid)
 		note_switches(pid, runtime, 1);
 }
 
-/* What a call of such a process is made for: what it serves, if that was never more than one request at a time. */
+/*
+ * What a call of such a process is made for: what it serves, if that was never more than one request at a time. One that calls
+ * when all is answered does so while it serves something, too.
+ */
 static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
 {
 	struct lender *lender = lenders.lookup(&pid);
+	struct trace *parent;
 
 	if (!lender || lender->several)
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 	*found = lender->newest;
-	return served_trace(found);
+	parent = served_trace(found);
+	if (!parent && found->span)
+		lender->several = 1;
+	return parent;
 }
 
 #define MIXED 1   /* one after the other */
@@ -414,10 +421,30 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 #define READ_OTHER 16 /* it has read, or learned, something else since it waited */
 #define READ_ON 8 /* it has read more of a connection of HTTP/2, and nothing was done for the last one */
 
-/* Has an execution met several requests, so that nobody knows which it is at work on? */
+#define TIME_STEP 16 /* 65 us */
+#define STEPS_OF(time) ((__u32)((time) >> TIME_STEP))
+#define FAR_OFF (1ULL << 45) /* ns, ten hours: as good as never, and what is nearer can be told from what is past */
+#define WAITS_ON (~0ULL)
+#define MILLISECOND 1000000
+#define SLACK (2 * MILLISECOND) /* most loops know of time in milliseconds, have looked at it some time ago, and round up */
+
+/*
+ * Is an event loop maybe at something that has nothing to do with what it has read: a timer, which it acts on behind that, or
+ * what another thread has left to it? Without a branch, of which verifiers would have to follow both ways.
+ */
+static __always_inline __u32 may_be_elsewhere(const struct context *ctx, __u64 runtime)
+{
+	__u32 due = ctx->due, rest = due - 1 - STEPS_OF(bpf_ktime_get_ns());
+
+	return ((due | -due) & rest) >> 31 | (ctx->loop & EVENT_LOOP & runtime >> RUNTIME_WOKEN_BIT);
+}
+
+/* Has an execution met several requests, or does other things, so that nobody knows which it is at work on? */
 static __always_inline int is_mixed(const struct context *ctx, __u64 runtime)
 {
-	return ctx->mixed & (runtime & RUNTIME_IN_ORDER ? AT_ONCE : MIXED | AT_ONCE);
+	if (runtime & RUNTIME_IN_ORDER)
+		return ctx->mixed & AT_ONCE;
+	return ctx->mixed & (MIXED | AT_ONCE) || may_be_elsewhere(ctx, runtime);
 }
 
 /* An execution goes on with this request. */
@@ -503,7 +530,7 @@ static __always_inline void serve(struct connection *c, const struct work *w, co
 	if (runtime & RUNTIME_IN_ORDER && is_behind(ctx, served))
 		at_once = AT_ONCE;
 	if (!ctx->loop && ctx->now.key != served->key && served_trace(&ctx->now)) {
-		ctx->loop = 1; /* it has not answered the last one yet */
+		ctx->loop = EVENT_LOOP; /* it has not answered the last one yet */
 		runtime_behind(ctx, pid, w->sock, runtime);
 	}
 	take_request(ctx, c, served, w->tid);
@@ -528,6 +555,43 @@ static __always_inline void know_waiter(__u32 pid, struct context *ctx)
 		ctx->entered = python_greenlet(runtime);
 }
 
+#define NAME_JETTY 0x707471 /* qtp12345678-90, of which three letters count */
+
+/* The current thread waits for several connections for the first time: is it an event loop, or one that only takes its turn at that? */
+static __always_inline __u8 loop_by_name(void)
+{
+	__u64 name[2] = {};
+
+	return !bpf_get_current_comm(name, sizeof(name)) && (name[0] & 0xffffff) == NAME_JETTY ? TURN_AT_LOOP : EVENT_LOOP;
+}
+
+/*
+ * An event loop has waited, for no longer than `limit`: then a timer is due, which it acts on behind what it reads. It has
+ * begun to wait after it woke up last. One that did not want to wait has the timers that it had.
+ */
+static __always_inline void note_timer(struct context *ctx, __u64 limit)
+{
+	__u32 now = STEPS_OF(bpf_ktime_get_ns());
+
+	if (limit > FAR_OFF)
+		ctx->due = 0;
+	else if (limit)
+		ctx->due = (ctx->woke && limit > SLACK ? ctx->woke + STEPS_OF(limit - SLACK) : now) | 1;
+	ctx->woke = now;
+}
+
+/* A thread wakes up an event loop of its process: it has left something for it to do. */
+static __always_inline void note_woken(__u32 pid)
+{
+	__u64 runtime = runtime_of(pid);
+
+	if (runtime & (RUNTIME_KNOWN | RUNTIME_WOKEN))
+		return;
+	runtime |= RUNTIME_WOKEN;
+	runtimes.update(&pid, &runtime);
+	note_runtime();
+}
+
 /* May an event loop have left a call to be made for what it has read, as one does that queues what it has to do? */
 static __always_inline int has_left(const struct context *ctx)
 {
@@ -536,18 +600,21 @@ static __always_inline int has_left(const struct context *ctx)
 
 /*
  * A thread has waited for several connections: what it does next may be for any of them. `always`: that is what it does.
- * `at_once`: it did not want to wait.
+ * `limit`: as wait_limit() tells.
  */
-static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_once)
+static __always_inline void note_wait(__u32 pid, __u32 tid, int always, __u64 limit)
 {
 	__u64 execution = tid;
 	struct context *ctx = contexts.lookup(&execution);
+	int at_once = !limit;
 
 	if (ctx && ctx->pid == pid) {
 		ctx->paused = 0;
-		ctx->loop |= always;
+		if (!ctx->loop && always)
+			ctx->loop = loop_by_name();
 		if (!ctx->loop)
 			return;
+		note_timer(ctx, limit);
 		if (!at_once || !has_left(ctx)) {
 			ctx->first = 0;
 			ctx->mixed = 0;
@@ -556,8 +623,9 @@ static __always_inline void note_wait(__u32 pid, __u32 tid, int always, int at_o
 		ctx->turn = ((ctx->turn | TURN_AT_ONCE) + 1) | at_once;
 		know_waiter(pid, ctx);
 	} else if (always) {
-		struct context new = {.pid = pid, .loop = 1};
+		struct context new = {.pid = pid, .loop = loop_by_name()};
 
+		note_timer(&new, limit);
 		runtime_by_name(pid, runtime_of(pid));
 		contexts.update(&execution, &new);
 	}
@@ -769,7 +837,7 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 		}
 		/* outside of its contexts Python writes what a socket had no room for */
 		if (found->span && (runtime & RUNTIME_PYTHON || is_mixed(ctx, runtime)))
-			return unsure_parent(t, found, ORPHAN_SEVERAL);
+			return unsure_parent(t, found, ctx->mixed & (MIXED | AT_ONCE) ? ORPHAN_SEVERAL : ORPHAN_TURN);
 		if (!found->span) {
 			say_why(t, ORPHAN_TURN);
 			if (puts_off(ctx, runtime))

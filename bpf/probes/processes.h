@@ -145,6 +145,7 @@ static __always_inline int on_sched_process_exit(struct bpf_raw_tracepoint_args 
 	/* or so many that ended would drive out one that lives, and does nothing for long */
 	runtimes.delete(&pid);
 	lenders.delete(&pid);
+	loops.delete(&pid);
 	go_layouts.delete(&pid);
 #ifdef PROPAGATE_GO
 	go_fields.delete(&pid);

@@ -96,10 +96,29 @@ static __always_inline int waits_for_events(__u64 nr)
 	return nr == NR_epoll_pwait || nr == NR_epoll_pwait2;
 }
 
-/* Of these, does this one return at once, whether there are events or not? */
-static __always_inline int waits_not(const struct syscall *call)
+/* How long it would have waited without events, in nanoseconds; WAITS_ON: for ever, or that is not known. */
+static __always_inline __u64 wait_limit(const struct syscall *call)
 {
-	return call->nr != NR_epoll_pwait2 && !(__u32)call->args[3];
+	__u64 at = call->args[3];
+	__s32 milliseconds = at;
+
+	if (call->nr == NR_epoll_pwait2)
+		return at ? user_u64(at) * 1000000000 + user_u64(at + 8) : WAITS_ON;
+	return milliseconds < 0 ? WAITS_ON : (__u64)milliseconds * MILLISECOND;
+}
+
+/* Is this what is written to wake up an event loop: one more for an eventfd, or a byte of zeros into a pipe? */
+static __always_inline int wakes(__u64 buffer, long size)
+{
+	if (size == 8)
+		return user_u64(buffer) == 1;
+	if (size != 1)
+		return 0;
+
+	__u8 byte = 1;
+
+	bpf_probe_read_user(&byte, 1, (void *)buffer);
+	return !byte;
 }
 
 /* The same, or a thread that waits for one of its own. */
@@ -481,9 +500,9 @@ static __always_inline void moves_no_bytes(const struct syscall *call, const str
 	if (*target & TARGET_SELF)
 		return;
 	if (waits_for_events(call->nr)) {
-		note_wait(pid, self->tid, 1, waits_not(call));
+		note_wait(pid, self->tid, 1, wait_limit(call));
 	} else if (waits_for_any(call->nr)) {
-		note_wait(pid, self->tid, 0, 0);
+		note_wait(pid, self->tid, 0, WAITS_ON);
 	} else if (call->nr == NR_getsockopt) {
 		if (call->args[1] == SOL_SOCKET && call->args[2] == SO_ERROR)
 			note_connected(call->args[0], pid);
@@ -546,8 +565,11 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 		if (ret <= 0)
 			return 0;
 		c = track(file, ROLE_UNKNOWN, target);
-		if (!c)
+		if (!c) {
+			if (call.nr == NR_write && wakes(call.args[1], ret) && !is_stream(file))
+				note_woken(pid);
 			return 0;
+		}
 	}
 	if (*target & (TARGET_TLS | TARGET_GO)) {
 		struct tls_call *written = NULL;

@@ -149,7 +149,9 @@ class Multiplexed:
     # Requests
 
     def start(self, plan: Plan, *, hold: int = 0) -> Stream:
-        """Sends what the windows allow; `hold` bytes of the body wait for `release`."""
+        """Sends what the windows allow; `hold` bytes of the body wait for `release`. GoneError: it takes no more."""
+        if self.closes:
+            raise GoneError
         if self._rpc:
             head, body = self._call(plan)
         else:

@@ -164,7 +164,11 @@ def test_who_serves_nobody_calls_for_nobody(told: Told) -> None:
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 @pytest.mark.parametrize("name", ["", "tokio-rt-worker"])
 def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp_path: Path, name: str) -> None:
-    """What it has read last is not what it works for. Known by its name, it works for the only request there is."""
+    """What it has read last is not what it works for. Known by its name, it works for the only request there is.
+
+    Until it has called when all was answered: so it may at any time.
+    """
+    after = ["/late", *(f"/behind-{number}" for number in range(ALONE))]
     program, (front, back) = tmp_path / "tasks", free_ports(2)
     source = RELAY.with_name("tasks.c")
     subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
@@ -181,6 +185,7 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
                     assert client.get(path).text == "done"
 
         ask([f"/alone-{number}" for number in range(ALONE)])
+        ask(after)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(ask, [[f"/{way}-{number}" for number in range(REQUESTS)] for way in range(AT_A_TIME)]))
         spans = started.stop()
@@ -190,13 +195,46 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
             server.wait()
     served = {path_of(span): span for span in spans if span["kind"] == "server"}
     calls = [span for span in spans if span["kind"] == "client"]
-    assert len(served) == ALONE + REQUESTS * AT_A_TIME
+    assert len(served) == ALONE + len(after) + REQUESTS * AT_A_TIME
     assert len(calls) == 3 * len(served)
     made_for = {call["spanId"]: served[path_of(call).split("/asked")[1].rpartition("/")[0]] for call in calls}
     wrong = [call for call in calls if call["parentSpanId"] and place(call) != below(made_for[call["spanId"]])]
     assert not wrong, [(path_of(call), path_of(made_for[call["spanId"]])) for call in wrong]
     alone = [path_of(call) for call in calls if path_of(call).startswith("/asked/alone") and not call["parentSpanId"]]
     assert not name or not alone, alone
+    behind = [call for call in calls if path_of(call).startswith("/asked/behind")]
+    assert len(behind) == 3 * ALONE
+    assert not name or {call["parentSpanId"] for call in behind} == {""}
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """By its timer, and for another thread: neither is made for the request that waits meanwhile."""
+    program, (front, back) = tmp_path / "loop", free_ports(2)
+    source = RELAY.with_name("loop.c")
+    subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
+    servers = [listening([sys.executable, str(RELAY), str(back), "0"])]
+    try:
+        servers.append(listening([str(program), str(front), str(back)]))
+        started = agent("--port", front)
+        with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
+            for number in range(2):
+                for way in ("timer", "plain"):
+                    assert client.get(f"/{way}-{number}").text == "done"
+            for number in range(3):
+                assert client.get(f"/woken-{number}").text == "done"
+        spans = started.stop()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+    served, called = by_path(spans, "server"), by_path(spans, "client")
+    assert len(served) == 7
+    # as long as its timer is not due, and nobody leaves anything to it, it does what it has read
+    assert [place(called[f"/asked/plain-{n}"]) for n in range(2)] == [below(served[f"/plain-{n}"]) for n in range(2)]
+    alone = [call for path, call in called.items() if path.startswith("/alone")]
+    assert len(alone) >= 5
+    assert {call["parentSpanId"] for call in alone} == {""}
 
 
 def listening(command: list[str]) -> subprocess.Popen[str]:

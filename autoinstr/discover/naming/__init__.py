@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from autoinstr.discover.naming.common import Named, by_directory, is_generic
 from autoinstr.discover.naming.java import java
 from autoinstr.discover.naming.nodejs import nodejs
-from autoinstr.discover.naming.python import python
+from autoinstr.discover.naming.python import python, uwsgi
 from autoinstr.discover.naming.scripts import dotnet, erlang, perl, php, ruby
 from autoinstr.discover.naming.titles import title_name
 from autoinstr.discover.process import Process
@@ -85,9 +85,10 @@ def guess_name(process: Process, go_path: str = "") -> Named:
     language = interpreter(process.exe)
     if titled := title_name(process, language):
         return titled
-    if language and len(process.command) > 1 and (found := RULES[language](process)):
-        return found
     name = _executable(process)
+    rule = uwsgi if name.startswith("uwsgi") else RULES.get(language)
+    if rule and len(process.command) > 1 and (found := rule(process)):
+        return found
     if is_generic(name) and (package := _go_name(go_path)):
         return Named(package, "go package")
     if is_generic(name) and (directory := by_directory(_home(process))):

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from autoinstr.discover.naming.common import Named, absolute, by_module, by_path, option, skip_options, stem
+from autoinstr.discover.naming.common import (
+    Named,
+    absolute,
+    by_directory,
+    by_module,
+    by_path,
+    option,
+    skip_options,
+    stem,
+)
 from autoinstr.discover.process import Process
 
 _PYTHON_WITH_VALUE = ("-W", "-X", "-Q", "--check-hash-based-pycs")
-_MODULE_SERVERS = ("gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "waitress-serve", "waitress", "uwsgi")
+_MODULE_SERVERS = ("gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "waitress-serve", "waitress")
 # Options of those servers that take no value: what follows any other is not the application.
 _SERVER_SWITCHES = """
 --reload --daemon --preload --access-log --no-access-log --proxy-headers --no-proxy-headers --use-colors --factory
@@ -17,6 +26,7 @@ _SERVER_SWITCHES = """
 --no-server-header --reuse-port --capture-output --spew --insecure --date-header --no-date-header -D -R
 """
 _SWITCHES = frozenset(_SERVER_SWITCHES.split())
+_CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|json|conf)\Z")
 _APPLICATION = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+(\(.*\))?)?\Z")
 
 
@@ -45,6 +55,8 @@ def python(process: Process) -> Named | None:
 def _python_tool(process: Process, tool: str, arguments: Sequence[str]) -> Named | None:
     """Servers and launchers that run somebody else's application."""
     tool = tool.removesuffix(".__main__")
+    if tool in ("uwsgi", "pyuwsgi"):
+        return uwsgi(process)
     if tool in _MODULE_SERVERS:
         return _server_application(process, tool, arguments)
     if tool == "celery":
@@ -62,11 +74,26 @@ def _python_tool(process: Process, tool: str, arguments: Sequence[str]) -> Named
     return by_module(process, module or "app", tool)
 
 
+def uwsgi(process: Process) -> Named | None:
+    """uWSGI is an executable of its own: its application, else its configuration, of which the last one counts."""
+    arguments = process.command[1:]
+    module = option(arguments, "--module", "-w", "--wsgi-file", "--file", "--psgi", "--rack")
+    if module and "/" not in module:
+        return by_module(process, module, "uwsgi")
+    files = [word.partition("=")[2] or word for word in arguments if _CONFIGURATION.search(word)]
+    path = _CONFIGURATION.sub("", module or next(reversed(files), ""))
+    if not path:
+        return None
+    if stem(path) == "uwsgi" and (directory := by_directory(absolute(process, path).rpartition("/")[0])):
+        return Named(directory, "uwsgi directory")
+    return by_path(process, path, "uwsgi")
+
+
 def _server_application(process: Process, tool: str, arguments: Sequence[str]) -> Named | None:
     named = option(arguments, "--name", "-n") if tool == "gunicorn" else ""
     if named:
         return Named(named, tool)
-    module = option(arguments, "--module", "-w", "--wsgi-file", "--mount") if tool == "uwsgi" else ""
+    module = ""
     words = iter(arguments)
     for word in words:
         if module:

@@ -110,6 +110,12 @@ def gunicorn(name: str, *options: str, **traits: Any) -> Server:
     return Server(name, (*GUNICORN, "-b", bind, *options, "wsgi:app"), log=access_log, forks=signal.SIGTTIN, **traits)
 
 
+def puma(address: str) -> tuple[str, ...]:
+    return "puma", "-q", "-t", "64:64", "-b", address, "{here}/config.ru"
+
+
+# Its threads are handed what to read and answer by one that waits for all connections.
+PUMA = Server("puma", puma("tcp://127.0.0.1:{port}"), needs=("puma",))
 PLAIN_SERVERS = (
     Server("http-server", ("{python}", "{here}/threading_http.py", "{port}")),
     gunicorn("gunicorn-sync", "-w", "2"),
@@ -131,6 +137,7 @@ PLAIN_SERVERS = (
     Server("java", ("java", "{here}/Server.java", "{port}"), needs=("java", "javac")),
     Server("php", ("php", "-S", "127.0.0.1:{port}", "{here}/router.php"), needs=("php",)),
     Server("webrick", ("ruby", "{here}/webrick.rb", "{port}"), needs=("ruby",)),
+    PUMA,
     Server(
         "rust",
         ("{folder}/rust-server", "{port}"),
@@ -161,6 +168,15 @@ SERVERS = (
     over_tls("aiohttp", "{certificate}", "{key}"),
     over_tls("node", "{certificate}", "{key}"),
     over_tls("go", "{certificate}", "{key}"),
+    # OpenSSL in memory, by several threads
+    replace(
+        PUMA,
+        name="puma-tls",
+        command=puma("ssl://127.0.0.1:{port}?key={key}&cert={certificate}"),
+        transport="https",
+        row="puma",
+        chunked_up=False,  # Puma 5 answers large ones over TLS with 400
+    ),
 )
 # Stands before two of the others: their addresses are `{node}` (port) and `{gunicorn-unix}` (folder).
 NGINX = Server(
@@ -207,6 +223,7 @@ HYPERCORN = (
 )
 APACHE = ("apache2", "-d", "{folder}", "-f", "{folder}/apache.conf", "-DFOREGROUND")
 NGHTTPX = ("nghttpx", "--conf", "{folder}/nghttpx.conf")
+H2O_TLS = "ssl:\n    certificate-file: {certificate}\n    key-file: {key}"
 NGINX_H2 = NGINX_TLS.replace("ssl;", "ssl http2;")
 FRONTS = (
     replace(FRONT, name="nginx-h2c", transport="h2c", row="nginx", words={"tls": "http2"}),
@@ -225,6 +242,7 @@ FRONTS = (
         "frontend=127.0.0.1,{port};no-tls",
         "frontend=127.0.0.1,{port}\nprivate-key-file={key}\ncertificate-file={certificate}",
     ),
+    *front("h2o", ("h2o", "-c", "{folder}/h2o.conf"), "h2o.conf", "", H2O_TLS),
 )
 HAPROXY = Server(
     "haproxy", ("haproxy", "-db", "-f", "{folder}/haproxy.conf"), needs=("haproxy", "node"), files=("haproxy.conf",)

@@ -1,5 +1,5 @@
 // A server whose threads go on with other tasks while one waits, as runtimes with tasks of their own do: each request asks
-// another server three times. No thread waits for a socket.
+// another server three times; /late... when it is answered. No thread waits for a socket.
 //
 //   tasks PORT ASKED [NAME OF ITS THREADS]
 #define _GNU_SOURCE
@@ -50,6 +50,16 @@ static void ask(struct task *task)
 		;
 }
 
+static int is_late(struct task *task)
+{
+	return !strncmp(task->path, "/late", 5);
+}
+
+static void answer(struct task *task)
+{
+	dprintf(task->client, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+}
+
 // Until it has to wait. Returns whether there is more to come.
 static int go_on(struct task *task)
 {
@@ -65,14 +75,16 @@ static int go_on(struct task *task)
 			text[size] = 0;
 			sscanf(text, "GET %63s", task->path);
 			task->calls = 0;
+			if (is_late(task))
+				answer(task);
 			ask(task);
 		} else if (size <= 0) { // the end of an answer
 			close(task->asked);
 			task->asked = -1;
 			if (++task->calls < CALLS)
 				ask(task);
-			else
-				dprintf(task->client, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+			else if (!is_late(task))
+				answer(task);
 		}
 	}
 }
