@@ -229,7 +229,7 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
             server.wait()
     served, called = by_path(spans, "server"), by_path(spans, "client")
     assert served.keys() == set(paths)
-    # as long as its timer is not due (on a busy machine it may be), and nobody has left it anything, that is what it does
+    # what it does while its timer is not due (on a busy machine it may be), and nobody has left it anything
     right = [path for path in plain if place(called[f"/asked{path}"]) == below(served[path])]
     assert right
     assert {path for path in plain if called[f"/asked{path}"]["parentSpanId"]} == set(right)
