@@ -211,6 +211,8 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
 def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[..., Agent], tmp_path: Path) -> None:
     """By its timer, and for another thread: neither is made for the request that waits meanwhile."""
     program, (front, back) = tmp_path / "loop", free_ports(2)
+    plain = [f"/plain-{number}" for number in range(20)]
+    paths = ["/timer-0", *plain[:10], "/timer-1", *plain[10:], *(f"/woken-{number}" for number in range(3))]
     source = RELAY.with_name("loop.c")
     subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
     servers = [listening([sys.executable, str(RELAY), str(back), "0"])]
@@ -218,20 +220,19 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
         servers.append(listening([str(program), str(front), str(back)]))
         started = agent("--port", front)
         with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
-            for number in range(2):
-                for way in ("timer", "plain"):
-                    assert client.get(f"/{way}-{number}").text == "done"
-            for number in range(3):
-                assert client.get(f"/woken-{number}").text == "done"
+            for path in paths:
+                assert client.get(path).text == "done"
         spans = started.stop()
     finally:
         for server in servers:
             server.kill()
             server.wait()
     served, called = by_path(spans, "server"), by_path(spans, "client")
-    assert len(served) == 7
-    # as long as its timer is not due, and nobody leaves anything to it, it does what it has read
-    assert [place(called[f"/asked/plain-{n}"]) for n in range(2)] == [below(served[f"/plain-{n}"]) for n in range(2)]
+    assert served.keys() == set(paths)
+    # what it does while its timer is not due (on a busy machine it may be), and nobody has left it anything
+    right = [path for path in plain if place(called[f"/asked{path}"]) == below(served[path])]
+    assert right
+    assert {path for path in plain if called[f"/asked{path}"]["parentSpanId"]} == set(right)
     alone = [call for path, call in called.items() if path.startswith("/alone")]
     assert len(alone) >= 5
     assert {call["parentSpanId"] for call in alone} == {""}
