@@ -1,4 +1,4 @@
-"""The httpx library in tasks, one client for all, three requests at a time: over TLS who has read is not who goes on next."""
+"""The httpx library in tasks, one client for all: over TLS, whose socket was read is not whose session goes on next."""
 
 from __future__ import annotations
 
