@@ -102,7 +102,7 @@ def test_what_was_written_and_never_handed_in_is_nobodys() -> None:
 
 
 def test_who_has_called_over_a_connection_may_write_for_others_on_it() -> None:
-    """Tasks that share a connection, each of which writes whatever is there; none of them in order, no library."""
+    """Tasks that share a connection, each of which writes whatever is there."""
     client = Client()
     for served in (ALICE, BOB):
         client.connection.task_reads(served)

@@ -381,7 +381,7 @@ for number in range(3):
 def test_sessions_that_go_on_later_than_their_sockets_are_read(
     agent: StartAgent, start: Callable[[Server], Running], when: str
 ) -> None:
-    """As in anyio and Trio: whose ciphertext was read is not who goes on next. Every other one is read by a thread."""
+    """As in anyio and Trio: whose socket was read is not who goes on next. Another thread reads every other one."""
     server = server_named("http-server-tls")
     ports = [start(replace(server, name=f"{server.name}-{number}")).port for number in range(4)]
     pipe, authority = subprocess.PIPE, certificates().authority

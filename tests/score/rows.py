@@ -222,6 +222,8 @@ class ClientRow:
         return ["--cmd", f"*{self.folder}/*"]
 
     def unable(self, shape: Shape) -> str:
+        if shape.late and not self.client.in_turn:
+            return "makes others meanwhile: which of them are before the agent is not known"
         reason = shape.lacking(self.transport)
         return reason or (shape.client if isinstance(shape.client, str) else "")
 

@@ -35,6 +35,7 @@ class Client:
     build_in: str = "{folder}"
     by_exe: str = ""  # watched by its executable: its own children make the requests
     chunked: bool = True  # can send a body without saying its length
+    in_turn: bool = True  # makes one request after the other
     transports: Sequence[str] = ("http", "https")  # those of `servers.TRANSPORTS` that are to be seen of it
 
     @property
@@ -48,7 +49,9 @@ CLIENTS = (
     Client("requests", ("{python}", "{here}/with_requests.py", "{requests}")),
     Client("aiohttp", ("{python}", "{here}/with_aiohttp.py", "{requests}")),
     Client("httpx", ("{python}", "{here}/with_httpx.py", "{requests}")),
+    Client("httpx-tasks", ("{python}", "{here}/with_httpx_tasks.py", "{requests}"), in_turn=False),
     Client("fetch", ("node", "{here}/fetch.js", "{requests}"), needs=("node",)),
+    Client("node-agent", ("node", "{here}/agent.js", "{requests}"), needs=("node",)),
     Client(
         "go",
         ("{built}/go-client", "{requests}"),
