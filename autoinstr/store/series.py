@@ -70,9 +70,9 @@ class SeriesTable:
         self._only_counted: dict[tuple[object, ...], int] = {}
         self._is_client = np.zeros(0, np.bool_)  # by group
 
-    def begin_anew(self, services: Sequence[Service], in_use: Callable[[], NDArray[np.bool_]]) -> None:
+    def begin_anew(self, services: Sequence[Service], used: NDArray[np.bool_]) -> None:
         """Groups and services are others from now on; `services`: the others. Series of services that are still there
-        are found again by what they are. `in_use` tells by number of which series something is kept.
+        are found again by what they are. `used` tells by number of which series something is kept.
         """
         self._begin_anew()
         self._restored = {key: number for key, number in self._restored.items() if self.series[number].service}
@@ -83,10 +83,8 @@ class SeriesTable:
                     self._restored[self._key(series)] = number
                 else:
                     self.series[number] = replace(series, service=service)
-        if len(self.series) > MAX_SERIES // 2:
-            used = in_use()
-            used[list(self._restored.values())] = True
-            self._free = np.flatnonzero(~used[: len(self.series)])[::-1].tolist()
+        used[list(self._restored.values())] = True
+        self._free = np.flatnonzero(~used[: len(self.series)])[::-1].tolist()
 
     def of(self, requests: Requests, groups: list[Group]) -> NDArray[np.int32]:
         """The series of each request. `groups`: see `model.Follower`."""

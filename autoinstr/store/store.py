@@ -23,6 +23,7 @@ from autoinstr.store.durations import BITS, BUCKETS, bucket_of
 from autoinstr.store.series import MAX_SERIES, Series, SeriesTable
 
 NANOSECONDS = 10**9
+MAX_IN_USE = 8192  # series of processes that ended are kept as long as anything of them; some KB each
 # Shares of the memory
 FOR_SPANS, FOR_COUNTS = 0.75, 0.125  # the latter twice: fine and coarse
 # What the kernel counts in a bucket has this duration here, ns.
@@ -75,9 +76,21 @@ class Store:
             self._forget(now)
 
     def _follow(self, services: list[Service]) -> None:
-        if services is not self.services:
-            self._table.begin_anew(services, self._in_use)
-            self.services = services
+        if services is self.services:
+            return
+        used = self._in_use()
+        while np.count_nonzero(used) > MAX_IN_USE and self._shed():
+            used = self._in_use()
+        self._table.begin_anew(services, used)
+        self.services = services
+
+    def _shed(self) -> bool:
+        """Drop the older half of what is kept; whether there was any."""
+        before = self._chunks.size + self._counts.size
+        self._chunks.forget(0, self._chunks.size // 2)
+        for level in self.levels():
+            level.forget(0, level.size // 2)
+        return self._chunks.size + self._counts.size < before
 
     def _in_use(self) -> NDArray[np.bool_]:
         """Of which series there are spans or counts, by number."""

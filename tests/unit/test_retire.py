@@ -28,7 +28,7 @@ from autoinstr.model import NOBODY, Group, Kind, Service, Snapshot
 from autoinstr.parse import Groups, Parser, RouteOptions, hosts
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, span_records
-from autoinstr.store import Store, Wanted, series
+from autoinstr.store import Store, Wanted, series, store
 from autoinstr.store.counts import tally
 from autoinstr.store.disk import Disk
 from autoinstr.web.facts import Facts
@@ -246,21 +246,25 @@ class Page:
         self.store = store
         self.facts = Facts(store)
 
-    def counted(self, at: int) -> Counter[str]:
-        """Requests around a time by service, as they are counted; and as there are spans of them."""
+    def counts(self, at: int) -> Counter[str]:
+        """Requests around a time by service."""
         self.facts.learn()
         label = np.arange(len(self.store.series), dtype=np.int32)
         counted = self.store.counted(at // 10**9 - 60, at // 10**9 + 60)
         found = Counter[str]()
         for number, count in enumerate(tally(counted.pieces, label, len(label)).sum(axis=1).tolist()):
             found[self.facts.all[number].service] += int(count)
+        return +found
+
+    def counted(self, at: int) -> Counter[str]:
+        """The same, of which there are as many spans."""
         rows = self.store.search(Wanted(begin=at // 1000 - 60 * 10**6), 1 << 20, lambda: False).rows
         spans = Counter[str]()
         for one in span_records(*self.store.traced(rows)):
             assert one["attributes"]["url.path"] == f"/{one['resource']['service.name']}"
             spans[one["resource"]["service.name"]] += 1
-        assert +found == spans
-        return +found
+        assert self.counts(at) == spans
+        return spans
 
 
 @pytest.mark.parametrize("crowded", [False, True])
@@ -268,8 +272,8 @@ def test_the_page_shows_whose_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     """Also where numbers of series of which nothing is left are given to others, in memory and on disk."""
     if crowded:
         monkeypatch.setattr(series, "MAX_SERIES", 60)
-    epochs, store = Epochs(5), Store(1 << 24)
-    disk, page = Disk(tmp_path, store, Health()), Page(store)
+    epochs, kept = Epochs(5), Store(1 << 24)
+    disk, page = Disk(tmp_path, kept, Health()), Page(kept)
     truth: Counter[str] = Counter()
     kinds: set[tuple[str, str]] = set()
     now = time.time_ns()
@@ -281,13 +285,29 @@ def test_the_page_shows_whose_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             rows = [epochs.row(start=at) for _ in range(10)]
             truth.update(map(epochs.of, rows))
             kinds |= {(epochs.of(row), repr(epochs.groups[row.group].metric_attributes)) for row in rows}
-            store.add(make_traced(rows), epochs.groups, epochs.services)
+            kept.add(make_traced(rows), epochs.groups, epochs.services)
             disk.save()
             assert page.counted(at) == truth
         epochs.retire()
         epochs.come()
-    assert (len(store.series) <= 60) if crowded else (len(store.series) == len(kinds) > 60)
+    assert (len(kept.series) <= 60) if crowded else (len(kept.series) == len(kinds) > 60)
     disk.close()
     again = Store(1 << 24)
     os.close(Disk(tmp_path, again, Health()).lock)
     assert Page(again).counted(at) == truth
+
+
+def test_where_too_many_have_ended_the_oldest_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_IN_USE", 40)
+    epochs, kept = Epochs(5), Store(1 << 24)
+    page = Page(kept)
+    began = time.time_ns() - 1000 * 10**9
+    for epoch in range(100):
+        at = began + epoch * 5 * 10**9
+        rows = [epochs.row(start=at, sampled=False) for _ in range(10)]  # a chunk of spans goes as a whole
+        kept.add(make_traced(rows), epochs.groups, epochs.services)
+        told = page.counts(at)
+        assert all(told[name] >= count for name, count in Counter(map(epochs.of, rows)).items())
+        epochs.retire()
+        epochs.come()
+    assert len(kept.series) < 100
