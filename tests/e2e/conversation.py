@@ -19,8 +19,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ports import free_port
 
 CLIENT, SERVER = "client", "server"
 FIRST = 40  # bytes that tell one connection of a case from another
@@ -426,6 +430,13 @@ def blocking(sock: socket.socket) -> socket.socket:
     return sock
 
 
+def open_port(address: str, **options: Any) -> socket.socket:
+    """Listens at a port that no other case has, or had: what is told without a path is known by it."""
+    while True:
+        with suppress(OSError):
+            return socket.create_server((address, free_port()), **options)
+
+
 def listen(case: str, family: str) -> str | int:
     """Opens a listener for a case: a port, or a path."""
     if family == "unix":
@@ -433,10 +444,9 @@ def listen(case: str, family: str) -> str | int:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
     elif family == "mapped":
-        listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        listener = open_port("::", family=socket.AF_INET6, dualstack_ipv6=True)
     else:
-        kind = socket.AF_INET6 if family == "tcp6" else socket.AF_INET
-        listener = socket.create_server((FAMILIES[family], 0), family=kind)
+        listener = open_port(FAMILIES[family], family=socket.AF_INET6 if family == "tcp6" else socket.AF_INET)
     listener.listen(64)
     listener.settimeout(None)
     listeners[case] = blocking(listener)
