@@ -61,9 +61,6 @@ class SeriesTable:
         self._restored: dict[bytes, int] = {}  # what a series was before a restart, or before others -> its number
         self.series: list[Series] = []
         self._free: list[int] = []  # numbers of series that nothing is left of
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
         self._groups = Follower[Group]()
         self._of_group = np.zeros(0, np.int32)  # by group, for servers and what is not told apart; -1: none yet
         self._called: dict[int, int] = {}  # hash of group, address and port -> series
@@ -74,7 +71,8 @@ class SeriesTable:
         """Groups and services are others from now on; `services`: the others. Series of services that are still there
         are found again by what they are. `used` tells by number of which series something is kept.
         """
-        self._begin_anew()
+        self._groups = Follower()
+        self._only_counted.clear()
         self._restored = {key: number for key, number in self._restored.items() if self.series[number].service}
         for number, series in enumerate(self.series):
             if series.service is None:

@@ -34,7 +34,6 @@ MIDDLES = np.array([NANOSECONDS * middle for middle in (0, *_INSIDE, 2 * DURATIO
 class Store:
     def __init__(self, limit: int) -> None:
         self.limit = limit  # bytes
-        self.groups: list[Group] = []
         self.services: list[Service] = []
         self._table = SeriesTable(self.service_of)
         self._chunks = Chunks()
@@ -51,7 +50,6 @@ class Store:
             return
         with self._lock:
             self._follow(services)
-            self.groups = groups
             series = self._table.of(requests, groups)
             codes = series * np.int32(BUCKETS) + bucket_of(requests.end - requests.start)
             interval = requests.end // (FINE * NANOSECONDS)

@@ -96,14 +96,13 @@ def _server_application(process: Process, tool: str, arguments: Sequence[str]) -
     module = ""
     words = iter(arguments)
     for word in words:
-        if module:
-            break
         if word.startswith("-"):
             apart = "=" not in word and (word.startswith("--") or len(word) == 2)  # not -w4
             if apart and word not in _SWITCHES:
                 next(words, None)
         elif _APPLICATION.match(word) or word.endswith(".py"):
             module = word
+            break
     if not module:  # an option was taken for one with a value: what looks like an application is one
         module = next((word for word in arguments if ":" in word and _APPLICATION.match(word)), "")
     if "/" in module:
