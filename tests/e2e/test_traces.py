@@ -87,9 +87,7 @@ def told(module_agent: Callable[..., Agent]) -> Iterator[Told]:
             found.setdefault((span["kind"], path_of(span)), []).append(span)
         yield Told(found, {reason: int(count) for reason, count in orphans})
     finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+        end(*servers)
 
 
 @pytest.mark.parametrize("way", CERTAIN)
@@ -190,9 +188,7 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
             list(pool.map(ask, [[f"/{way}-{number}" for number in range(REQUESTS)] for way in range(AT_A_TIME)]))
         spans = started.stop()
     finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+        end(*servers)
     served = {path_of(span): span for span in spans if span["kind"] == "server"}
     calls = [span for span in spans if span["kind"] == "client"]
     assert len(served) == ALONE + len(after) + REQUESTS * AT_A_TIME
@@ -224,9 +220,7 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
                 assert client.get(path).text == "done"
         spans = started.stop()
     finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+        end(*servers)
     served, called = by_path(spans, "server"), by_path(spans, "client")
     assert served.keys() == set(paths)
     # what it does while its timer is not due (on a busy machine it may be), and nobody has left it anything
@@ -242,6 +236,12 @@ def listening(command: list[str]) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline()
     return process
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def by_path(spans: list[Span], kind: str) -> dict[str, Span]:
@@ -266,9 +266,7 @@ def test_trace_context_in_headers_that_the_kernel_side_cannot_read(agent: Callab
                 assert client.get(f"/{number}", headers=trace).text == "yes"
         spans = watching.stop()
     finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+        end(*servers)
     served, called = by_path(spans, "server"), by_path(spans, "client")
     for number in range(REQUESTS):
         span, call, asked = served[f"/{number}"], called[f"/asked/{number}"], served[f"/asked/{number}"]
@@ -302,9 +300,7 @@ def test_a_program_with_an_sdk_has_no_second_set_of_spans(agent: Callable[..., A
         figures = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         spans = watching.stop()
     finally:
-        for process in (program, server):
-            process.kill()
-            process.wait()
+        end(program, server)
     served = by_path(spans, "server")
     assert [[served[f"/sdk/{n}"]["traceId"], served[f"/sdk/{n}"]["parentSpanId"]] for n in range(len(truth))] == truth
     assert sum(span["kind"] == "client" for span in spans) <= MIN_CALLS, "no more than until it was known"
