@@ -59,8 +59,8 @@ struct control {
 BPF_F_TABLE("array", u32, struct control, control, 1, BPF_F_MMAPABLE);
 
 /*
- * How often programs have put something into these maps: as long as there is nothing new, what was not there is not there,
- * and need not be looked up once more.
+ * How often programs have put something into these maps (of `runtimes`: or taken it out): as long as there is nothing new,
+ * what was found there is, and what was not is not, and need not be looked up once more.
  */
 struct made {
 	__u32 offers;
@@ -539,6 +539,9 @@ struct work {
 	__u32 next;    /* enum STEP_*: what is left to do when they have it; STEPS: nothing */
 	struct trace opened; /* of the stream that began last, as it began */
 	__u64 goroutine; /* address of the current goroutine's g, if it is one */
+	/* what `runtimes` last told of a process, and how often anything had been told there by then */
+	__u64 known_runtime;
+	__u32 known_pid, known_at;
 	struct scan scan;
 	__u8 window[WINDOW + WINDOW_SLACK];
 };
@@ -551,8 +554,6 @@ enum { WORK_EXIT, WORK_ENTER, WORK_KINDS };
 BPF_PERCPU_ARRAY(works, struct work, WORKS);
 struct work_owners {
 	__u32 tid[WORKS];
-	__u32 plain; /* the process that was last found to have no entry in `runtimes` ... */
-	__u32 plain_at; /* ... at this number of them */
 	__u64 number; /* the last one that a request was given; 0: none was */
 };
 BPF_PERCPU_ARRAY(work_owners, struct work_owners, 1);

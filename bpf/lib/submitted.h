@@ -181,7 +181,7 @@ static __always_inline void take_inserted(const struct connection *c, struct htt
 #endif
 
 /* A stream of HTTP/2 has begun. */
-static __always_inline void place_stream(const struct connection *c, struct http2 *h, const struct work *w, __u32 stream)
+static __always_inline void place_stream(const struct connection *c, struct http2 *h, struct work *w, __u32 stream)
 {
 	struct stream_key key = {.id = h->id, .stream = stream};
 	struct stream *st = streams.lookup(&key);

@@ -60,7 +60,7 @@ static __always_inline __u64 runtime_of(__u32 pid)
 	return flags ? *flags : 0;
 }
 
-/* Something was put into `runtimes`. */
+/* `runtimes` is not what it was. */
 static __always_inline void note_runtime(void)
 {
 	zero_key zero = 0;
@@ -70,35 +70,42 @@ static __always_inline void note_runtime(void)
 		__sync_fetch_and_add(&m->runtimes, 1);
 }
 
-/* Is a process known to have none? As most have that serve requests. */
-static __always_inline int is_plain(__u32 pid, struct work_owners **cpu, __u32 *now)
+static __always_inline void set_runtime(__u32 pid, __u64 runtime)
+{
+	runtimes.update(&pid, &runtime);
+	note_runtime();
+}
+
+static __always_inline void forget_runtime(__u32 pid)
+{
+	runtimes.delete(&pid);
+	note_runtime();
+}
+
+/* Is what the work remembers of its process still so? `now`: how often anything was told of any. */
+static __always_inline int knows_runtime(const struct work *w, __u32 *now)
 {
 	zero_key zero = 0;
 	struct made *m = made.lookup((__u32 *)&zero);
 	struct control *told = control.lookup((__u32 *)&zero);
 
-	*cpu = work_owners.lookup((__u32 *)&zero);
-	if (!m || !told || !*cpu)
+	if (!m || !told)
 		return 0;
 	*now = m->runtimes + told->runtimes;
-	return (*cpu)->plain == pid && (*cpu)->plain_at == *now;
+	return w->known_pid == w->pid && w->known_at == *now;
 }
 
 /* The same, where it is asked with each request. */
-static __always_inline __u64 runtime_of_server(__u32 pid)
+static __always_inline __u64 runtime_of_server(struct work *w)
 {
-	struct work_owners *cpu;
 	__u32 now = 0;
 
-	if (is_plain(pid, &cpu, &now) || !cpu)
-		return 0;
-
-	__u64 runtime = runtime_of(pid);
-	if (!runtime) {
-		cpu->plain = pid;
-		cpu->plain_at = now;
+	if (!knows_runtime(w, &now)) {
+		w->known_runtime = runtime_of(w->pid);
+		w->known_pid = w->pid;
+		w->known_at = now;
 	}
-	return runtime;
+	return w->known_runtime;
 }
 
 static __always_inline __u64 user_u64(__u64 address)
@@ -274,8 +281,7 @@ static __always_inline int takes_up(struct context *task, const struct connectio
 /* Such a task makes a call while nothing is asked of it: nothing is certain any more of what it does when something is. */
 static __always_inline void note_after(__u32 pid, __u64 runtime)
 {
-	runtime |= RUNTIME_AFTER;
-	runtimes.update(&pid, &runtime);
+	set_runtime(pid, runtime | RUNTIME_AFTER);
 }
 
 static __always_inline void say_why(struct trace *t, enum orphan why)
@@ -309,8 +315,7 @@ static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several
 	lender = lenders.lookup(&pid);
 	if (lender && several)
 		lender->several = 1;
-	runtimes.update(&pid, &runtime);
-	note_runtime();
+	set_runtime(pid, runtime);
 	return runtime;
 }
 
@@ -496,10 +501,10 @@ static __always_inline int is_behind(const struct context *ctx, const struct ser
 }
 
 /* An execution has read a request. `c`: the connection, of HTTP/1. */
-static __always_inline void serve(struct connection *c, const struct work *w, const struct served *served)
+static __always_inline void serve(struct connection *c, struct work *w, const struct served *served)
 {
 	__u32 pid = w->pid;
-	__u64 runtime = runtime_of_server(pid);
+	__u64 runtime = runtime_of_server(w);
 	__u64 execution = execution_of(pid, w->tid, w->goroutine, runtime);
 	__u8 at_once = w->several && runtime & (RUNTIME_IN_ORDER | RUNTIME_PYTHON) ? AT_ONCE : 0;
 	struct context *ctx = contexts.lookup(&execution);
@@ -587,9 +592,7 @@ static __always_inline void note_woken(__u32 pid)
 
 	if (runtime & (RUNTIME_KNOWN | RUNTIME_WOKEN))
 		return;
-	runtime |= RUNTIME_WOKEN;
-	runtimes.update(&pid, &runtime);
-	note_runtime();
+	set_runtime(pid, runtime | RUNTIME_WOKEN);
 }
 
 /* May an event loop have left a call to be made for what it has read, as one does that queues what it has to do? */
@@ -752,10 +755,8 @@ static __always_inline int may_lend(__u32 pid, const struct served *now)
 	if (switches(runtime))
 		return 0; /* what a thread of it does next need not be for what it has read */
 	if (!lender || !(runtime & RUNTIME_LENDS)) { /* user space may have taken the flag away */
-		runtime |= RUNTIME_LENDS;
 		lenders.update(&pid, &new);
-		runtimes.update(&pid, &runtime);
-		note_runtime();
+		set_runtime(pid, runtime | RUNTIME_LENDS);
 		return 0;
 	}
 	return serves_only(lender, now);
@@ -1147,7 +1148,7 @@ static __always_inline int is_same_trace(const struct trace *one, const struct t
 }
 
 /* A server's request: its parent is who asked, on this machine, or by trace context. */
-static __always_inline void place_served(struct connection *c, const struct work *w, struct exchange *x)
+static __always_inline void place_served(struct connection *c, struct work *w, struct exchange *x)
 {
 	struct served served = {.key = w->sock, .span = x->trace.span};
 
@@ -1197,7 +1198,6 @@ static __always_inline int place_plainly(struct connection *c, const struct work
 #else
 	struct exchange *x = &c->slot;
 	__u64 execution = w->tid;
-	struct work_owners *cpu;
 	zero_key zero = 0;
 	__u32 now = 0;
 	struct made *m = made.lookup((__u32 *)&zero);
@@ -1205,11 +1205,14 @@ static __always_inline int place_plainly(struct connection *c, const struct work
 
 	if (c->role != ROLE_SERVER || c->session || x->traceparent || !c->slot_used || x->sequence != w->streams[0])
 		return 0;
-	if (!m || !c->pair || c->unasked != m->offers + 1 || !is_plain(w->pid, &cpu, &now))
+	if (!m || !c->pair || c->unasked != m->offers + 1 || !knows_runtime(w, &now))
+		return 0;
+	if (w->known_runtime & ~(RUNTIME_IN_ORDER | RUNTIME_LOOPS | RUNTIME_WOKEN))
 		return 0;
 
 	struct context *ctx = contexts.lookup(&execution);
 
+	/* the slot is this one's, so what was read of the connection before is answered: is_behind() need not be asked */
 	if (!ctx || ctx->pid != w->pid || (!ctx->loop && ctx->now.key != served.key))
 		return 0;
 	say_why(&x->trace, ORPHAN_ELSEWHERE);

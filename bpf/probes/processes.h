@@ -88,10 +88,8 @@ static __always_inline int on_sched_process_fork(struct bpf_raw_tracepoint_args 
 	note_fork(parent, thread, child);
 
 	__u64 runtime = runtime_of(parent);
-	if (runtime) {
-		runtimes.update(&child, &runtime);
-		note_runtime();
-	}
+	if (runtime)
+		set_runtime(child, runtime);
 
 	struct process *event = new_event(PROCESS_FORK, child);
 	if (!event)
@@ -121,7 +119,7 @@ static __always_inline int on_sched_process_exec(struct bpf_raw_tracepoint_args 
 	if (!event)
 		return 0;
 
-	runtimes.delete(&pid);
+	forget_runtime(pid);
 	describe_program(event);
 	bpf_probe_read_kernel_str(event->filename, PROCESS_FILENAME_SIZE,
 				  (void *)kernel_u64(ctx->args[2] + OFFSET_linux_binprm_filename));
@@ -143,7 +141,7 @@ static __always_inline int on_sched_process_exit(struct bpf_raw_tracepoint_args 
 		return 0; /* other threads go on */
 	*target = 0;
 	/* or so many that ended would drive out one that lives, and does nothing for long */
-	runtimes.delete(&pid);
+	forget_runtime(pid);
 	lenders.delete(&pid);
 	loops.delete(&pid);
 	go_layouts.delete(&pid);

@@ -407,17 +407,25 @@ void end_of_connection(int error)
 /* As user space tells how a process works, and as fork does. */
 void tell_runtime(u32 pid, u64 flags, int forked)
 {
+	if (forked) {
+		set_runtime(pid, flags);
+		return;
+	}
 	runtimes.update(&pid, &flags);
-	if (forked)
-		note_runtime();
-	else
-		control_leaf.runtimes++;
+	control_leaf.runtimes++;
+}
+
+/* As exec and exit do. */
+void end_process(u32 pid)
+{
+	forget_runtime(pid);
 }
 
 /* How a process works, as who serves a request sees it. */
 u64 runtime_seen(u32 pid)
 {
-	return runtime_of_server(pid);
+	works_leaf.pid = pid;
+	return runtime_of_server(&works_leaf);
 }
 
 /* What both ends know the connection by. */

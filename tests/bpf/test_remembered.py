@@ -1,4 +1,4 @@
-"""What programs remember not to be there is seen as soon as it is."""
+"""What programs remember to be there, or not to be, is right as soon as that changes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def test_how_a_process_works_may_come_to_be_known_late(forked: bool) -> None:
     assert [kernel.runtime_seen(pid) for pid in (PLAIN, OTHER, PLAIN, OTHER)] == [IN_ORDER, 0, IN_ORDER, 0]
     kernel.tell_runtime(OTHER, IN_ORDER, forked)
     assert [kernel.runtime_seen(pid) for pid in (OTHER, PLAIN)] == [IN_ORDER] * 2
+
+
+@pytest.mark.parametrize("pids", [(PLAIN,), (PLAIN, OTHER)])
+def test_who_gets_the_pid_of_one_that_has_ended_is_not_taken_for_it(pids: tuple[int, ...]) -> None:
+    kernel = Connection().library
+    for pid in pids:
+        kernel.tell_runtime(pid, IN_ORDER, True)
+    assert [kernel.runtime_seen(pid) for pid in (*pids, *pids)] == [IN_ORDER] * 2 * len(pids)
+    kernel.end_process(PLAIN)
+    assert kernel.runtime_seen(PLAIN) == 0
 
 
 def test_a_client_may_become_a_target_late() -> None:
