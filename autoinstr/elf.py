@@ -146,19 +146,24 @@ def functions(descriptor: int, names: Iterable[str]) -> dict[str, tuple[int, int
             return {}
         headers = _section_headers(descriptor, head)
         wanted = {name: name.encode() + b"\0" for name in names}
+        addresses: dict[str, tuple[int, int]] = {}
         for kind in _SYMBOL_TABLES:
             for _, found, _, _, offset, size, link, *_ in headers:
                 if found != kind or link >= len(headers) or size > MAX_SYMBOLS or headers[link][5] > MAX_SYMBOLS:
                     continue
                 texts = os.pread(descriptor, headers[link][5], headers[link][4])
-                places = {name: set(_places(texts, text)) for name, text in wanted.items() if text in texts}
+                places = {
+                    name: set(_places(texts, text))
+                    for name, text in wanted.items()
+                    if name not in addresses and text in texts
+                }
                 if places:
-                    addresses = _addresses(os.pread(descriptor, size, offset), places)
-                    if addresses:
-                        return _in_file(descriptor, head, addresses)
+                    addresses |= _addresses(os.pread(descriptor, size, offset), places)
+            if len(addresses) == len(wanted):
+                break
+        return _in_file(descriptor, head, addresses)
     except (OSError, struct.error, ValueError, OverflowError, IndexError):
-        pass
-    return {}
+        return {}
 
 
 def _places(texts: bytes, text: bytes) -> Iterator[int]:

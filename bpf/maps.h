@@ -443,6 +443,9 @@ struct submitting {
 };
 BPF_TABLE("lru_hash", u32, struct submitting, submitting, MAX_TLS_WORKS);
 
+/* Work that libuv's thread pool has to do, by session_key() of it: for which request. Deleted when it is done. */
+BPF_TABLE("lru_hash", u64, struct served, pool_works, MAX_POOL_WORKS);
+
 /*
  * Calls of grpc-go that have a number and are not written yet, by the connection's key and the stream; inserted by who makes
  * the call, deleted by who writes it, or who makes it if that was late: whoever succeeds gives it its place in a trace.

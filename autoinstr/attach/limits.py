@@ -34,6 +34,8 @@ class Limits:
     ciphertexts: int = 1024
     # texts that programs call their requests by, and that user space is about to read
     names: int = 1024
+    # what libuv's thread pools have to do for requests
+    pool_works: int = 1024
     # threads and goroutines that serve requests
     contexts: int = 5312
     # calls that the target at the other end has not met yet

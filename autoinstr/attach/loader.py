@@ -53,7 +53,8 @@ RETURN = "tls_return"
 GO_PROBES = ("go_handshake", "go_write", "go_written", "go_return", "go_read_copy", "go_read", "go_read_return")
 ADDING_PROBES = (  # what only adds something to requests that are told anyway
     *("go_route_pattern", "go_route_gin", "go_route_chi", "go_route_chi_4", "go_route_echo", "go_route_gorilla"),
-    *("python_copied", "python_enters", "event_loop_turns", "nghttp2_submits", "nghttp2_submitted"),
+    *("python_copied", "python_enters", "nghttp2_submits", "nghttp2_submitted"),
+    *("event_loop_turns", "pool_work_begins", "pool_work_ends", "pool_request_begins", "pool_request_ends"),
     *("go_run_handler", "go_run_handler_x", "go_handle_stream", "go_round_trip", "go_look_up"),
     *("go_new_stream", "go_new_stream_made", "nghttp2_received"),
 )

@@ -69,6 +69,7 @@ def flags(
         "MAX_TLS_WORKS": limits.tls_works,
         "MAX_CIPHERTEXTS": limits.ciphertexts,
         "MAX_NAMES": limits.names,
+        "MAX_POOL_WORKS": limits.pool_works,
         "MARKER_FD": f"{MARKER_FD}U",
         "KFUNC": KFUNC,
         "PROBE_COPIES": copies,

@@ -181,7 +181,8 @@ def ways(place: Place, name: str, rate: float, seconds: float) -> Trial:
         watched(place, trial, [behind, running], [(hop, hop.name)], rate=rate, seconds=seconds, ways=hop.ways)
     share = hop.joins if by == "http" else hop.streams
     for join in trial.joins:
-        join.least = share if join.way == "plain" else 1.0 if join.way == BACKGROUND else 0.0
+        must = join.way == "plain" or (by == "http" and join.way in hop.joined)
+        join.least = share if must else 1.0 if join.way == BACKGROUND else 0.0
     return trial
 
 

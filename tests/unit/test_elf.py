@@ -65,6 +65,18 @@ def test_code_of_functions(library: Path) -> None:
 
 
 @needs_gcc
+def test_exported_and_local(tmp_path: Path) -> None:
+    """What is exported stands in both tables of symbols, what is local in one."""
+    code = "static int local(int x) { return x + 1; } int shared(int x) { return x + 2; } int (*uses)(int) = local;"
+    (tmp_path / "a.c").write_text(code)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "a.so", tmp_path / "a.c"], check=True)
+    names = ("shared", "local", "neither")
+    assert set(offsets(tmp_path / "a.so", *names)) == {"shared", "local"}
+    subprocess.run(["strip", tmp_path / "a.so"], check=True)
+    assert set(offsets(tmp_path / "a.so", *names)) == {"shared"}
+
+
+@needs_gcc
 def test_stripped(library: Path, tmp_path: Path) -> None:
     """What a library exports stays."""
     subprocess.run(["strip", "-o", tmp_path / "a.so", library], check=True)

@@ -9,11 +9,14 @@ its environment it makes a request each 10 ms for none. A hop is one small file 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from servers import GRPC_GO, GRPC_JS, NGINX_TLS, Server
+
+from autoinstr import elf
 
 HERE = Path(__file__).resolve().parent
 WAYS = {
@@ -35,13 +38,15 @@ ARGUMENTS = ("{name}", "{port}", "{log}", "{next}")
 
 @dataclass(frozen=True)
 class Hop:
-    """`joins`: the least share of its plain requests by HTTP/1 that must get their parent; `streams`: by HTTP/2."""
+    """The least share of its requests that must get their parent: `joins` by HTTP/1, if they are made in a way of
+    `joined`; `streams` by HTTP/2, of plain ones."""
 
     server: Server
     ways: Sequence[str] = ("plain",)
     calls: Sequence[str] = ("http",)  # transports
     joins: float = 1.0
     streams: float = 0.0
+    joined: Sequence[str] = ("plain",)
 
     @property
     def name(self) -> str:
@@ -57,6 +62,15 @@ def hop(
 def go(name: str, serves: str) -> Server:
     build = ("go", "build", "-o", "{folder}/hop", "./hop")
     return hop(name, "{folder}/hop", serves, needs=("go",), build=build, build_in=str(GRPC_GO["build_in"]))
+
+
+def has_names_of_libuv() -> bool:
+    """Those by which it is known for whom Node's thread pool works: distributions strip them."""
+    node = shutil.which("node")
+    if not node:
+        return False
+    with Path(node).open("rb") as file:
+        return bool(elf.functions(file.fileno(), ["uv__work_submit"]))
 
 
 NGINX = Server(
@@ -82,6 +96,7 @@ HOPS = (
         ("http", "https", "h2", "h2c", "grpc"),
         joins=0.9,
         streams=0.9,
+        joined=("plain", "twice", "fetch", *(("handed", "name") if has_names_of_libuv() else ())),
     ),
     Hop(
         # else the compiler for what runs long takes as much of this short time as the program

@@ -104,6 +104,16 @@ def test_io_uring(spawn: Spawner) -> None:
     assert "not seen" in reason
 
 
+def test_ring_of_libuv(spawn: Spawner) -> None:
+    """It has one for files and for what it polls: its sockets are seen."""
+    pytest.importorskip("uvloop")
+    code = "import asyncio, uvloop\nasync def main(): print(1, flush=True); await asyncio.sleep(60)\nuvloop.run(main())"
+    found = Process(spawn.script("loop.py", code)[0].pid)
+    if "anon_inode:[io_uring]" not in found.descriptors():
+        pytest.skip("this kernel refuses io_uring, or this libuv makes no use of it")
+    assert not Runtimes().look(found).unseen
+
+
 def test_32_bit_is_told(tmp_path: Path) -> None:
     image = bytearray(Path(sys.executable).resolve().read_bytes()[:64])
     image[4] = 1
