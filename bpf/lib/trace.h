@@ -332,6 +332,15 @@ static __always_inline __u64 note_switches(__u32 pid, __u64 runtime, int several
 #define NAME_REACTOR 0x2d726f7463616572ULL /* reactor-http-nio-1 */
 #define NAME_VERTX 0x652d782e74726576ULL   /* vert.x-eventloop-thread-0 */
 
+/* All bits if they differ, none if not: with one way for the verifier, where a comparison has two. */
+static __always_inline __u64 differ(__u64 one, __u64 other)
+{
+	__u64 difference = one ^ other, negative = -difference;
+
+	asm volatile("" : "+r"(negative));
+	return -((difference | negative) >> 63);
+}
+
 /* The current thread was not met yet. Known by its name it is known before anything has gone wrong. */
 static __always_inline __u64 runtime_by_name(__u32 pid, __u64 runtime)
 {
@@ -340,9 +349,9 @@ static __always_inline __u64 runtime_by_name(__u32 pid, __u64 runtime)
 	if (runtime & (RUNTIME_KNOWN | RUNTIME_SWITCHES) || bpf_get_current_comm(name, sizeof(name)))
 		return runtime;
 	begins = name[0];
-	if (begins != NAME_JAVA && begins != NAME_TOKIO && begins != NAME_TOKIO_OLD && begins != NAME_DOTNET &&
-	    begins != NAME_ERLANG && begins != NAME_NETTY && begins != NAME_NETTY_EPOLL && begins != NAME_NETTY_4_2 &&
-	    begins != NAME_REACTOR && begins != NAME_VERTX)
+	if (differ(begins, NAME_JAVA) & differ(begins, NAME_TOKIO) & differ(begins, NAME_TOKIO_OLD) & differ(begins, NAME_DOTNET) &
+	    differ(begins, NAME_ERLANG) & differ(begins, NAME_NETTY) & differ(begins, NAME_NETTY_EPOLL) &
+	    differ(begins, NAME_NETTY_4_2) & differ(begins, NAME_REACTOR) & differ(begins, NAME_VERTX))
 		return runtime;
 	return note_switches(pid, runtime, 0);
 }
@@ -404,7 +413,7 @@ static __always_inline void note_moved(__u32 pid, __u32 tid)
 
 /*
  * What a call of such a process is made for: what it serves, if that was never more than one request at a time. One that calls
- * when all is answered does so while it serves something, too.
+ * when all is answered, or when nothing was asked yet, does so while it serves something, too.
  */
 static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
 {
@@ -415,7 +424,7 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 	*found = lender->newest;
 	parent = served_trace(found);
-	if (!parent && found->span)
+	if (!parent)
 		lender->several = 1;
 	return parent;
 }
@@ -794,6 +803,8 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (!ctx)
+		runtime = runtime_by_name(by.pid, runtime);
 	runtime = runtime_behind(ctx, by.pid, c->session ? c->other : sock, runtime);
 	runtime = runtime_of_loops(ctx, by.pid, by.tid, runtime);
 	if (switches(runtime))
