@@ -178,8 +178,8 @@ class Process:
         """Its network namespace: `net:[4026531840]`; empty if that can't be said."""
         return self.link("ns/net")
 
-    def descriptors(self) -> Iterator[str]:
-        """What its descriptors are: `socket:[123]`, `anon_inode:[io_uring]`, a path ..."""
+    def descriptors(self) -> Iterator[tuple[str, str]]:
+        """Its descriptors' numbers, and what they are: `socket:[123]`, `anon_inode:[io_uring]`, a path ..."""
         try:
             names = os.listdir(f"/proc/{self.pid}/fd")  # noqa: PTH208
         except PermissionError:
@@ -188,11 +188,11 @@ class Process:
         except OSError:
             return
         for name in names[:MAX_DESCRIPTORS]:
-            yield self.link(f"fd/{name}")
+            yield name, self.link(f"fd/{name}")
 
     def sockets(self) -> set[int]:
         """Inodes of its sockets."""
-        return {int(found[1]) for link in self.descriptors() if (found := _SOCKET.match(link))}
+        return {int(found[1]) for _, link in self.descriptors() if (found := _SOCKET.match(link))}
 
     def read_file(self, path: str, limit: int = MAX_FILE) -> bytes:
         """A regular file inside its own root; empty if there is none.

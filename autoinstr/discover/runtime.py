@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from autoinstr.discover.process import Process
+from autoinstr.discover.rings import carry_traffic
 from autoinstr.elf import Binary, read_binary
 from autoinstr.libraries import LIBRARIES, Unread, mapped_files
 
@@ -51,8 +52,6 @@ _STATIC = {
     "envoy": ("boringssl (static)", "nghttp2 (static)"),
 }
 _BUILT_IN_TLS = {"java": "JSSE"}
-# libuv gives its ring files and changes of what it polls, never sockets: as a library, or built into others
-_LIBUV = re.compile(rb"/(?:libuv|libnode)[^/\n]*\.so|/uvloop/loop\.|/node(?:js)?(?: \(deleted\))?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +130,7 @@ def _language(process: Process, binary: Binary) -> str:
 def _unseen(process: Process, binary: Binary, tls: list[str]) -> list[str]:
     """What the capture can't see of it, each with the reason and what follows. `tls`: libraries that can't be read."""
     reasons: list[str] = []
-    rings = any(link == "anon_inode:[io_uring]" for link in process.descriptors())
-    if rings and not _LIBUV.search(process.maps):
+    if carry_traffic(process):
         reasons.append("io_uring: it has a ring open; what it sends or receives through that is not seen")
     if binary.bits == 32:
         reasons.append("32-bit: system calls of 32-bit programs are not seen")

@@ -65,8 +65,8 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
                 continue
             at = [entry] if function.program else code.returns()
             places += [Place(program.offset(where, place), one) for place in at]
-        else:
-            unknown.add(module)
+        elif not _layout(program, module):
+            unknown.add(module)  # else it has no such fields: before Go 1.21, who has begun a goroutine
     for module in unknown:
         version = ".".join(map(str, program.version)) if module == GO else program.modules.get(module, "")
         not_known(
@@ -79,8 +79,11 @@ def goroutine_places(descriptor: int, functions: tuple[Function, ...]) -> list[P
 
 def layouts(program: GoProgram) -> dict[str, int]:
     """Where fields lie in this program, as far as that is known: of Go by its minor version, of modules by theirs."""
-    of_modules = (layout(module, program.modules.get(module, "")) for module in (GRPC, X_NET))
-    return go_layout(program.version) | {name: at for one in of_modules for name, at in one.items()}
+    return {name: at for module in (GO, GRPC, X_NET) for name, at in _layout(program, module).items()}
+
+
+def _layout(program: GoProgram, module: str) -> dict[str, int]:
+    return go_layout(program.version) if module == GO else layout(module, program.modules.get(module, ""))
 
 
 def layout_of(descriptor: int) -> dict[str, int]:

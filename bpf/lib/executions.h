@@ -190,7 +190,7 @@ static __always_inline void note_moved(__u32 pid, __u32 tid)
 
 /*
  * What a call of such a process is made for: what it serves, if that was never more than one request at a time. One that calls
- * when all is answered does so while it serves something, too.
+ * when all is answered, or when nothing was asked yet, does so while it serves something, too.
  */
 static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struct served *found)
 {
@@ -201,7 +201,7 @@ static __always_inline struct trace *find_only(__u32 pid, struct trace *t, struc
 		return unsure_parent(t, found, ORPHAN_SEVERAL);
 	*found = lender->newest;
 	parent = served_trace(found);
-	if (!parent && found->span)
+	if (!parent)
 		lender->several = 1;
 	return parent;
 }

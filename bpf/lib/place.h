@@ -13,6 +13,8 @@ static __always_inline struct trace *find_parent(const struct connection *c, __u
 	__u64 execution = execution_of(by.pid, by.tid, by.goroutine, runtime);
 	struct context *ctx = contexts.lookup(&execution);
 
+	if (!ctx)
+		runtime = runtime_by_name(by.pid, runtime);
 	runtime = runtime_behind(ctx, by.pid, c->session ? c->other : sock, runtime);
 	runtime = runtime_of_loops(ctx, by.pid, by.tid, runtime);
 	if (switches(runtime))

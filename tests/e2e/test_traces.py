@@ -167,15 +167,13 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
     Until it has called when all was answered: so it may at any time.
     """
     after = ["/late", *(f"/behind-{number}" for number in range(ALONE))]
-    program, (front, back) = tmp_path / "tasks", free_ports(2)
-    source = RELAY.with_name("tasks.c")
-    subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
+    front, back = free_ports(2)
     servers = [
-        listening([str(program), str(front), str(back), *name.split()]),
         listening([sys.executable, str(RELAY), str(back), "0"]),
+        listening([str(built("tasks", tmp_path)), str(front), str(back), *name.split()]),
     ]
     try:
-        started = agent("--pid", servers[0].pid)
+        started = agent("--pid", servers[1].pid)
 
         def ask(paths: list[str]) -> None:
             with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
@@ -204,16 +202,36 @@ def test_a_thread_that_goes_on_with_other_tasks(agent: Callable[..., Agent], tmp
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_a_task_that_calls_for_nobody(agent: Callable[..., Agent], tmp_path: Path) -> None:
+    """It did so before the first request came: so that one is not what it works for, though there is no other."""
+    front, back = free_ports(2)
+    servers = [
+        listening([sys.executable, str(RELAY), str(back), "0"]),
+        listening([str(built("tasks", tmp_path)), str(front), str(back), "tokio-rt-worker", "alone"]),
+    ]
+    try:
+        started = agent("--pid", servers[1].pid)
+        assert started.wait_for(bool)
+        for number in range(ALONE):
+            assert httpx.get(f"http://127.0.0.1:{front}/{number}").text == "done"
+        spans = started.stop()
+    finally:
+        end(*servers)
+    alone = [span for span in spans if path_of(span).startswith("/asked/alone/")]
+    first = min(int(span["startTimeUnixNano"]) for span in spans if span["kind"] == "server")
+    assert [span for span in alone if int(span["startTimeUnixNano"]) > first]
+    assert {span["parentSpanId"] for span in alone} == {""}
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[..., Agent], tmp_path: Path) -> None:
     """By its timer, and for another thread: neither is made for the request that waits meanwhile."""
-    program, (front, back) = tmp_path / "loop", free_ports(2)
+    front, back = free_ports(2)
     plain = [f"/plain-{number}" for number in range(20)]
     paths = ["/timer-0", *plain[:10], "/timer-1", *plain[10:], *(f"/woken-{number}" for number in range(3))]
-    source = RELAY.with_name("loop.c")
-    subprocess.run(["gcc", "-O1", "-pthread", "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
     servers = [listening([sys.executable, str(RELAY), str(back), "0"])]
     try:
-        servers.append(listening([str(program), str(front), str(back)]))
+        servers.append(listening([str(built("loop", tmp_path)), str(front), str(back)]))
         started = agent("--port", front)
         with httpx.Client(base_url=f"http://127.0.0.1:{front}", timeout=30) as client:
             for path in paths:
@@ -230,6 +248,14 @@ def test_an_event_loop_calls_for_nobody_behind_what_it_has_read(agent: Callable[
     alone = [call for path, call in called.items() if path.startswith("/alone")]
     assert len(alone) >= 5
     assert {call["parentSpanId"] for call in alone} == {""}
+
+
+def built(name: str, folder: Path) -> Path:
+    """A server in C."""
+    source = RELAY.with_name(f"{name}.c")
+    flags = ("-O1", "-pthread", "-Wall", "-Werror")
+    subprocess.run(["gcc", *flags, "-o", folder / name, source], check=True, timeout=60)
+    return folder / name
 
 
 def listening(command: list[str]) -> subprocess.Popen[str]:

@@ -63,8 +63,11 @@ def by_directory(directory: str) -> str:
     return next((part for part in reversed(directory.split("/")) if part and not is_generic(part)), "")
 
 
-def by_module(process: Process, module: str, source: str) -> Named:
-    """`shop.main:app` -> shop; `main:app` -> the working directory's name; the module if nothing says more."""
+def by_module(process: Process, module: str, source: str, directory: str = "") -> Named:
+    """`shop.main:app` -> shop; `main:app` -> the name of the directory that it is in; the module if nothing says more.
+
+    `directory`: said with it; else it is the working one.
+    """
     if module == "http.server":
         return Named(module, source)  # the standard library's own: the one module that serves by itself
     path = re.split(r"[:(]", module, maxsplit=1)[0]
@@ -74,8 +77,8 @@ def by_module(process: Process, module: str, source: str) -> Named:
         kept -= 1
     if kept:
         return Named(".".join(parts[:kept]), source)
-    if directory := by_directory(process.directory):
-        return Named(directory, f"{source} directory")
+    if place := by_directory(absolute(process, directory)):
+        return Named(place, f"{source} directory")
     return Named(path, source)
 
 

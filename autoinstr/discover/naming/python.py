@@ -19,13 +19,15 @@ from autoinstr.discover.process import Process
 
 _PYTHON_WITH_VALUE = ("-W", "-X", "-Q", "--check-hash-based-pycs")
 _MODULE_SERVERS = ("gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "waitress-serve", "waitress")
-# Options of those servers that take no value: what follows any other is not the application.
+# Options of those servers that take no value, beside those that begin with `--no-`: what follows any other is not the
+# application.
 _SERVER_SWITCHES = """
---reload --daemon --preload --access-log --no-access-log --proxy-headers --no-proxy-headers --use-colors --factory
---check-config --print-config --sendfile --no-sendfile --enable-stdio-inheritance --debug --server-header
---no-server-header --reuse-port --capture-output --spew --insecure --date-header --no-date-header -D -R
+--reload --daemon --preload --access-log --proxy-headers --use-colors --factory --check-config --print-config --sendfile
+--enable-stdio-inheritance --debug --server-header --reuse-port --capture-output --spew --insecure --date-header -D -R
+--ws --log --respawn-failed-workers
 """
 _SWITCHES = frozenset(_SERVER_SWITCHES.split())
+_DIRECTORY_OPTIONS = ("--app-dir", "--working-dir")  # of uvicorn, of granian; gunicorn goes into its --chdir by itself
 _CONFIGURATION = re.compile(r"\.(ini|ya?ml|xml|json|conf)\Z")
 _APPLICATION = re.compile(r"[A-Za-z_][\w.]*(:[\w.]+(\(.*\))?)?\Z")
 
@@ -98,7 +100,7 @@ def _server_application(process: Process, tool: str, arguments: Sequence[str]) -
     for word in words:
         if word.startswith("-"):
             apart = "=" not in word and (word.startswith("--") or len(word) == 2)  # not -w4
-            if apart and word not in _SWITCHES:
+            if apart and word not in _SWITCHES and not word.startswith("--no-"):
                 next(words, None)
         elif _APPLICATION.match(word) or word.endswith(".py"):
             module = word
@@ -107,4 +109,4 @@ def _server_application(process: Process, tool: str, arguments: Sequence[str]) -
         module = next((word for word in arguments if ":" in word and _APPLICATION.match(word)), "")
     if "/" in module:
         return by_path(process, module, tool)
-    return by_module(process, module or "app", tool)
+    return by_module(process, module or "app", tool, option(arguments, *_DIRECTORY_OPTIONS))

@@ -1,7 +1,8 @@
 // A server whose threads go on with other tasks while one waits, as runtimes with tasks of their own do: each request asks
-// another server three times; /late... when it is answered. No thread waits for a socket.
+// another server three times; /late... when it is answered. No thread waits for a socket. `alone`: one task more asks all the
+// time, for nobody.
 //
-//   tasks PORT ASKED [NAME OF ITS THREADS]
+//   tasks PORT ASKED [NAME OF ITS THREADS [alone]]
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -81,7 +82,7 @@ static int go_on(struct task *task)
 		} else if (size <= 0) { // the end of an answer
 			close(task->asked);
 			task->asked = -1;
-			if (++task->calls < CALLS)
+			if (++task->calls < CALLS || task->client < 0)
 				ask(task);
 			else if (!is_late(task))
 				answer(task);
@@ -122,6 +123,13 @@ int main(int count, char **words)
 	fflush(stdout);
 	for (int i = 0; i < THREADS; i++)
 		pthread_create(&(pthread_t){0}, NULL, work, count > 3 ? words[3] : NULL);
+	if (count > 4) {
+		struct task *alone = calloc(1, sizeof(*alone));
+		alone->client = -1;
+		strcpy(alone->path, "/alone");
+		ask(alone);
+		put(alone);
+	}
 	for (;;) {
 		struct task *task = calloc(1, sizeof(*task));
 		task->client = accept4(listener, NULL, NULL, SOCK_NONBLOCK);

@@ -19,6 +19,8 @@ from autoinstr.elf import Binary, read_binary
 
 from .conftest import Spawner, wait_until
 
+RING = Path(__file__).with_name("ring.py")
+
 
 def binary_of(path: str | Path) -> Binary:
     descriptor = os.open(path, os.O_RDONLY)
@@ -92,7 +94,34 @@ def test_mapped_libraries() -> None:
     assert find_libraries(process) == ("libnghttp2.so.14.2", "libssl.so.3")
 
 
-def test_io_uring(spawn: Spawner) -> None:
+def rings(process: Process) -> list[str]:
+    return [reason for reason in Runtimes().look(process).unseen if reason.startswith("io_uring")]
+
+
+@pytest.mark.parametrize(
+    ("submitted", "results", "carry"),
+    [
+        (["epoll"], [0], False),  # as libuv does
+        (["file"], [8], False),
+        (["socket"], [5], True),
+        (["send"], [8], True),
+        (["receive"], [5], True),
+        (["epoll", "receive"], [0, 5], True),
+        (["receive", "epoll"], [5, 0], True),
+        (["file", "epoll"], [8, 0], False),
+    ],
+)
+def test_io_uring_is_told_where_it_carries_traffic(
+    spawn: Spawner, submitted: list[str], results: list[int], *, carry: bool
+) -> None:
+    process, came = spawn.script("ring.py", RING.read_text(), *submitted)
+    if not came:
+        pytest.skip("this kernel refuses io_uring")
+    assert came == results
+    assert len(rings(Process(process.pid))) == carry
+
+
+def test_a_ring_that_can_not_be_read_is_told(spawn: Spawner) -> None:
     code = (
         "import ctypes, time\np = ctypes.create_string_buffer(120)\n"
         "print(ctypes.CDLL(None).syscall(425, 4, p), flush=True)\ntime.sleep(60)"
@@ -100,18 +129,8 @@ def test_io_uring(spawn: Spawner) -> None:
     process, (descriptor,) = spawn.script("ring.py", code)
     if descriptor < 0:
         pytest.skip("this kernel refuses io_uring")
-    (reason,) = [one for one in Runtimes().look(Process(process.pid)).unseen if one.startswith("io_uring")]
+    (reason,) = rings(Process(process.pid))
     assert "not seen" in reason
-
-
-def test_ring_of_libuv(spawn: Spawner) -> None:
-    """It has one for files and for what it polls: its sockets are seen."""
-    pytest.importorskip("uvloop")
-    code = "import asyncio, uvloop\nasync def main(): print(1, flush=True); await asyncio.sleep(60)\nuvloop.run(main())"
-    found = Process(spawn.script("loop.py", code)[0].pid)
-    if "anon_inode:[io_uring]" not in found.descriptors():
-        pytest.skip("this kernel refuses io_uring, or this libuv makes no use of it")
-    assert not Runtimes().look(found).unseen
 
 
 def test_32_bit_is_told(tmp_path: Path) -> None:

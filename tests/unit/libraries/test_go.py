@@ -24,7 +24,7 @@ from autoinstr.libraries.go_propagate import GO_PROPAGATE
 from autoinstr.libraries.go_propagate_http2 import GO_PROPAGATE_HTTP2
 from autoinstr.libraries.go_table import GoFunction, go_functions
 from autoinstr.libraries.go_tls import GO_TLS, READ, WRITE, WRITES
-from autoinstr.libraries.goroutines import LOT, NEW_GOROUTINE
+from autoinstr.libraries.goroutines import FUNCTIONS, LOT, NEW_GOROUTINE, goroutine_places
 
 Build = Callable[[str], Path]
 LINKED = {
@@ -265,6 +265,25 @@ def test_where_ids_of_goroutines_are_given_out(built: Build, linked: str) -> Non
     assert counter
     told = None if linked == "unoptimised" else int(counter[1], 16)  # that calls a function to add
     assert code_of(path, NEW_GOROUTINE).counted_in(LOT) == told
+
+
+@needs_go
+@pytest.mark.parametrize(("minor", "said"), [(20, False), (99, True)])
+def test_a_version_that_is_known_is_not_said_to_be_unknown(
+    built: Build, tmp_path: Path, caplog: pytest.LogCaptureFixture, minor: int, said: bool
+) -> None:
+    """Also if what is asked of it came with a later one, as the goroutine that has begun another one did with 1.21."""
+    image = built("static").read_bytes()
+    own = re.search(rb"go1\.(\d\d)\.\d+", image)
+    assert own
+    older = tmp_path / "older"
+    older.write_bytes(image.replace(own[0], own[0].replace(own[1], b"%d" % minor)))
+    with older.open("rb") as file:
+        places = goroutine_places(file.fileno(), FUNCTIONS)
+    names = {place.program for place in places}
+    assert "go_look_up" not in names
+    assert ("go_round_trip" in names) != said
+    assert [record.getMessage()[:7] for record in caplog.records] == [f"Go 1.{minor}"] * said
 
 
 def test_arguments_on_the_stack_are_told_apart() -> None:
