@@ -466,7 +466,6 @@ def play(sock: socket.socket, me: str, steps: Sequence[Step]) -> None:
 # The two ends
 
 
-
 def has_multipath() -> bool:
     with suppress(OSError):
         socket.socket(proto=socket.IPPROTO_MPTCP).close()
