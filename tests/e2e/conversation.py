@@ -499,6 +499,16 @@ def open_port(address: str, **options: Any) -> socket.socket:
             return socket.create_server((address, free_port()), **options)
 
 
+def open_multipath(address: str) -> socket.socket:
+    """The same, for Multipath TCP."""
+    listener = socket.socket(proto=socket.IPPROTO_MPTCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        with suppress(OSError):
+            listener.bind((address, free_port()))
+            return listener
+
+
 def listen(case: str, family: str) -> str | int:
     """Opens a listener for a case: a port, or a path."""
     if family == "unix":
@@ -506,8 +516,7 @@ def listen(case: str, family: str) -> str | int:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
     elif family in ("multipath", "multipath-server"):
-        listener = socket.socket(proto=socket.IPPROTO_MPTCP)
-        listener.bind((FAMILIES[family], free_port()))
+        listener = open_multipath(FAMILIES[family])
     elif family == "mapped":
         listener = open_port("::", family=socket.AF_INET6, dualstack_ipv6=True)
     else:
