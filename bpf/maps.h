@@ -26,7 +26,7 @@ BPF_F_TABLE("array", u32, struct pid_block, targets, PID_LIMIT / PID_BLOCK, BPF_
 
 #define TARGET_WATCHED 1
 #define TARGET_CLIENT 2      /* has connected to somewhere: its writes are looked at on entry, too */
-#define TARGET_UNIX 4        /* has Unix sockets: their end is seen at close() */
+#define TARGET_CLOSES 4      /* has Unix sockets, or of Multipath TCP: their end is seen at close() */
 #define TARGET_PROVISIONAL 8 /* watched until user space has looked at its new program */
 #define TARGET_TLS 16         /* has called a TLS library: its sessions are to be joined with sockets */
 #define TARGET_MAPPED 32      /* user space has been told of newly mapped code, and has not looked yet */

@@ -137,9 +137,10 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "inode": ("i_mode", "i_ino"),
     "socket": ("type", "sk"),
     "hlist_head": ("first",),
-    "sock": ("sk_err", "sk_protocol", "sk_wmem_queued", "sk_sndbuf"),
+    "sock": ("sk_err", "sk_protocol", "sk_socket", "sk_wmem_queued", "sk_sndbuf"),
     "proto": ("memory_pressure",),
     "inet_sock": ("inet_sport",),
+    "inet_connection_sock": ("icsk_ulp_ops",),
     "tcp_sock": ("snd_una", "bytes_acked", "rcv_nxt", "bytes_received", "write_seq", "copied_seq"),
     "sock_common": (
         "skc_family",
@@ -162,6 +163,8 @@ def defines(btf: Btf) -> dict[str, int]:
     found["SIZE_upid"] = btf.size("upid")
     with contextlib.suppress(KeyError):  # may be in a module
         found["OFFSET_unix_sock_peer"] = btf.offset("unix_sock", "peer")
+    with contextlib.suppress(KeyError):  # may not be built in
+        found["OFFSET_mptcp_sock_first"] = btf.offset("mptcp_sock", "first")
     with contextlib.suppress(KeyError):  # x86 only
         found["OFFSET_task_fsbase"] = btf.offset("task_struct", "thread") + btf.offset("thread_struct", "fsbase")
     try:

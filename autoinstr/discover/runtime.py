@@ -22,7 +22,7 @@ MAX_BINARIES = 1024  # executables remembered: more than a busy host runs at a t
 _INTERPRETERS = (
     (re.compile(r"(python|pypy)[\d.]*[a-z]*\Z"), "python"),
     (re.compile(r"(java|javaw)\Z"), "java"),
-    (re.compile(r"(node|nodejs|node-?\d+|bun|deno|electron)\Z"), "nodejs"),
+    (re.compile(r"(node|nodejs|node-?\d+|bun(\.exe)?|deno|electron)\Z"), "nodejs"),
     (re.compile(r"(ruby|jruby|truffleruby)[\d.]*\Z"), "ruby"),
     (re.compile(r"php(-fpm|-cgi)?[\d.]*\Z"), "php"),
     (re.compile(r"perl[\d.]*\Z"), "perl"),
@@ -48,10 +48,11 @@ _LIBRARIES = re.compile(
 _STATIC = {
     "node": ("openssl (static)", "nghttp2 (static)"),
     "bun": ("boringssl (static)",),
+    "bun.exe": ("boringssl (static)",),  # as npm's package calls it, on every system
     "deno": ("rustls (static)",),
     "envoy": ("boringssl (static)", "nghttp2 (static)"),
 }
-_BUILT_IN_TLS = {"java": "JSSE"}
+_BUILT_IN_TLS = {"java": "JSSE", "erlang": "Erlang's ssl"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,13 @@ struct syscall {
 	__u64 goroutine; /* if it is one */
 };
 
+/* Where the fifth argument is, which hardly any call is asked for. */
+#ifdef __aarch64__
+#define FIFTH_ARGUMENT(registers) (&((const struct pt_regs *)(registers))->regs[4])
+#else
+#define FIFTH_ARGUMENT(registers) (&((const struct pt_regs *)(registers))->r8)
+#endif
+
 #define REGISTER(at, name) (*(const __u64 *)((at) + __builtin_offsetof(struct pt_regs, name)))
 
 static __always_inline int read_syscall(struct syscall *call, const void *registers)

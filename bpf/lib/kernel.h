@@ -12,6 +12,14 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_FIN_WAIT1 4
+#define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+#define TCP_LISTEN 10
 
 /*
  * The helper, by a name of our own: where bcc meets its usual name, it reads all symbols of the kernel to find out whether
@@ -206,6 +214,35 @@ static __always_inline __u64 inode_number(__u64 file)
 static __always_inline __u16 sock_family(__u64 sk)
 {
 	return kernel_u16(sk + OFFSET_sock_common_skc_family);
+}
+
+/* Is it a socket of Multipath TCP, which is no struct tcp_sock, and has some for its ways? */
+static __always_inline int is_multipath(__u64 sk)
+{
+	return kernel_u16(sk + OFFSET_sock_sk_protocol) == IPPROTO_MPTCP;
+}
+
+/* The TCP socket that a connection began with; 0: that is not there any more. */
+static __always_inline __u64 first_tcp_of(__u64 sk)
+{
+	if (!is_multipath(sk))
+		return sk;
+#ifdef OFFSET_mptcp_sock_first
+	return kernel_u64(sk + OFFSET_mptcp_sock_first);
+#else
+	return 0;
+#endif
+}
+
+/*
+ * Nothing has come from the other end yet, or its address is not even asked for: so it is while a connection is opened,
+ * also where a process writes before that (TCP Fast Open).
+ */
+static __always_inline int is_connecting(__u64 sk)
+{
+	__u8 state = kernel_u16(sk + OFFSET_sock_common_skc_state);
+
+	return state == TCP_SYN_SENT || state == TCP_CLOSE;
 }
 
 /* An IPv4 address as the IPv6 address ::ffff:a.b.c.d. */

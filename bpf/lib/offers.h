@@ -20,6 +20,10 @@ static __always_inline __u64 pair_of(const struct connection *c, __u64 sk)
 #endif
 	}
 
+	sk = first_tcp_of(sk);
+	if (!sk || is_connecting(sk))
+		return 0;
+
 	__u32 sent = kernel_u32(sk + OFFSET_tcp_sock_snd_una) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_acked);
 	__u32 got = kernel_u32(sk + OFFSET_tcp_sock_rcv_nxt) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_received);
 

@@ -86,6 +86,8 @@ static __always_inline void announce_on(__u64 sk)
 
 	if (family != AF_INET && family != AF_INET6)
 		return;
+	if (kernel_u16(sk + OFFSET_sock_sk_protocol) != IPPROTO_TCP || kernel_u64(sk + OFFSET_inet_connection_sock_icsk_ulp_ops))
+		return; /* Multipath TCP, and the sockets of its ways: the kernel numbers and sends by itself what goes over these */
 #ifndef PROPAGATE_HEADERS
 	struct host to = {};
 

@@ -230,7 +230,7 @@ static __always_inline void lose_track(struct connection *c, struct work *w, str
 		}
 	} else {
 		if (c->requests != c->responses) {
-			if (c->fresh && !c->responses && f->phase == HTTP1_START_LINE) {
+			if (c->fresh && !c->responses && f->phase == HTTP1_START_LINE && !w->opaque) {
 				c->ignored = 1; /* some other protocol */
 			} else {
 				count(COUNT_LOST_SYNC);

@@ -208,7 +208,6 @@ int propagate_headers(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-#define IPPROTO_TCP 6
 #define SO_ZEROCOPY 60
 
 /*

@@ -3,13 +3,6 @@
 #ifndef AUTOINSTR_SOCKETS_H
 #define AUTOINSTR_SOCKETS_H
 
-#define TCP_ESTABLISHED 1
-#define TCP_SYN_SENT 2
-#define TCP_FIN_WAIT1 4
-#define TCP_CLOSE 7
-#define TCP_LAST_ACK 9
-#define TCP_LISTEN 10
-
 /*
  * Starts to track a file if it is a stream socket. `role` is known at accept and connect; then the connection is seen
  * from its first byte on.
@@ -39,10 +32,12 @@ static __always_inline struct connection *track(__u64 file, __u32 role, __u8 *ta
 	c->slot.connection = inode_number(file);
 	if (family == AF_UNIX) {
 		c->slot.family = FAMILY_UNIX;
-		if (!(*target & TARGET_UNIX))
-			*target |= TARGET_UNIX;
+		if (!(*target & TARGET_CLOSES))
+			*target |= TARGET_CLOSES;
 		return c;
 	}
+	if (is_multipath(address_of_sock(file)) && !(*target & TARGET_CLOSES))
+		*target |= TARGET_CLOSES;
 	c->slot.family = family == AF_INET ? FAMILY_INET : FAMILY_INET6;
 	c->slot.local_port = local_port(sk);
 	c->slot.remote_port = remote_port(sk);
@@ -114,15 +109,12 @@ static __always_inline void end_connection(__u64 key, struct connection *c, __u6
 	connections.delete(&key);
 }
 
-/* raw tracepoint: (struct sock *sk) */
-static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
+/* A socket is gone: so is its connection, or its session's. */
+static __always_inline int end_socket(__u64 sk, __u32 copy)
 {
-	__u64 sk = ctx->args[0], key = sk;
+	__u64 key = sk;
 	struct connection *c = connections.lookup(&sk);
 
-#ifdef PROPAGATE
-	announce_end(sk);
-#endif
 	if (!c)
 		return 0;
 	if (c->other) {
@@ -143,7 +135,28 @@ static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *c
 		connections.delete(&sk);
 	return 0;
 }
+
+/* raw tracepoint: (struct sock *sk) */
+static __always_inline int on_tcp_destroy_sock(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
+{
+	__u64 sk = ctx->args[0];
+
+#ifdef PROPAGATE
+	announce_end(sk);
+#endif
+	return end_socket(sk, copy);
+}
 PROBE(tcp_destroy_sock)
+
+/*
+ * A connection of Multipath TCP is closed, and no tracepoint tells when it is destroyed. Who calls close() is done with it
+ * (sys_enter), but processes also end without. What has come may still be read: a server has no use for it, for it can't
+ * answer; a client does as long as it has the socket.
+ */
+static __always_inline int ends_multipath(__u64 sk, const struct connection *c)
+{
+	return is_multipath(sk) && (c->role != ROLE_CLIENT || !kernel_u64(sk + OFFSET_sock_sk_socket));
+}
 
 /* raw tracepoint: (const struct sock *sk, const int oldstate, const int newstate) */
 static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx, __u32 copy)
@@ -177,7 +190,7 @@ static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args
 
 		if (error && !c->error)
 			c->error = error;
-		return 0;
+		return ends_multipath(sk, c) ? end_socket(sk, copy) : 0;
 	}
 	/* our side sends no more: a response that ends with the connection ends now, though it is told later */
 	if (!c->closed && c->role == ROLE_SERVER)

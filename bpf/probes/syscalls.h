@@ -12,11 +12,13 @@
 
 #define MSG_OOB 1
 #define MSG_PEEK 2
+#define MSG_TRUNC 0x20
 #define MSG_ERRQUEUE 0x2000
 #define NOT_TAKEN (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) /* what is read with these is no part of the stream, or stays */
 
 #define SOL_SOCKET 1
 #define SO_ERROR 4
+#define TCP_ZEROCOPY_RECEIVE 35
 
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
@@ -82,8 +84,53 @@ static __always_inline enum transfer sort_call(const struct syscall *call, __u32
 	case NR_splice:
 		transfer = TRANSFER_OPAQUE;
 		break;
+	case NR_getsockopt:
+		if (call->args[1] != IPPROTO_TCP || call->args[2] != TCP_ZEROCOPY_RECEIVE)
+			break;
+		*incoming = 1;
+		transfer = TRANSFER_OPAQUE;
+		break;
 	}
 	return flags & NOT_TAKEN ? TRANSFER_NONE : transfer;
+}
+
+/*
+ * What getsockopt(TCP_ZEROCOPY_RECEIVE) has taken out of the stream: pages are mapped where the process says, what fills
+ * none is copied elsewhere. Returns how much. Where it is all in one place, the call looks like a read of it from now on.
+ */
+static __always_inline long use_mapped(struct syscall *call, const void *registers, enum transfer *transfer)
+{
+	struct {
+		__u64 pages;
+		__u32 pages_size, hint, queued, error;
+		__u64 copy; /* from here on since Linux 5.11, if the process knows of it */
+		__s32 copy_size, flags;
+	} got = {};
+	__u64 length = 0;
+	__u32 known = 0;
+
+	bpf_probe_read_kernel(&length, sizeof(length), FIFTH_ARGUMENT(registers));
+	bpf_probe_read_user(&known, sizeof(known), (void *)length);
+	if (known >= sizeof(got))
+		bpf_probe_read_user(&got, sizeof(got), (void *)call->args[3]);
+	else
+		bpf_probe_read_user(&got, 16, (void *)call->args[3]);
+	if (got.copy_size < 0)
+		got.copy_size = 0;
+	if (!got.pages_size || !got.copy_size)
+		*transfer = TRANSFER_BUFFER;
+	call->args[1] = got.pages_size ? got.pages : got.copy;
+	return (long)got.pages_size + got.copy_size;
+}
+
+/* Is what is read thrown away, and the buffer left as it is? Not so of Unix sockets. */
+static __always_inline int discards(const struct syscall *call, const struct connection *c)
+{
+	__u64 flags = call->nr == NR_recvmsg				       ? call->args[2]
+		      : call->nr == NR_recvfrom || call->nr == NR_recvmmsg ? call->args[3]
+									       : 0;
+
+	return flags & MSG_TRUNC && c->slot.family != FAMILY_UNIX;
 }
 
 /* Waits for whichever of many connections is ready first, as event loops do. */
@@ -538,6 +585,13 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (*target & TARGET_SELF)
 		return 0;
+	if (call.nr == NR_getsockopt) {
+		if (ret)
+			return 0;
+		ret = use_mapped(&call, (void *)ctx->args[0], &transfer);
+		if (!ret)
+			return 0;
+	}
 
 	__u64 file = own_file(&self, fd), sk = sock_of(file);
 	if (ret == -EAGAIN) {
@@ -610,6 +664,8 @@ static __always_inline int on_sys_exit(struct bpf_raw_tracepoint_args *ctx, __u3
 	}
 	if (!use_call(w, &call, transfer, ret))
 		return 0;
+	if (discards(&call, c))
+		w->opaque = 1;
 	if (c->entered && !incoming && !pass_entered(c, w))
 		return 0;
 	if (incoming && transfer != TRANSFER_MESSAGES)
@@ -641,7 +697,7 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	if (nr == NR_close && !pid)
 		learn_namespace((void *)ctx->args[0]);
 #endif
-	if (!target || !pid || !(*target & (nr == NR_close ? TARGET_UNIX : TARGET_CLIENT)))
+	if (!target || !pid || !(*target & (nr == NR_close ? TARGET_CLOSES : TARGET_CLIENT)))
 		return 0;
 	if (!read_syscall(&call, (void *)ctx->args[0]))
 		return 0;
@@ -658,12 +714,14 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	w->goroutine = call.goroutine;
 	if (nr == NR_close) {
 		w->last = 1;
-		if (c->slot.family == FAMILY_UNIX && last_reference(file))
+		if ((c->slot.family == FAMILY_UNIX || is_multipath(address_of_sock(file))) && last_reference(file))
 			steps.call(ctx, STEP_FINISH);
 		return 0;
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
+	if (!c->pair && c->slot.family != FAMILY_UNIX && is_connecting(first_tcp_of(address_of_sock(file))))
+		return 0; /* whom it is sent to is known when they have answered: it is looked at on exit */
 	if (c->http2) {
 		enter_frames(c, w);
 		return 0;

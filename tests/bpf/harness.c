@@ -186,6 +186,14 @@ static u64 kernel_u64(u64 address)
 {
 	return 0;
 }
+static u64 first_tcp_of(u64 sk)
+{
+	return sk;
+}
+static int is_connecting(u64 sk)
+{
+	return 0;
+}
 static u64 first_code(void)
 {
 	return 0;

@@ -16,6 +16,7 @@ from typing import Any
 import deeds
 from conversation import (
     CLIENT,
+    MULTIPATH,
     SERVER,
     Accept,
     Close,
@@ -991,7 +992,10 @@ def server_is_killed(t: Talk) -> None:
 
 
 SENDING = ("write", "writev", "writev-many", "sendmsg", "sendmsg-many", "sendmmsg", "more")
-RECEIVING = ("read", "readv", "readv-many", "recvmsg", "recvmsg-many", "recvmmsg", "peek", "waitall", "nonblocking")
+RECEIVING = (
+    *("read", "readv", "readv-many", "recvmsg", "recvmsg-many", "recvmmsg"),
+    *("peek", "waitall", "nonblocking", "mapped"),
+)
 
 
 @cases(SENDING)
@@ -1044,6 +1048,19 @@ def upload_by_splice(t: Talk) -> None:
 
 
 @case()
+def body_discarded(t: Talk) -> None:
+    """Neither a body's chunks nor its bytes are taken from where they would have been put."""
+    for _ in range(2):
+        path = t.path()
+        t.client(request(path, "PUT", length=5000))
+        t.client(noise(5000), receive="discarded")
+        t.server(response(200, fields=["Transfer-Encoding: chunked"], length=NO_LENGTH))
+        t.server(chunked(noise(500), 100), receive="discarded")
+        t.expect(path, method="PUT", request_size=5000, server={"response_size": 500}, client={"response_size": None})
+    t.exchange(answer=b"next")
+
+
+@case()
 def until_close_by_sendfile(t: Talk) -> None:
     path, body = t.path(), noise(50_000)
     t.client(request(path))
@@ -1079,6 +1096,26 @@ def ipv6(t: Talk) -> None:
 @case(family="mapped")
 def ipv4_mapped(t: Talk) -> None:
     family(t)
+
+
+def ends(t: Talk) -> None:
+    for step, size, errors in ((Close(SERVER), NO_LENGTH, ()), (Close(CLIENT), 1000, CUT), (Close(SERVER), 1000, CUT)):
+        path = t.path()
+        t.client(request(path))
+        t.server(response(200, b"some", length=size))
+        t.do(step)
+        t.expect(path, response_size=4, errors=errors)
+        t.reconnect()
+    path = t.path()
+    t.client(request(path))
+    t.do(Close(SERVER))
+    t.expect(path, status=0, errors=GONE)
+
+
+for _family in ("fast-open", *MULTIPATH):
+    add(f"over_{_family}", Options(family=_family), family)
+for _family in MULTIPATH:
+    add(f"ends_of_{_family}", Options(family=_family), ends)
 
 
 @case(family="unix")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
 import select
 import signal
@@ -34,8 +35,12 @@ MANY = 7  # bytes an iovec in the calls that use many: cuts everything in odd pl
 MAX_IOVECS = 1000  # below the kernel's IOV_MAX
 MESSAGES = 8  # a call of sendmmsg or recvmmsg
 MSG_WAITFORONE = 0x10000
+TCP_FASTOPEN_CONNECT, TCP_ZEROCOPY_RECEIVE = 30, 35  # options that Python has no names for
 
 libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 
 
 class Iovec(ctypes.Structure):
@@ -51,6 +56,21 @@ class Msghdr(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("controllen", ctypes.c_size_t),
         ("flags", ctypes.c_int),
+    )
+
+
+class Mapped(ctypes.Structure):
+    """struct tcp_zerocopy_receive: where pages are mapped, and what fills none is copied."""
+
+    _fields_ = (
+        ("pages", ctypes.c_uint64),
+        ("pages_size", ctypes.c_uint32),
+        ("to_read", ctypes.c_uint32),
+        ("queued", ctypes.c_uint32),
+        ("error", ctypes.c_int32),
+        ("copy", ctypes.c_uint64),
+        ("copy_size", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
     )
 
 
@@ -199,6 +219,33 @@ def receive_splice(sock: socket.socket, size: int) -> bytes:
         os.close(writing)
 
 
+def receive_mapped(sock: socket.socket, size: int) -> bytes:
+    """TCP_ZEROCOPY_RECEIVE; what it leaves, and says so, is read."""
+    memory = libc.mmap(None, PIPE_SIZE, mmap.PROT_READ, mmap.MAP_SHARED, sock.fileno(), 0)
+    copy = ctypes.create_string_buffer(size)
+    try:
+        select.select([sock], [], [], TIMEOUT)
+        came = Mapped(pages=memory, pages_size=PIPE_SIZE, copy=ctypes.addressof(copy), copy_size=size)
+        length = ctypes.c_uint(ctypes.sizeof(came))
+        code = libc.getsockopt(
+            sock.fileno(), socket.IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, ctypes.byref(came), ctypes.byref(length)
+        )
+        if code < 0:
+            raise OSError(ctypes.get_errno(), "getsockopt")
+        data = ctypes.string_at(memory, came.pages_size) + copy.raw[: came.copy_size]
+        return data or sock.recv(min(size, came.to_read or size))
+    finally:
+        libc.munmap(memory, PIPE_SIZE)
+
+
+def receive_discarded(sock: socket.socket, size: int) -> bytes:
+    """MSG_TRUNC: the kernel throws away what comes, and leaves the buffer as it was."""
+    seen = sock.recv(size, socket.MSG_PEEK)
+    stale = ctypes.create_string_buffer(b"HTTP/1.1 500 Stale\r\nContent-Length: 3\r\n\r\n", len(seen) + 50)
+    assert libc.recv(sock.fileno(), stale, len(seen), socket.MSG_TRUNC) == len(seen)
+    return seen
+
+
 def receive_nonblocking(sock: socket.socket, size: int) -> bytes:
     """As an event loop does: asks first, waits when told that there is nothing."""
     while True:
@@ -220,6 +267,8 @@ RECEIVE: dict[str, Callable[[socket.socket, int], bytes]] = {
     "waitall": lambda sock, size: sock.recv(size, socket.MSG_WAITALL),
     "splice": receive_splice,
     "nonblocking": receive_nonblocking,
+    "mapped": receive_mapped,
+    "discarded": receive_discarded,
 }
 
 
@@ -416,7 +465,20 @@ def play(sock: socket.socket, me: str, steps: Sequence[Step]) -> None:
 
 # The two ends
 
-FAMILIES = {"tcp4": "127.0.0.1", "tcp6": "::1", "mapped": "127.0.0.1", "unix": ""}
+
+def has_multipath() -> bool:
+    with suppress(OSError):
+        socket.socket(proto=socket.IPPROTO_MPTCP).close()
+        return True
+    return False
+
+
+# Multipath TCP, where the kernel has it; if only one end asks for it, it is TCP on the wire
+MULTIPATH = ("multipath", "multipath-client", "multipath-server") if has_multipath() else ()
+FAMILIES = {
+    **{"tcp4": "127.0.0.1", "tcp6": "::1", "mapped": "127.0.0.1", "unix": ""},
+    **dict.fromkeys(("fast-open", *MULTIPATH), "127.0.0.1"),
+}
 listeners: dict[str, socket.socket] = {}  # of this process, by case
 
 
@@ -437,12 +499,24 @@ def open_port(address: str, **options: Any) -> socket.socket:
             return socket.create_server((address, free_port()), **options)
 
 
+def open_multipath(address: str) -> socket.socket:
+    """The same, for Multipath TCP."""
+    listener = socket.socket(proto=socket.IPPROTO_MPTCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        with suppress(OSError):
+            listener.bind((address, free_port()))
+            return listener
+
+
 def listen(case: str, family: str) -> str | int:
     """Opens a listener for a case: a port, or a path."""
     if family == "unix":
         path = str(Path(tempfile.mkdtemp()) / "socket")
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(path)
+    elif family in ("multipath", "multipath-server"):
+        listener = open_multipath(FAMILIES[family])
     elif family == "mapped":
         listener = open_port("::", family=socket.AF_INET6, dualstack_ipv6=True)
     else:
@@ -502,6 +576,12 @@ def visit_one(family: str, address: str | int, steps: Sequence[Step], handler: H
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(address))
         port = 0
+    elif family in ("multipath", "multipath-client", "fast-open"):
+        sock = socket.socket(proto=0 if family == "fast-open" else socket.IPPROTO_MPTCP)
+        if family == "fast-open":
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)  # the first write connects
+        sock.connect((FAMILIES[family], int(address)))
+        port = sock.getsockname()[1]
     else:
         sock = socket.create_connection((FAMILIES[family], int(address)), TIMEOUT)
         sock.settimeout(None)

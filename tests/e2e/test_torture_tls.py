@@ -32,6 +32,7 @@ def applies(talk: Talk) -> bool:
     return (
         talk.options.handler in HANDLERS
         and not talk.options.at_once  # told apart by MSG_PEEK
+        and talk.options.family != "fast-open"  # Python's ssl asks whether it is connected before it writes
         and not any(isinstance(step, (ShutWrite, CloseByRange, Spawn)) for step in steps)
         and all((say.send, say.receive) == ("send", "recv") for say in said)
     )

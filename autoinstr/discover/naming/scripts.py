@@ -49,7 +49,10 @@ def dotnet(process: Process) -> Named | None:
 
 
 def erlang(process: Process) -> Named | None:
-    """Elixir and Erlang releases: the directory of the release, else the node's name."""
+    """The script of `escript`; Elixir and Erlang releases: the directory of the release, else the node's name."""
+    script = option(process.command, "-extra") if option(process.command, "-run") == "escript" else ""
+    if script:
+        return by_path(process, script, "script")
     root = option(process.command, "-root")
     name = option(process.command, "-sname", "-name").partition("@")[0] or by_directory(root)
     return Named(name, "node name") if name else None

@@ -38,6 +38,9 @@ def binary_of(path: str | Path) -> Binary:
         ("/usr/bin/pypy3", "python"),
         ("/x/java", "java"),
         ("/x/node", "nodejs"),
+        ("/x/bun", "nodejs"),
+        ("/x/bun.exe", "nodejs"),
+        ("/x/beam.smp", "erlang"),
         ("/x/ruby3.1", "ruby"),
         ("/x/php-fpm8.2", "php"),
         ("/x/dotnet", "dotnet"),
@@ -168,6 +171,16 @@ def test_broken_files_are_only_unknown(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("elf", numbered=True) / "x"
     path.write_bytes(image[: data.draw(st.integers(0, len(image)))])
     assert binary_of(path).bits in (0, 32, 64)
+
+
+@pytest.mark.parametrize(("program", "tls"), [("java", "JSSE"), ("beam.smp", "Erlang's ssl")])
+def test_tls_of_a_language_is_named(spawn: Spawner, tmp_path: Path, program: str, tls: str) -> None:
+    """Its TLS is in no library."""
+    (tmp_path / program).write_bytes(Path("/bin/sleep").read_bytes())
+    (tmp_path / program).chmod(0o755)
+    process = spawn(str(tmp_path / program), "60")
+    (reason,) = Runtimes().look(Process(process.pid)).unseen
+    assert reason.startswith(f"tls: {tls} ")
 
 
 def test_a_process_that_ended() -> None:
