@@ -76,6 +76,8 @@ def test_methods_of_a_client(agent: Callable[..., Agent], tmp_path: Path) -> Non
         running.stop()
     names = [f"autoinstr.test.Echo/{method}" for method in METHODS]
     told = [span["name"] for span in spans]
+    if told[:1] == ["grpc"]:
+        del told[0]  # it was stopped after this call was made, and before that was written
     assert len(told) > CALLS / 4
     first = names.index(told[0])
     assert told == [names[(first + number) % 2] for number in range(len(told))]
