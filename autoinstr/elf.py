@@ -161,7 +161,7 @@ def functions(descriptor: int, names: Iterable[str]) -> dict[str, tuple[int, int
                     addresses |= _addresses(os.pread(descriptor, size, offset), places)
             if len(addresses) == len(wanted):
                 break
-        return _in_file(descriptor, head, addresses)
+        return _in_file(descriptor, head, addresses) if addresses else {}
     except (OSError, struct.error, ValueError, OverflowError, IndexError):
         return {}
 

@@ -673,4 +673,12 @@ static __always_inline __u8 *target_of(__u32 pid)
 	return flags ? &flags->flags[pid % PID_BLOCK] : NULL;
 }
 
+/* Is the process a target, and not the agent? */
+static __always_inline int is_watched(__u32 pid)
+{
+	__u8 *target = target_of(pid);
+
+	return pid && target && *target && !(*target & TARGET_SELF);
+}
+
 #endif

@@ -10,9 +10,7 @@
 /* What the current goroutine serves; NULL: nothing, or it is none of a target. */
 static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __u32 pid)
 {
-	__u8 *target = target_of(pid);
-
-	if (!pid || !target || !*target || *target & TARGET_SELF)
+	if (!is_watched(pid))
 		return NULL;
 
 	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), go_layouts.lookup(&pid));

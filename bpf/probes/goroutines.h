@@ -55,11 +55,7 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct g
 
 static __always_inline struct go_layout *layout_of_target(__u32 pid)
 {
-	__u8 *target = target_of(pid);
-
-	if (!pid || !target || !*target || *target & TARGET_SELF)
-		return NULL;
-	return go_layouts.lookup(&pid);
+	return is_watched(pid) ? go_layouts.lookup(&pid) : NULL;
 }
 
 /* f(connection, writer, ...): where the connection has its socket, the writer its state, that its stream, that its id */

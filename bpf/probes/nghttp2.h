@@ -110,11 +110,10 @@ int nghttp2_received(struct pt_regs *ctx)
 {
 	__u32 tid = bpf_get_current_pid_tgid(), pid = current_pid();
 	struct last_read *read = last_reads.lookup(&tid);
-	__u8 *target = target_of(pid);
 	__u64 n = ARGUMENT(3, ctx);
 	struct last_read now = {};
 
-	if (!pid || !target || !*target || *target & TARGET_SELF)
+	if (!is_watched(pid))
 		return 0;
 	count_hits(pid, 1);
 	if (!read || n > 1 << 30)

@@ -12,21 +12,12 @@
 #ifndef AUTOINSTR_PROBES_NODE_H
 #define AUTOINSTR_PROBES_NODE_H
 
-/* The pid of the current process, if it is watched; else 0. */
-static __always_inline __u32 watched_pid(void)
-{
-	__u32 pid = current_pid();
-	__u8 *target = target_of(pid);
-
-	return pid && target && *target && !(*target & TARGET_SELF) ? pid : 0;
-}
-
-/* On entry. */
+/* On entry; of what was done for the thread pool on return. */
 int event_loop_turns(struct pt_regs *regs)
 {
-	__u32 pid = watched_pid();
+	__u32 pid = current_pid();
 
-	if (pid)
+	if (is_watched(pid))
 		note_other(pid);
 	return 0;
 }
@@ -36,11 +27,11 @@ int event_loop_turns(struct pt_regs *regs)
 /* The loop gives this away. */
 static __always_inline void begin_pool_work(__u64 address)
 {
-	__u32 pid = watched_pid();
+	__u32 pid = current_pid();
 	__u64 work = session_key(pid, address);
 	struct submitted call = {};
 
-	if (!pid)
+	if (!is_watched(pid))
 		return;
 	know_asker(pid, &call);
 	if (call.request.span)
@@ -64,12 +55,12 @@ int pool_request_begins(struct pt_regs *regs)
 /* The loop goes on with this. */
 static __always_inline void end_pool_work(__u64 address)
 {
-	__u32 pid = watched_pid();
+	__u32 pid = current_pid();
 	__u64 work = session_key(pid, address), execution = (__u32)bpf_get_current_pid_tgid();
 	struct context *ctx = contexts.lookup(&execution);
 	struct served *asked = pool_works.lookup(&work);
 
-	if (!pid || !asked)
+	if (!asked) /* nor is there one of a process that is not watched */
 		return;
 	if (ctx && ctx->loop && ctx->pid == pid)
 		go_on_with(ctx, asked);

@@ -15,9 +15,8 @@
 int python_copied(struct pt_regs *regs)
 {
 	__u32 pid = current_pid();
-	__u8 *target = target_of(pid);
 
-	if (!pid || !target || !*target || *target & TARGET_SELF)
+	if (!is_watched(pid))
 		return 0;
 
 	__u64 runtime = runtime_of(pid);
@@ -55,9 +54,8 @@ int python_copied(struct pt_regs *regs)
 int python_enters(struct pt_regs *regs)
 {
 	__u32 pid = current_pid();
-	__u8 *target = target_of(pid);
 
-	if (!pid || !target || !*target || *target & TARGET_SELF)
+	if (!is_watched(pid))
 		return 0;
 
 	__u64 thread = (__u32)bpf_get_current_pid_tgid();

@@ -10,9 +10,8 @@
 PROGRAM(nghttp2_submits, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
-	__u8 *target = target_of(pid);
 
-	if (pid && target && *target && !(*target & TARGET_SELF))
+	if (is_watched(pid))
 		hand_in(pid, session_key(pid, ARGUMENT(1, ctx)));
 	return 0;
 }

@@ -116,10 +116,7 @@ static __always_inline struct work *session_work(void)
 /* A call has returned that we know nothing of; of a target that is a loss. */
 static __always_inline int lose_call(void)
 {
-	__u32 pid = current_pid();
-	__u8 *target = target_of(pid);
-
-	if (pid && target && *target && !(*target & TARGET_SELF))
+	if (is_watched(current_pid()))
 		count(COUNT_TLS_CALL_LOST);
 	return 0;
 }
