@@ -40,6 +40,7 @@ from autoinstr.model import Attributes, Name, Service, Snapshot, Traced
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
+from autoinstr.turns import hurry, stand_back
 from autoinstr.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ CLOSE_WITHIN = 4.0
 # One and the same message about an error of our own at most once in so many seconds.
 COMPLAIN_EVERY = 20.0
 
-# Where CPU is short, those that are watched come first: a quarter of a contended core, which 100,000 requests/s need
-# (and if that is too little, spans are shed; metrics stay exact).
-STAND_BACK = 5
+# Share of the ring that may wait while others go first.
+BEHIND = 0.5
 
 # Seconds that names of pods may take at the start; after that they come when they come.
 PODS_WITHIN = 1.0
@@ -147,6 +147,7 @@ class Pipeline:
         self.health.gauges["ring_fill_ratio"] = max(fill, self.health.gauges.get("ring_fill_ratio", 0) * 0.9)
         for batch, service in watcher.batches(last=last):
             count = len(batch)
+            hurry(behind=last or watcher.fill() > BEHIND)
             try:
                 with self.lock:
                     requests = self.parser.parse(batch, service, wall_offset())
@@ -313,7 +314,7 @@ def watch(pipeline: Pipeline, attaching: Future[Attached], limits: Limits, start
     if pipeline.pods:
         pipeline.pods.wait(PODS_WITHIN)
     watcher.start()
-    os.nice(STAND_BACK)
+    stand_back()
     health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
     attached.load_rest()

@@ -14,6 +14,8 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr.turns import step
+
 BUSY = np.uint32(1 << 31)
 DISCARDED = np.uint32(1 << 30)
 
@@ -39,6 +41,7 @@ class Ring:
         """Records that wait to be read."""
         return (int(self._producer[0]) - int(self._consumer[0])) // self._record.itemsize
 
+    @step
     def take(self, limit: int) -> NDArray[np.void]:
         """At most `limit` records, in order; their room goes back to the kernel at once."""
         position = int(self._consumer[0])
@@ -53,6 +56,7 @@ class Ring:
         payload: NDArray[np.void] = batch["payload"]
         return payload
 
+    @step
     def _bytes(self, at: int, size: int) -> NDArray[np.uint8]:
         """A copy of what is there."""
         raw = np.empty(size, np.uint8)

@@ -19,6 +19,7 @@ from autoinstr.correlate.renames import Renames
 from autoinstr.correlate.samplers import Candidates, Sampler
 from autoinstr.health import ORPHANS, Health
 from autoinstr.model import Follower, Group, Places, Requests, Traced
+from autoinstr.turns import step
 
 
 class Correlator:
@@ -33,6 +34,7 @@ class Correlator:
         self._renames = Renames()
         self.instrumented = Instrumented()
 
+    @step
     def correlate(self, requests: Requests, groups: list[Group]) -> Traced:
         """Add ids and the sampling decision. `groups`: see `model.Follower`."""
         places = requests.places or _nowhere(len(requests))

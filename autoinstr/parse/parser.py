@@ -29,6 +29,7 @@ from autoinstr.parse.groups import Groups
 from autoinstr.parse.registry import PROTOCOLS
 from autoinstr.parse.routes import RouteOptions
 from autoinstr.parse.traceparent import Parents, no_parents
+from autoinstr.turns import step
 
 # Rows worked on at a time: their intermediate arrays fit a core's cache, and the fixed cost still counts little.
 CHUNK = 4096
@@ -133,6 +134,7 @@ def _joined(parts: list[Parsed], starts: Sequence[int]) -> Parsed:
     )
 
 
+@step
 def _requests(batch: Batch, parsed: Parsed, wall_offset: int) -> Requests:
     """Add what every protocol's exchanges have in common."""
     start = _signed(batch["request_start"])
@@ -164,6 +166,7 @@ def _requests(batch: Batch, parsed: Parsed, wall_offset: int) -> Requests:
     )
 
 
+@step
 def _places(trace: Batch, renamed: Renamed | None) -> Places:
     flags = trace["flags"]
     return Places(

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoinstr.turns import step
+
 U64 = np.uint64
 MAX_HASHED = 256  # bytes of a string that its hash covers: those who need longer ones exact must refuse them
 
@@ -43,6 +45,7 @@ class Texts:
         return self.data[at : at + int(self.size[index])].tobytes()
 
 
+@step
 def marked(marks: NDArray[Any]) -> NDArray[np.intp]:
     """Indices of the marks: np.flatnonzero without the layers around it, which small batches pay for."""
     return marks.nonzero()[0]
@@ -59,6 +62,7 @@ def no_texts(count: int) -> Texts:
     return Texts(np.empty(0, np.uint8), np.zeros(count, np.int64), np.zeros(count, np.int64))
 
 
+@step
 def gather(data: NDArray[np.uint8], at: NDArray[np.int64], size: NDArray[np.int64]) -> Texts:
     """Copy pieces of `data` so that they lie end to end, in order."""
     end = np.cumsum(size)
@@ -91,6 +95,7 @@ def concatenate(parts: list[Texts]) -> Texts:
     )
 
 
+@step
 def escape(texts: Texts) -> Texts:
     """Percent-encode what is no printable ASCII, so that the result is valid UTF-8 and safe to print.
 
@@ -136,6 +141,7 @@ def sliding(data: NDArray[np.uint8], count: int) -> NDArray[np.uint64]:
     return np.ndarray((count,), np.dtype("<u8"), data, strides=(1,))
 
 
+@step
 def hashes(words: NDArray[np.uint64], at: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.uint64]:
     """64-bit hash of each string's first MAX_HASHED bytes and size; `words` are `windows` of its data, or `sliding`."""
     value = _hashed(words[at] & _MASKS.take(np.minimum(size, 8)), _ADDED[0], _FIRST[0], _SECOND[0])
@@ -192,6 +198,7 @@ def combine(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return value
 
 
+@step
 def pack(marks: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """(n, w) marks as (n, w / 64) words, the first mark in the lowest bit; w is a multiple of 64."""
     return np.packbits(marks.ravel(), bitorder="little").view("<u8").reshape(len(marks), marks.shape[1] // 64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autoinstr.model import Exemplar, Traced
 from autoinstr.red.histograms import Integers, grown, moved
+from autoinstr.turns import step
 
 _SLOT = np.dtype([("turn", "<i8"), ("time", "<i8"), ("value", "<i8"), ("trace", "u1", 16), ("span", "u1", 8)])
 
@@ -23,6 +24,7 @@ class Exemplars:
         self._kept = np.zeros(0, _SLOT)
         self._winner: Integers = np.zeros(0, np.int64)  # by slot; says something only just after it was written
 
+    @step
     def add(self, slots: Integers, values: Integers, traced: Traced, rows: int) -> None:
         """Keep the last sampled request of each slot."""
         self.turn += 1

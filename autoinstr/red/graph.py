@@ -25,6 +25,7 @@ from autoinstr.semconv import (
     SERVER_ADDRESS,
     VIRTUAL_NODE,
 )
+from autoinstr.turns import step
 
 NANOSECONDS = 10**9
 _NO_EDGE = -1
@@ -58,6 +59,7 @@ class ServiceGraph:
         self._fails = np.zeros(0, np.bool_)
         self._service = np.zeros(0, np.int64)
 
+    @step
     def add(self, traced: Traced, groups: list[Group], services: Sequence[Service], peer: NDArray[np.int32]) -> None:
         """Count a batch. `peer`: (n,) index of the service at the other end; -1: it is no target, or not known."""
         self._learn(groups, services)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from autoinstr.red.histograms import Explicit, Exponentials, ExponentialState, Integers, grown, moved
 from autoinstr.red.table import SeriesTable
+from autoinstr.turns import step
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Measure:
         self.exponential = Exponentials(per_unit) if exponential else None
         self.sums: Integers = np.zeros(0, np.int64)
 
+    @step
     def add(self, row: NDArray[np.int32], values: Integers, rows: int) -> Integers:
         """Count a batch; where each of its values was counted."""
         values = np.maximum(values, 0)

@@ -29,6 +29,7 @@ from autoinstr.semconv import URL_QUERY
 from autoinstr.spans import wire
 from autoinstr.spans.attributes import NO_ADDRESS, Keys, address_text, keys_of
 from autoinstr.spans.rows import Bytes, Integers, Rows, tag
+from autoinstr.turns import step
 
 SCOPE_NAME = "autoinstr"
 # Far below the 4 MB that gRPC servers take by default; a batch makes one request, whose bytes are copied on their way.
@@ -217,6 +218,7 @@ class RequestEncoder:
         self._resources = [known.get(id(one)) or wire.message(1, wire.resource(one.attributes)) for one in services]
         self._services = list(services)
 
+    @step
     def _sorted(self, traced: Traced, row: NDArray[np.intp]) -> Batch:
         """Rows of one layout next to each other, and among them rows of one service."""
         requests, shared = traced.requests, self._shared
@@ -232,6 +234,7 @@ class RequestEncoder:
         batch = Batch(requests, traced, row, group, layout, service, text_size, query_size)
         return batch if order is None else batch.ordered(order)
 
+    @step
     def _by_service(self, batch: Batch) -> list[Part]:
         """Runs of rows of one service, those of each service next to each other."""
         edge = (batch.layout[1:] != batch.layout[:-1]) | (batch.service[1:] != batch.service[:-1])
@@ -239,6 +242,7 @@ class RequestEncoder:
         ends = [*starts[1:], len(batch.row)]
         return sorted(map(Part, batch.service[starts].tolist(), starts, ends))
 
+    @step
     def _pieces(self, batch: Batch) -> tuple[list[list[bytes]], Integers]:
         """Columns of pieces which, put together row by row, are the spans; and the size of each row."""
         requests = batch.requests
@@ -262,6 +266,7 @@ class RequestEncoder:
             heads += rows.pieces()
         return [heads, *after], size
 
+    @step
     def _head(self, batch: Batch, part: slice) -> Rows:
         """The fixed part of the items of one layout, without the tag and the length at its beginning."""
         requests, row = batch.requests, batch.row[part]
@@ -277,6 +282,7 @@ class RequestEncoder:
             rows.text(keys.text, batch.text_size[part])
         return rows
 
+    @step
     def _address_pieces(self, batch: Batch) -> list[bytes]:
         pieces: list[bytes] = []
         peer = np.take(batch.requests.peer, batch.row, axis=0).view("V16").ravel().tolist()
@@ -306,6 +312,7 @@ class RequestEncoder:
                 start = end
         yield self._request(pieces, fitting)
 
+    @step
     def _request(self, pieces: Pieces, parts: list[Part]) -> EncodedSpans:
         out: list[bytes] = []
         for service, of_service in groupby(parts, attrgetter("service")):
@@ -368,10 +375,12 @@ def _query_pieces(batch: Batch, attribute: int) -> tuple[list[bytes], list[bytes
     return head, slices(batch.requests.query, batch.requests.query_at[batch.row], batch.query_size)
 
 
+@step
 def sizes(pieces: list[bytes]) -> Integers:
     return np.fromiter(map(len, pieces), np.int64, len(pieces))
 
 
+@step
 def slices(data: Bytes, at: Integers, size: Integers) -> list[bytes]:
     raw = data.tobytes()
     return [raw[start:end] for start, end in zip(at.tolist(), (at + size).tolist(), strict=True)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.spans import wire
+from autoinstr.turns import step
 
 Integers: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -93,6 +94,7 @@ class Rows:
         framed._varints += [(at + moved, width, values) for at, width, values in self._varints]
         return framed
 
+    @step
     def pieces(self) -> list[bytes]:
         at, widths, values = zip(*self._varints, strict=True)
         columns = [*self._columns, *zip(at, wire.padded_varints(values, widths), strict=True)]

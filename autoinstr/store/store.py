@@ -21,6 +21,7 @@ from autoinstr.store.chunks import Chunk, Chunks, Found, View, Wanted, search
 from autoinstr.store.counts import FINE, FINE_KEPT, Counted, Counts, Level, Piece
 from autoinstr.store.durations import BITS, BUCKETS, bucket_of
 from autoinstr.store.series import MAX_SERIES, Series, SeriesTable
+from autoinstr.turns import step
 
 NANOSECONDS = 10**9
 MAX_IN_USE = 8192  # series of processes that ended are kept as long as anything of them; some KB each
@@ -43,6 +44,7 @@ class Store:
 
     # --- what comes in
 
+    @step
     def add(self, traced: Traced, groups: list[Group], services: list[Service]) -> None:
         """A batch. As to the lists see `model.Follower`."""
         requests = traced.requests
