@@ -1,7 +1,7 @@
-"""What those pay who are not watched, and have a TLS library that is probed for the sake of another process.
+"""What those pay who are not watched: for each system call, and if a TLS library of theirs is probed for another process.
 
-A server over TLS bears as much load as it can: alone, with the agent watching another process that has no TLS, and one
-that has the same library. wrk has it, too, so rate and hits tell what both ends pay.
+A server bears as much load as it can: alone, with the agent watching another process that has no TLS, and, if it has TLS
+itself, with one that has the same library. wrk is not watched either, so rate and hits tell what both ends pay.
 """
 
 from __future__ import annotations
@@ -10,27 +10,37 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import servers
-from apps import APPS
+from apps import APPS, App
 from figures import Figures, Part, Spread, related, summary
 from place import SINK, Place
 from price import ALONE, Price
 from servers import SERVERS, Running
 from watching import watching
 
-BYSTANDER = next(app for app in APPS if app.name == "nginx-tls")
+BYSTANDERS = [app for app in APPS if app.name in ("nginx", "nginx-tls")]
 OTHER = next(server for server in SERVERS if server.name == "http-server-tls")
 TITLES = {ALONE: ALONE, "plain": "another is watched", "shared": "another with the same library is"}
 
 
 def measure(place: Place, calibrated: dict[str, Spread]) -> Part:
-    if lacking := servers.missing(BYSTANDER.server):
-        return {"title": BYSTANDER.title, "lacking": f"needs {', '.join(lacking)}"}
-    price = Price(BYSTANDER, place, calibrated)
+    title = "servers that nobody watches"
+    if lacking := [name for app in BYSTANDERS for name in servers.missing(app.server)]:
+        return {"title": title, "lacking": f"needs {', '.join(lacking)}"}
+    found = [one(app, place, calibrated) for app in BYSTANDERS]
+    return {
+        "title": title,
+        "wrong": [wrong for each in found for wrong in each["wrong"]],
+        "variants": {name: variant for each in found for name, variant in each["variants"].items()},
+    }
+
+
+def one(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
+    price = Price(app, place, calibrated)
     rounds: list[dict[str, Figures]] = []
     with ExitStack() as stack:
 
         def run(server: servers.Server) -> Running:
-            running = servers.launch(server, place.folder / f"bystander_{server.name}")
+            running = servers.launch(server, place.folder / f"bystander_{app.name}_{server.name}")
             stack.callback(running.stop)
             return servers.wait_up(running)
 
@@ -47,17 +57,21 @@ def measure(place: Place, calibrated: dict[str, Spread]) -> Part:
         turns: dict[str, Callable[[], Figures]] = {
             ALONE: lambda: price.saturate(bystander, place.seconds)[1],
             "plain": lambda: beside(plain),
-            "shared": lambda: beside(shared),
         }
+        if app.server.secure:
+            turns["shared"] = lambda: beside(shared)
         for _ in range(place.rounds):
             found = {name: turn() for name, turn in turns.items()}
             for name in found.keys() - {ALONE}:
                 found[name] |= related(found[name], found[ALONE])
             rounds.append(found)
     return {
-        "title": f"{BYSTANDER.title}, which nobody watches",
         "wrong": price.wrong,
         "variants": {
-            name: {"title": title, **summary([turns[name] for turns in rounds])} for name, title in TITLES.items()
+            f"{app.name}, {name}": {
+                "title": f"{app.title}: {TITLES[name]}",
+                **summary([each[name] for each in rounds]),
+            }
+            for name in turns
         },
     }

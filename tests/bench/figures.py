@@ -66,6 +66,7 @@ FIGURES = (
     Figure("compiled_s", "  when it has to compile", "{:.2f}"),
     Figure("start_cpu_s", "CPU until at rest, s", "{:.1f}"),
     Figure("idle_percent", "idle, % of a core", "{:.2f}"),
+    Figure("others_call_ns", "a system call of others takes longer by, ns", "{:,.0f}"),
     # one hit of a probe
     Figure("tracepoint_ns", "raw tracepoint, ns", "{:,.0f}"),
     Figure("uprobe_push_ns", "uprobe on a push, ns", "{:,.0f}"),

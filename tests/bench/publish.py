@@ -126,6 +126,7 @@ def settings_grpc(parts: Parts) -> str:
 
 def at_rest(parts: Parts) -> str:
     agent, hit = parts["no_load"], parts["probes"]
+    bystander = parts["bystander"]["variants"]["nginx, plain"]
     return "\n".join(
         (
             f"Start to `ready`: {value(agent, 'ready_s')} s, {value(agent, 'compiled_s')} s the first time, when the"
@@ -136,6 +137,10 @@ def at_rest(parts: Parts) -> str:
             f" {value(hit, 'tracepoint_ns')} ns of a raw tracepoint,",
             f"which is all that plaintext takes, {value(hit, 'uprobe_push_ns')} ns of a uprobe on an instruction that",
             f"the kernel can emulate, as it mostly is for TLS, and {value(hit, 'uprobe_ns')} ns of a uprobe elsewhere.",
+            "A system call of a process that nobody watches takes"
+            f" {value(agent, 'others_call_ns')} ns longer, most of it on the kernel's way to two raw tracepoints;",
+            f"an nginx that nobody watches bears {value(bystander, 'throughput_ratio')} of its load, beside a load"
+            " generator that pays as well.",
         )
     )
 
