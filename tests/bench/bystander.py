@@ -1,7 +1,7 @@
-"""What those pay who are not watched: for each system call, and if a TLS library of theirs is probed for another process.
+"""What those pay who are not watched: for system calls, and for a TLS library that is probed for another process.
 
-A server bears as much load as it can: alone, with the agent watching another process that has no TLS, and, if it has TLS
-itself, with one that has the same library. wrk is not watched either, so rate and hits tell what both ends pay.
+A server bears as much load as it can: alone, with the agent watching another process that has no TLS, and, if it has
+TLS itself, with one that has the same library. wrk is not watched either, so figures tell what both ends pay.
 """
 
 from __future__ import annotations
