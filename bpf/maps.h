@@ -681,4 +681,13 @@ static __always_inline int is_watched(__u32 pid)
 	return pid && target && *target && !(*target & TARGET_SELF);
 }
 
+/* A probe on a function is hit by this process: is it watched? The hit is counted. */
+static __always_inline int hit_of_watched(__u32 pid)
+{
+	if (!is_watched(pid))
+		return 0;
+	count_hits(pid, 1);
+	return 1;
+}
+
 #endif

@@ -10,7 +10,7 @@
 /* What the current goroutine serves; NULL: nothing, or it is none of a target. */
 static __always_inline struct context *serving_goroutine(struct pt_regs *ctx, __u32 pid)
 {
-	if (!is_watched(pid))
+	if (!hit_of_watched(pid))
 		return NULL;
 
 	__u64 execution = goroutine_key(pid, GOROUTINE(ctx), go_layouts.lookup(&pid));

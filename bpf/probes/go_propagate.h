@@ -206,7 +206,6 @@ int propagate_go(struct pt_regs *ctx)
 		return 0;
 	w->pid = pid;
 	w->goroutine = GOROUTINE(ctx);
-	count_hits(pid, 1);
 
 	struct written_field new = {};
 	begin_trace(&new.trace, bpf_ktime_get_ns());

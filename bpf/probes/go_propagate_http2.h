@@ -251,7 +251,6 @@ static __always_inline int propagate_block(struct pt_regs *ctx, __u32 pid, struc
 	http1_barrier();
 	if (!is_bare_block(w, frame.block, frame.size, to))
 		return 0;
-	count_hits(pid, 1);
 
 	if (!is_rpc)
 		h->plain = 1;

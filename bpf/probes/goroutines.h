@@ -55,7 +55,7 @@ static __always_inline int serve_stream(struct pt_regs *ctx, __u32 pid, struct g
 
 static __always_inline struct go_layout *layout_of_target(__u32 pid)
 {
-	return is_watched(pid) ? go_layouts.lookup(&pid) : NULL;
+	return hit_of_watched(pid) ? go_layouts.lookup(&pid) : NULL;
 }
 
 /* f(connection, writer, ...): where the connection has its socket, the writer its state, that its stream, that its id */

@@ -113,9 +113,8 @@ int nghttp2_received(struct pt_regs *ctx)
 	__u64 n = ARGUMENT(3, ctx);
 	struct last_read now = {};
 
-	if (!is_watched(pid))
+	if (!hit_of_watched(pid))
 		return 0;
-	count_hits(pid, 1);
 	if (!read || n > 1 << 30)
 		return 0;
 	now = *read;

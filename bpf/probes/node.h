@@ -17,7 +17,7 @@ int event_loop_turns(struct pt_regs *regs)
 {
 	__u32 pid = current_pid();
 
-	if (is_watched(pid))
+	if (hit_of_watched(pid))
 		note_other(pid);
 	return 0;
 }
@@ -31,7 +31,7 @@ static __always_inline void begin_pool_work(__u64 address)
 	__u64 work = session_key(pid, address);
 	struct submitted call = {};
 
-	if (!is_watched(pid))
+	if (!hit_of_watched(pid))
 		return;
 	know_asker(pid, &call);
 	if (call.request.span)
@@ -60,7 +60,7 @@ static __always_inline void end_pool_work(__u64 address)
 	struct context *ctx = contexts.lookup(&execution);
 	struct served *asked = pool_works.lookup(&work);
 
-	if (!asked) /* nor is there one of a process that is not watched */
+	if (!hit_of_watched(pid) || !asked)
 		return;
 	if (ctx && ctx->loop && ctx->pid == pid)
 		go_on_with(ctx, asked);

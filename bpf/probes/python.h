@@ -16,7 +16,7 @@ int python_copied(struct pt_regs *regs)
 {
 	__u32 pid = current_pid();
 
-	if (!is_watched(pid))
+	if (!hit_of_watched(pid))
 		return 0;
 
 	__u64 runtime = runtime_of(pid);
@@ -55,7 +55,7 @@ int python_enters(struct pt_regs *regs)
 {
 	__u32 pid = current_pid();
 
-	if (!is_watched(pid))
+	if (!hit_of_watched(pid))
 		return 0;
 
 	__u64 thread = (__u32)bpf_get_current_pid_tgid();

@@ -11,7 +11,7 @@ PROGRAM(nghttp2_submits, struct pt_regs *ctx)
 {
 	__u32 pid = current_pid();
 
-	if (is_watched(pid))
+	if (hit_of_watched(pid))
 		hand_in(pid, session_key(pid, ARGUMENT(1, ctx)));
 	return 0;
 }
@@ -19,6 +19,7 @@ PROGRAM(nghttp2_submits, struct pt_regs *ctx)
 /* On return. */
 PROGRAM(nghttp2_submitted, struct pt_regs *ctx)
 {
+	count_hits(current_pid(), 1);
 	note_handed_in(RETURNED(ctx));
 	return 0;
 }

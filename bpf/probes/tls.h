@@ -12,11 +12,10 @@ static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 {
 	__u8 *target = target_of(pid);
 
-	if (!pid || !target || !*target || *target & TARGET_SELF)
+	if (!hit_of_watched(pid) || !target)
 		return 0;
 	if (!(*target & flag))
 		*target |= flag;
-	count_hits(pid, 1);
 	return 1;
 }
 
