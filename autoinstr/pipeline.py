@@ -40,7 +40,7 @@ from autoinstr.model import Attributes, Name, Service, Snapshot, Traced
 from autoinstr.parse import Groups, Parser, RouteOptions
 from autoinstr.red import Red
 from autoinstr.spans import RequestLogEncoder, SpanEncoder, encode_metrics, span_records
-from autoinstr.turns import hurry, stand_back
+from autoinstr.turns import hurry_while, stand_back
 from autoinstr.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ class Pipeline:
         self.health.gauges["ring_fill_ratio"] = max(fill, self.health.gauges.get("ring_fill_ratio", 0) * 0.9)
         for batch, service in watcher.batches(last=last):
             count = len(batch)
-            hurry(behind=last or watcher.fill() > BEHIND)
             try:
                 with self.lock:
                     requests = self.parser.parse(batch, service, wall_offset())
@@ -315,6 +314,7 @@ def watch(pipeline: Pipeline, attaching: Future[Attached], limits: Limits, start
         pipeline.pods.wait(PODS_WITHIN)
     watcher.start()
     stand_back()
+    hurry_while(lambda: signals.received or watcher.fill() > BEHIND)
     health.looked = time.monotonic()
     announce(pipeline.discovery, time.monotonic() - started)
     attached.load_rest()
