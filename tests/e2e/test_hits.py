@@ -20,8 +20,8 @@ from agent import Agent
 COUNT = 50
 SETTLED = 20.0
 
-# Servers that have functions with a probe in plaintext: contexts of Python's tasks, goroutines, OpenSSL.
-WITH_FUNCTIONS = ("uvicorn", "go", "http-server-tls")
+# Contexts of Python's tasks, functions of OpenSSL and of Go's crypto/tls.
+WITH_FUNCTIONS = ("uvicorn", "http-server-tls", "go-tls")
 
 
 @pytest.mark.parametrize("name", WITH_FUNCTIONS)
