@@ -54,11 +54,13 @@ class Terminal:
 
     def end(self) -> int:
         """Its exit status."""
-        for _ in range(100):
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
-            self._read(0.1)
+            self._read(0.1)  # at once, if it has closed its terminal
+            time.sleep(0.01)
         raise AssertionError(f"it does not end:\n{self.text}")
 
     def _read(self, seconds: float) -> None:
