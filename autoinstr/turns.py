@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Turn:
-    """Of the pipeline's thread, the only one with so much to do."""
+    """Of the pipeline's thread, which has nearly all to do; who answers the page has a clock of its own."""
 
     began = 0.0  # by the thread's CPU clock
     behind: Callable[[], bool] = staticmethod(lambda: False)
@@ -48,7 +48,7 @@ def hurry_while(behind: Callable[[], bool]) -> None:
 def give_way() -> None:
     """Let others on this CPU go first, if it has been ours for a turn."""
     now = time.thread_time()
-    if now - _Turn.began >= TURN:
+    if not 0 <= now - _Turn.began < TURN:
         _Turn.began = now
         if not _Turn.behind():
             os.sched_yield()

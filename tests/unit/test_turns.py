@@ -76,6 +76,15 @@ def test_others_go_first_but_when_much_is_to_do() -> None:
         turns.hurry_while(lambda: False)
 
 
+def test_another_thread_may_have_worked_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers the page, say."""
+    yielded: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: yielded.append(None))
+    monkeypatch.setattr(turns._Turn, "began", time.thread_time() + 3600)
+    turns.give_way()
+    assert len(yielded) == 1
+
+
 def test_no_stretch_of_work_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all that is done with a batch, no more than a sixth is done between two steps."""
     records = batch(*(get(f"/users/{number}/orders/{number:x}?page=2") for number in range(3072)))
