@@ -643,12 +643,12 @@ struct hits {
 #define MAX_COUNTED 1024
 BPF_HASH(hits, u32, struct hits, MAX_COUNTED);
 
-static __always_inline void count_hits(__u32 pid, __u32 times)
+static __always_inline void count_hit(__u32 pid)
 {
 	struct hits *found = hits.lookup(&pid);
 
 	if (found)
-		__sync_fetch_and_add(&found->functions, times);
+		__sync_fetch_and_add(&found->functions, 1);
 }
 
 static __always_inline void count_several(__u32 what, __u64 times)
@@ -673,21 +673,22 @@ static __always_inline __u8 *target_of(__u32 pid)
 	return flags ? &flags->flags[pid % PID_BLOCK] : NULL;
 }
 
-/* Is the process a target, and not the agent? */
-static __always_inline int is_watched(__u32 pid)
+/* TARGET_* of a process that is watched, and not the agent; NULL: it is not. */
+static __always_inline __u8 *watched(__u32 pid)
 {
 	__u8 *target = target_of(pid);
 
-	return pid && target && *target && !(*target & TARGET_SELF);
+	return pid && target && *target && !(*target & TARGET_SELF) ? target : NULL;
 }
 
-/* A probe on a function is hit by this process: is it watched? The hit is counted. */
-static __always_inline int hit_of_watched(__u32 pid)
+/* The same of who hits a probe on a function; the hit is counted. */
+static __always_inline __u8 *hit_of_watched(__u32 pid)
 {
-	if (!is_watched(pid))
-		return 0;
-	count_hits(pid, 1);
-	return 1;
+	__u8 *target = watched(pid);
+
+	if (target)
+		count_hit(pid);
+	return target;
 }
 
 #endif

@@ -85,7 +85,7 @@ static __always_inline int leave_go(struct pt_regs *ctx, __u64 stack, int parted
 	struct tls_call *call = leave_session(t, stack - stack_of_goroutine(GOROUTINE(ctx)).end);
 	__s64 n = GO_ARGUMENT_1(ctx);
 
-	count_hits(pid, 1);
+	count_hit(pid);
 	if (!call)
 		return n > 0 ? lose_call() : 0; /* of a handshake that went well it is 0 */
 	if (parted && call->parts == PARTS_MAYBE && n == 1 && !GO_ARGUMENT_2(ctx)) {

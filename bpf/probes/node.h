@@ -57,10 +57,14 @@ static __always_inline void end_pool_work(__u64 address)
 {
 	__u32 pid = current_pid();
 	__u64 work = session_key(pid, address), execution = (__u32)bpf_get_current_pid_tgid();
+
+	if (!hit_of_watched(pid))
+		return;
+
 	struct context *ctx = contexts.lookup(&execution);
 	struct served *asked = pool_works.lookup(&work);
 
-	if (!hit_of_watched(pid) || !asked)
+	if (!asked)
 		return;
 	if (ctx && ctx->loop && ctx->pid == pid)
 		go_on_with(ctx, asked);

@@ -19,7 +19,7 @@ PROGRAM(nghttp2_submits, struct pt_regs *ctx)
 /* On return. */
 PROGRAM(nghttp2_submitted, struct pt_regs *ctx)
 {
-	count_hits(current_pid(), 1);
+	count_hit(current_pid());
 	note_handed_in(RETURNED(ctx));
 	return 0;
 }

@@ -10,9 +10,9 @@
 /* The process is a target, which uses TLS from now on. */
 static __always_inline int is_tls_target(__u32 pid, __u8 flag)
 {
-	__u8 *target = target_of(pid);
+	__u8 *target = hit_of_watched(pid);
 
-	if (!hit_of_watched(pid) || !target)
+	if (!target)
 		return 0;
 	if (!(*target & flag))
 		*target |= flag;
@@ -115,7 +115,7 @@ static __always_inline struct work *session_work(void)
 /* A call has returned that we know nothing of; of a target that is a loss. */
 static __always_inline int lose_call(void)
 {
-	if (is_watched(current_pid()))
+	if (watched(current_pid()))
 		count(COUNT_TLS_CALL_LOST);
 	return 0;
 }
@@ -127,7 +127,7 @@ static __always_inline int leave_tls(struct pt_regs *ctx)
 	struct tls_call *call = leave_session(tls_threads.lookup(&tid), STACK_ON_RETURN(ctx));
 	__s64 n = (__s32)RETURNED(ctx);
 
-	count_hits(current_pid(), 1);
+	count_hit(current_pid());
 	if (!call)
 		return lose_call();
 
