@@ -24,7 +24,7 @@ TITLES = {ALONE: ALONE, "plain": "another is watched", "shared": "another with t
 
 def measure(place: Place, calibrated: dict[str, Spread]) -> Part:
     title = "servers that nobody watches"
-    if lacking := [name for app in BYSTANDERS for name in servers.missing(app.server)]:
+    if lacking := sorted({name for app in BYSTANDERS for name in servers.missing(app.server)}):
         return {"title": title, "lacking": f"needs {', '.join(lacking)}"}
     found = [one(app, place, calibrated) for app in BYSTANDERS]
     return {
@@ -50,7 +50,7 @@ def one(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
                 price.expect(agent.told() == 0, "requests of others are in the metrics")
             return found
 
-        plain, shared = run(SINK), run(OTHER)
+        plain = run(SINK)
         bystander = price.launch(ALONE)
         stack.callback(bystander.stop)
         price.warm_up(bystander)
@@ -59,6 +59,7 @@ def one(app: App, place: Place, calibrated: dict[str, Spread]) -> Part:
             "plain": lambda: beside(plain),
         }
         if app.server.secure:
+            shared = run(OTHER)
             turns["shared"] = lambda: beside(shared)
         for _ in range(place.rounds):
             found = {name: turn() for name, turn in turns.items()}

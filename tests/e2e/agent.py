@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,13 @@ class Agent:
                     return pid
             generation = [int(child) for pid in generation for child in children(pid)]
         raise ProcessLookupError("the agent has ended")
+
+    @property
+    def page(self) -> str:
+        """Where it is, with --ui."""
+        found = re.search(r"^page: (\S+)$", self.stderr, re.MULTILINE)
+        assert found, self.stderr
+        return found[1]
 
     def wait_ready(self) -> Agent:
         with self._changed:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
 from agent import Agent
 from puppet import Puppet
+from servers import SERVERS, Running
 
 HERE = Path(__file__).resolve().parent
 # Other tests of this folder say themselves what they need of the machine.
@@ -21,6 +23,7 @@ NEED_KERNEL = (
     "test_go_grpc_older",
     "test_go_parents",
     "test_go_routes",
+    "test_hits",
     "test_http2",
     "test_http2_older",
     "test_lifecycle",
@@ -86,3 +89,19 @@ def puppets() -> Iterator[Callable[[], Puppet]]:
     """`puppets()` starts a process that does what it is told."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(Puppet())
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+    """Servers, by name."""
+    with ExitStack() as stack:
+
+        def launch(name: str) -> Running:
+            server = next(server for server in SERVERS if server.name == name)
+            if lacking := servers.missing(server):
+                pytest.skip(f"needs {', '.join(lacking)}")
+            running = servers.launch(server, tmp_path / name)
+            stack.callback(running.stop)
+            return servers.wait_up(running)
+
+        yield launch

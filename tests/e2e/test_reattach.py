@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import servers
 from certificates import client_context
-from servers import SERVERS, Running
+from servers import Running
 
 from autoinstr.attach import Attached, Functions, Limits, attach
 from autoinstr.capture import Control, Ring
@@ -121,18 +120,3 @@ def test_again_and_again(attached: Attached, launched: Callable[[str], Running],
     assert min(load.asked for load in loads) > TIMES
     # what it told shows that the probes were there each time: but for a moment in which nobody asked
     assert sum(count > 0 for count in seen) >= 0.9 * TIMES
-
-
-@pytest.fixture
-def launched(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
-    with contextlib.ExitStack() as stack:
-
-        def launch(name: str) -> Running:
-            server = next(server for server in SERVERS if server.name == name)
-            if lacking := servers.missing(server):
-                pytest.skip(f"needs {', '.join(lacking)}")
-            running = servers.launch(server, tmp_path / name)
-            stack.callback(running.stop)
-            return servers.wait_up(running)
-
-        yield launch

@@ -64,12 +64,6 @@ class Site:
         urllib.request.urlopen(asked, timeout=10).read()
 
 
-def address_of(agent: Agent) -> str:
-    found = re.search(r"^page: (\S+)$", agent.stderr, re.MULTILINE)
-    assert found, agent.stderr
-    return found[1]
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
@@ -83,7 +77,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., A
     told = load.run(partial(servers.connect, front), plans)
     itself = [one for one in told if one.path.startswith(BY_NGINX)]
     sent = Counter(one.status for one in told)
-    site = Site(agent, front, address_of(agent), "", sent, sent - Counter(one.status for one in itself))
+    site = Site(agent, front, agent.page, "", sent, sent - Counter(one.status for one in itself))
     site.request("/s/200/d/20/b/5/c/0/traced", traceparent=f"00-{TRACE}-{PARENT}-01")
     for counts in (site.sent, site.passed):
         counts[200] += 1
@@ -327,7 +321,7 @@ class TestPage:
 
     def test_the_agent_ends_while_it_is_looked_at(self, browser: Browser, agent: Callable[..., Agent]) -> None:
         other = agent("--pid", os.getpid(), "--ui", "127.0.0.1:0", exports=("ui",))
-        with browsers.window(browser, address_of(other)) as window:
+        with browsers.window(browser, other.page) as window:
             page = window.go("traces", "Traces")
             other.stop()
             page.get_by_text("The agent does not answer").wait_for()
@@ -356,7 +350,7 @@ class TestMany:
 
     def test_the_map(self, browser: Browser, many: Many, running: Agent) -> None:
         """All of it is on the screen, nothing lies upon anything else, and each edge is a call that was made."""
-        with browsers.window(browser, address_of(running), {"width": 1440, "height": 1000}) as window:
+        with browsers.window(browser, running.page, {"width": 1440, "height": 1000}) as window:
             page = window.go("map", "Map")
             wanted = many.calls(REQUESTS) | {("outside", many.services[0].name): REQUESTS}
             edges = page.locator("svg.map path.edge")
@@ -380,7 +374,7 @@ class TestMany:
 
     def test_a_trace(self, browser: Browser, many: Many, running: Agent) -> None:
         """Of one request: each call below the request that it was made for, and its server below the call."""
-        with browsers.window(browser, address_of(running)) as window:
+        with browsers.window(browser, running.page) as window:
             page = window.go("traces?service=gateway&kind=server", "Traces")
             page.locator("#spans tbody a").first.click()
             spans = page.locator(".waterfall .span")
@@ -422,7 +416,7 @@ def test_a_restart_goes_on(site: Site, agent: Callable[..., Agent], tmp_path: Pa
     told = []
     for ending in ("kill", "stop"):
         one = agent("--port", site.front.port, "--ui", "127.0.0.1:0", "--ui-store", tmp_path, exports=("ui",))
-        here = replace(site, agent=one, address=address_of(one))
+        here = replace(site, agent=one, address=one.page)
         if told:
             kept = here.ask("spans?service=nginx&kind=server&text=kept")["spans"]
             assert [span["spanId"] for span in kept] == told
