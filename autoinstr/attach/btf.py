@@ -79,12 +79,12 @@ class Btf:
         return bisect.bisect_left(self._at, self._named(self._functions, name), 1)
 
     def _members(self, at: int) -> Iterable[tuple[int, int, int]]:
-        """(name offset, type id, byte offset) of each member of the structure at this offset."""
+        """(name offset, type id, offset in bits) of each member of the structure at this offset."""
         _name, info, _size = struct.unpack_from("<III", self._types, at)
         bitfields = info >> 31
         for i in range(info & 0xFFFF):
             name, kind, offset = struct.unpack_from("<III", self._types, at + 12 + 12 * i)
-            yield name, kind, (offset & 0xFFFFFF if bitfields else offset) // 8
+            yield name, kind, offset & 0xFFFFFF if bitfields else offset
 
     def _aggregate(self, kind: int) -> int | None:
         """Offset of the struct or union behind a type id, through typedefs and qualifiers."""
@@ -113,10 +113,14 @@ class Btf:
 
     def offset(self, name: str, member: str) -> int:
         """Byte offset of a member of a struct, anonymous structs and unions included. KeyError if there is none."""
+        return self.bit(name, member)[0]
+
+    def bit(self, name: str, member: str) -> tuple[int, int]:
+        """The same of a member of one bit, and the value of that bit in its byte."""
         found = self._find(self._struct(name), member)
         if found is None:
             raise KeyError(f"struct {name} has no member {member}")
-        return found
+        return found // 8, 1 << found % 8
 
     def size(self, name: str) -> int:
         """Size of a struct in bytes."""
@@ -161,6 +165,9 @@ def defines(btf: Btf) -> dict[str, int]:
     wanted = ((name, member) for name, members in NEEDED.items() for member in members)
     found = {f"OFFSET_{name}_{member}": btf.offset(name, member) for name, member in wanted}
     found["SIZE_upid"] = btf.size("upid")
+    found["OFFSET_tcp_sock_syn_data_acked"], found["BIT_tcp_sock_syn_data_acked"] = btf.bit(
+        "tcp_sock", "syn_data_acked"
+    )
     with contextlib.suppress(KeyError):  # may be in a module
         found["OFFSET_unix_sock_peer"] = btf.offset("unix_sock", "peer")
     with contextlib.suppress(KeyError):  # may not be built in

@@ -245,6 +245,14 @@ static __always_inline int is_connecting(__u64 sk)
 	return state == TCP_SYN_SENT || state == TCP_CLOSE;
 }
 
+/* What came first came before the connection was there, with its SYN (TCP Fast Open). */
+static __always_inline int came_early(__u64 sk)
+{
+	__u8 bits = kernel_u16(sk + OFFSET_tcp_sock_syn_data_acked);
+
+	return bits & BIT_tcp_sock_syn_data_acked;
+}
+
 /* An IPv4 address as the IPv6 address ::ffff:a.b.c.d. */
 static __always_inline void read_address(__u8 *to, __u64 sk, __u16 family, __u32 v4, __u32 v6)
 {

@@ -7,6 +7,16 @@
 #ifndef AUTOINSTR_OFFERS_H
 #define AUTOINSTR_OFFERS_H
 
+/* Of a TCP socket, and of one that is about to be connected. */
+static __always_inline __u64 numbers_of(const struct connection *c, __u64 sk)
+{
+	__u32 sent = kernel_u32(sk + OFFSET_tcp_sock_snd_una) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_acked);
+	__u32 got = kernel_u32(sk + OFFSET_tcp_sock_rcv_nxt) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_received);
+
+	/* a client's SYN counts as acknowledged, and nothing else of the handshake is counted */
+	return c->role == ROLE_CLIENT ? (__u64)(sent + 1) << 32 | got : (__u64)got << 32 | sent;
+}
+
 /* What both ends of a connection know it by; 0: nothing. */
 static __always_inline __u64 pair_of(const struct connection *c, __u64 sk)
 {
@@ -21,14 +31,7 @@ static __always_inline __u64 pair_of(const struct connection *c, __u64 sk)
 	}
 
 	sk = first_tcp_of(sk);
-	if (!sk || is_connecting(sk))
-		return 0;
-
-	__u32 sent = kernel_u32(sk + OFFSET_tcp_sock_snd_una) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_acked);
-	__u32 got = kernel_u32(sk + OFFSET_tcp_sock_rcv_nxt) - (__u32)kernel_u64(sk + OFFSET_tcp_sock_bytes_received);
-
-	/* a client's SYN counts as acknowledged, and nothing else of the handshake is counted */
-	return c->role == ROLE_CLIENT ? (__u64)(sent + 1) << 32 | got : (__u64)got << 32 | sent;
+	return sk && !is_connecting(sk) ? numbers_of(c, sk) : 0;
 }
 
 static __always_inline void know_pair(struct connection *c, __u64 key)
@@ -88,7 +91,7 @@ static __always_inline struct offers *offers_of(const struct connection *c)
 
 	if (all || !blank)
 		return all;
-	offers.update(&pair, blank);
+	offers.insert(&pair, blank); /* the other end may be here at the same time */
 
 	struct made *m = made.lookup((__u32 *)&zero);
 	if (m)
@@ -124,6 +127,16 @@ static __always_inline struct offer *find_call(struct connection *c, struct trac
 	return NULL;
 }
 
+/* May the client leave its call for this request later than the server meets that? */
+static __always_inline int is_call_coming(const struct connection *c, __u64 key)
+{
+	if (c->requests != 1 || c->session || c->slot.family == FAMILY_UNIX)
+		return c->session;
+
+	__u64 sk = first_tcp_of(key);
+	return sk && came_early(sk);
+}
+
 /* A server has met a request that its client may not have told of yet. */
 static __always_inline void wait_for_call(const struct connection *c, const struct trace *t, const struct served *request,
 					  __u32 number, __u32 pid)
@@ -152,6 +165,20 @@ static __always_inline void make_call(const struct connection *c, struct trace *
 		answer_offer(t, offer, pid);
 	else
 		leave_offer(offer, t, request, number, pid, OFFER_CALL);
+}
+
+/*
+ * A client's socket is connected, and what was written to it before that leaves now, if not with its SYN (TCP Fast Open):
+ * so does the call. The socket is in its new state when this has returned.
+ */
+static __always_inline void make_early_call(struct connection *c, __u64 sk)
+{
+	struct served call = {.key = sk, .span = c->slot.trace.span};
+
+	if (c->role != ROLE_CLIENT || c->pair || c->requests != 1 || !c->slot_used || c->http2 || c->ignored)
+		return;
+	c->pair = numbers_of(c, sk);
+	make_call(c, &c->slot.trace, &call, c->slot.sequence, c->slot.pid);
 }
 
 /*

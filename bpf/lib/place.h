@@ -133,7 +133,7 @@ static __always_inline void place_served(struct connection *c, struct work *w, s
 		new.several = before && before->span != served.span && (before->several || served_trace(before));
 		brought.update(&key, &new);
 	}
-	if (!offer && c->session)
+	if (!offer && is_call_coming(c, w->sock))
 		wait_for_call(c, &x->trace, &served, x->sequence, w->pid);
 	serve(c, w, &served);
 }

@@ -177,6 +177,13 @@ static __always_inline int on_inet_sock_set_state(struct bpf_raw_tracepoint_args
 		return 0;
 	}
 #endif
+	if (state == TCP_ESTABLISHED && ctx->args[1] == TCP_SYN_SENT) {
+		struct connection *client = connections.lookup(&sk);
+
+		if (client)
+			make_early_call(client, sk);
+		return 0;
+	}
 	if (state != TCP_FIN_WAIT1 && state != TCP_LAST_ACK && state != TCP_CLOSE)
 		return 0;
 

@@ -720,8 +720,10 @@ static __always_inline int on_sys_enter(struct bpf_raw_tracepoint_args *ctx, __u
 	}
 	if (c->role != ROLE_CLIENT)
 		return 0;
+#ifdef PROPAGATE
 	if (!c->pair && c->slot.family != FAMILY_UNIX && is_connecting(first_tcp_of(address_of_sock(file))))
-		return 0; /* whom it is sent to is known when they have answered: it is looked at on exit */
+		return 0; /* its bytes have no numbers yet, by which they could be told of: it is looked at on exit */
+#endif
 	if (c->http2) {
 		enter_frames(c, w);
 		return 0;

@@ -194,6 +194,10 @@ static int is_connecting(u64 sk)
 {
 	return 0;
 }
+static int came_early(u64 sk)
+{
+	return 0;
+}
 static u64 first_code(void)
 {
 	return 0;

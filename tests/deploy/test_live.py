@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,21 @@ class Stage(NamedTuple):
     def scrape(self, path: Path) -> Path:
         path.write_text(urllib.request.urlopen(self.metrics, timeout=10).read().decode())
         return path
+
+    def scrape_settled(self, path: Path) -> Path:
+        """When what was sent before, by another test, is told."""
+
+        def is_settled() -> bool:
+            before = requests_in(self.scrape(path).read_text())
+            time.sleep(1)
+            return requests_in(self.scrape(path).read_text()) == before
+
+        wait_for(is_settled, "no request is told of any more", 30)
+        return path
+
+
+def requests_in(page: str) -> list[str]:
+    return re.findall(r"^(?:http|rpc)_\w+_duration_seconds_count\b.*", page, re.MULTILINE)
 
 
 def prometheus_program() -> Path:
@@ -74,7 +91,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("script", ["smoke.js", "steady.js", "ramp.js", "spike.js", "errors.js"])
 def test_k6_and_the_agent_agree(stage: Stage, script: str, tmp_path: Path) -> None:
-    before = stage.scrape(tmp_path / "before.txt")
+    before = stage.scrape_settled(tmp_path / "before.txt")
     addresses = {
         "HTTP_URL": stage.front.http,
         "HTTPS_URL": stage.front.https,
@@ -86,6 +103,7 @@ def test_k6_and_the_agent_agree(stage: Stage, script: str, tmp_path: Path) -> No
     sent = json.loads(summary.read_text())["metrics"]
     called = sent.get("grpc_req_duration", {"count": 0})["count"]
     assert called or script == "errors.js", "nothing was called by gRPC"  # there all is in vain, by HTTP
+    assert called + sent["http_reqs"]["count"] == sent["iterations"]["count"], "some visits went nowhere"
 
     def agreed() -> subprocess.CompletedProcess[str] | None:
         after = stage.scrape(tmp_path / "after.txt")
