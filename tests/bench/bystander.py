@@ -18,7 +18,7 @@ from servers import SERVERS, Running
 from watching import watching
 
 BYSTANDERS = [app for app in APPS if app.name in ("nginx", "nginx-tls")]
-OTHER = next(server for server in SERVERS if server.name == "http-server-tls")
+OTHER = servers.by_name("http-server-tls", SERVERS)
 TITLES = {ALONE: ALONE, "plain": "another is watched", "shared": "another with the same library is"}
 
 

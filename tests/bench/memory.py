@@ -26,7 +26,7 @@ from servers import PLAIN_SERVERS, Running, Server
 from watching import Watching, watching
 
 WATCHED = ("nginx-tls", "node-tls", "go", "go-tls", "grpc-go", "flask-tls", "nginx-h2c")
-JAVA = next(server for server in PLAIN_SERVERS if server.name == "java")
+JAVA = servers.by_name("java", PLAIN_SERVERS)
 SINK_GRPC = Server("sink-grpc", ("{python}", str(Path(__file__).with_name("sink_grpc.py")), "{port}"))
 PROTOCOLS = {"http/protobuf": "OTLP over HTTP", "grpc": "OTLP over gRPC"}
 EVERY_SECONDS = 0.1  # it is looked at under load

@@ -34,6 +34,7 @@ from apps import APPS  # noqa: E402
 from figures import Part  # noqa: E402
 from place import Place, place  # noqa: E402
 from rich.console import Console  # noqa: E402
+from servers import by_name  # noqa: E402
 
 CPUS = 2
 NEEDS = ("wrk", "gcc")
@@ -48,7 +49,7 @@ def plan(here: Place, done: dict[str, Part]) -> dict[str, Callable[[], Part]]:
     for app in APPS:
         parts[app.name] = lambda app=app: price.measure(app, here, done[PROBES])
     parts["full_load"] = partial(full_load.measure, here)
-    grpc_go = next(app.server for app in APPS if app.name == "grpc-go")
+    grpc_go = by_name("grpc-go", APPS).server
     parts["full_load_grpc"] = partial(full_load.measure, here, grpc_go, full_load.CALLS)
     parts["placing"] = partial(placing.measure, here)
     parts["memory"] = partial(memory.measure, here)

@@ -97,7 +97,7 @@ def launched(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
     with ExitStack() as stack:
 
         def launch(name: str) -> Running:
-            server = next(server for server in SERVERS if server.name == name)
+            server = servers.by_name(name, SERVERS)
             if lacking := servers.missing(server):
                 pytest.skip(f"needs {', '.join(lacking)}")
             running = servers.launch(server, tmp_path / name)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 
 
 def test_methods_on_an_older_connection(agent: Callable[..., Agent], tmp_path: Path) -> None:
-    server = next(server for server in GRPC_SERVERS if server.name == "grpc-go")
+    server = servers.by_name("grpc-go", GRPC_SERVERS)
     running = servers.wait_up(servers.launch(server, tmp_path / "server"))
     try:
         with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
@@ -50,7 +50,7 @@ def test_methods_on_an_older_connection(agent: Callable[..., Agent], tmp_path: P
 
 
 def test_methods_of_a_client(agent: Callable[..., Agent], tmp_path: Path) -> None:
-    server = next(server for server in GRPC_SERVERS if server.name == "grpc-go")
+    server = servers.by_name("grpc-go", GRPC_SERVERS)
     running = servers.wait_up(servers.launch(server, tmp_path / "server"))
     asked = [
         f"{METHODS[number % 2]} grpc://127.0.0.1:{running.port}/s/0/d/5/b/1/{number} 1 length 0"

@@ -79,7 +79,7 @@ def answered_itself(running: Running, path: str) -> bool:
 @pytest.fixture(scope="module")
 def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run, folder = Run(), tmp_path_factory.mktemp("http2")
-    node = next(server for server in servers.SERVERS if server.name == "node")
+    node = servers.by_name("node", servers.SERVERS)
     behind = servers.launch(node, folder / "behind")
     try:
         servers.wait_up(behind)
@@ -102,7 +102,7 @@ def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("name", [server.name for server in SEEN])
 def test_told_exactly(run: Run, name: str) -> None:
     if name not in run.truth:
-        pytest.skip(f"{name} needs {', '.join(servers.missing(next(s for s in ALL if s.name == name)))}")
+        pytest.skip(f"{name} needs {', '.join(servers.missing(servers.by_name(name, ALL)))}")
     complaints = compare(run.truth[name], run.told_of(name))
     assert not complaints, "\n".join(complaints)
 

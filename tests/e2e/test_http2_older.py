@@ -42,8 +42,8 @@ CLIENTS = {
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[Running]:
-    server = next(server for server in (*HTTP2_SERVERS, *FRONTS) if server.name == name)
-    behind = next(server for server in PLAIN_SERVERS if server.name == "node")
+    server = servers.by_name(name, (*HTTP2_SERVERS, *FRONTS))
+    behind = servers.by_name("node", PLAIN_SERVERS)
     if lacking := (*servers.missing(server), *(servers.missing(behind) if server in FRONTS else ())):
         pytest.skip(f"needs {', '.join(lacking)}")
     with ExitStack() as stack:

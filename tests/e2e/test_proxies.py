@@ -74,7 +74,7 @@ def run(module_agent: Callable[..., Agent], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("proxies")
     lacking = {server.name: servers.missing(server) for server in PROXIES}
     run = Run({name: f"{name} needs {', '.join(names)}" for name, names in lacking.items() if names}, {}, [])
-    node = next(server for server in PLAIN_SERVERS if server.name == "node")
+    node = servers.by_name("node", PLAIN_SERVERS)
     running: list[Running] = []
     try:
         if not servers.missing(node):

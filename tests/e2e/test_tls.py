@@ -43,7 +43,7 @@ OVER_TLS = [server for server in SERVERS if server.transport == "https"]
 
 
 def server_named(name: str) -> Server:
-    return next(server for server in SERVERS if server.name == name)
+    return servers.by_name(name, SERVERS)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_program_with_the_library_built_in(
     agent: StartAgent, start: Callable[[Server], Running], tmp_path: Path
 ) -> None:
     """Started after the agent: its first request is told, too."""
-    fetch = next(client for client in CLIENTS if client.name == "fetch")
+    fetch = servers.by_name("fetch", CLIENTS)
     if lacking := clients.missing(fetch):
         pytest.skip(f"needs {', '.join(lacking)}")
     running = start(server_named("aiohttp-tls"))
@@ -562,7 +562,7 @@ def test_a_library_that_cant_be_read_is_named(
     agent: StartAgent, start: Callable[[Server], Running], name: str, libraries: list[str]
 ) -> None:
     """By `targets`, and once in the log; for what is encrypted there is not seen."""
-    running = start(next(server for server in GRPC_SERVERS if server.name == name))
+    running = start(servers.by_name(name, GRPC_SERVERS))
     flags = ("--port", str(running.port))
     said = subprocess.run([PROGRAM, "targets", "--json", *flags], check=True, capture_output=True, text=True).stdout
     (target,) = [one for one in json.loads(said)["targets"] if one["pid"] == running.pid]

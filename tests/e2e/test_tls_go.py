@@ -26,7 +26,7 @@ from servers import SERVERS, Running
 from truth import CLIENT, Expected, compare
 
 StartAgent = Callable[..., Agent]
-GO = next(server for server in SERVERS if server.name == "go-tls")
+GO = servers.by_name("go-tls", SERVERS)
 LINKED = {
     "stripped": ("-ldflags=-s -w",),
     "pie": ("-buildmode=pie", "-ldflags=-s -w"),
@@ -74,7 +74,7 @@ def test_however_it_was_linked(agent: StartAgent, start: Callable[..., Running],
 
 
 def go_client(debug: str) -> Client:
-    client = next(client for client in CLIENTS if client.name == "go")
+    client = servers.by_name("go", CLIENTS)
     environment = [f"{name}={value}" for name, value in {**trusting(), "GODEBUG": debug}.items()]
     return replace(client, command=("env", *environment, *client.command))
 

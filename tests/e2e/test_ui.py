@@ -67,7 +67,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, module_agent: Callable[..., Agent]) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
-    node = servers.launch(next(one for one in servers.SERVERS if one.name == "node"), folder / "node")
+    node = servers.launch(servers.by_name("node", servers.SERVERS), folder / "node")
     front = servers.launch(FRONT, folder / "front", node=node.port)
     for running in (node, front):
         servers.wait_up(running)

@@ -59,7 +59,7 @@ def play_server(orders: Connection, shape: str, place: Place, cell: str, seconds
     """In a process of its own."""
     caller = Caller(place, cell, seconds, orders)
     try:
-        function = next(known.server for known in SHAPES if known.name == shape)
+        function = servers.by_name(shape, SHAPES).server
         function(caller)
         orders.send(("made", caller.made))
     except UnableError as error:
@@ -125,7 +125,7 @@ class ServerRow:
 
     def start(self) -> None:
         if self.server in BEHIND:
-            node = next(server for server in SERVERS if server.name == "node")
+            node = servers.by_name("node", SERVERS)
             self.behind = servers.wait_up(servers.launch(node, self.folder / "node"))
         self._launch()
 

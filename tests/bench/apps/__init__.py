@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import in_process
 from in_process import InProcess
-from servers import GRPC_GO, NGINX_H2, NGINX_TLS, Server
+from servers import GRPC_GO, NGINX_H2, NGINX_TLS, Server, by_name
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ PLAIN = (
 
 def over_tls(name: str, *options: str, **words: str) -> App:
     """The application of that name behind TLS, by options or words of its configuration."""
-    app = next(app for app in PLAIN if app.name == name)
+    app = by_name(name, PLAIN)
     server = replace(
         app.server, name=f"{name}-tls", command=(*app.server.command, *options), words=words, transport="https"
     )
@@ -77,7 +77,7 @@ def over_tls(name: str, *options: str, **words: str) -> App:
 
 
 def over_http2(name: str, transport: str, tls: str) -> Server:
-    server = next(app for app in PLAIN if app.name == name).server
+    server = by_name(name, PLAIN).server
     needs = (*server.needs, "h2load")
     return replace(server, name=f"{name}-{transport}", words={"tls": tls}, transport=transport, needs=needs)
 

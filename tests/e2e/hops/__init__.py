@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from servers import GRPC_GO, GRPC_JS, NGINX_TLS, Server
+from servers import GRPC_GO, GRPC_JS, NGINX_TLS, Server, by_name
 
 from autoinstr import elf
 
@@ -125,7 +125,7 @@ SECURE = ("https", "h2")
 
 def named(name: str, transport: str = "http") -> Hop:
     """The hop of that name, served over that transport."""
-    found = next(hop for hop in HOPS if hop.name == name)
+    found = by_name(name, HOPS)
     server = replace(found.server, transport=transport)
     if transport in SECURE and name == "nginx":
         server = replace(server, words={"tls": NGINX_TLS})

@@ -16,10 +16,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from certificates import certificates, client_context
 from ports import free_port
@@ -65,6 +65,19 @@ class Server:
     @property
     def secure(self) -> bool:
         return self.transport in SECURE
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Known = TypeVar("Known", bound=Named)
+
+
+def by_name(name: str, known: Iterable[Known]) -> Known:
+    """The one that is called so, of servers, clients, hops ..."""
+    return next(one for one in known if one.name == name)
 
 
 @dataclass
@@ -149,7 +162,7 @@ PLAIN_SERVERS = (
 
 def over_tls(name: str, *options: str, waits_in_tls: bool = False) -> Server:
     """The server of that name, with options that make it speak TLS."""
-    server = next(server for server in PLAIN_SERVERS if server.name == name)
+    server = by_name(name, PLAIN_SERVERS)
     return replace(
         server,
         name=f"{name}-tls",
@@ -271,7 +284,7 @@ NGHTTPD = Server(
 )
 HTTP2_SERVERS = (
     *both(Server("node", ("node", "{here}/http2.js", "{port}"), needs=("node",)), "node"),
-    *both(next(server for server in PLAIN_SERVERS if server.name == "go"), "go"),
+    *both(by_name("go", PLAIN_SERVERS), "go"),
     Server("hypercorn-h2c", HYPERCORN, transport="h2c", row="hypercorn", keeps=True, log=access_log),
     Server(
         "hypercorn-h2",
