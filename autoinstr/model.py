@@ -83,7 +83,7 @@ class Target:
     selected_by: str  # the selector that matched, in its own words: "--port 8080", "select[0].exe", "child of 4711"
     exe: str
     command: tuple[str, ...]
-    language: str  # "go", "java", "python", "nodejs", "ruby", "php", "dotnet", "rust", "cpp", "unknown"
+    language: str  # "go", "java", "python", "nodejs", "ruby", "php", "dotnet", "rust", "cpp", "lua" ..., "unknown"
     ports: tuple[int, ...] = ()  # listening TCP ports
     libraries: tuple[str, ...] = ()  # TLS and HTTP libraries mapped, by file name
     unseen: tuple[str, ...] = ()  # what can't be captured of this process, with the reason: "io_uring: ..."

@@ -28,6 +28,12 @@ _INTERPRETERS = (
     (re.compile(r"perl[\d.]*\Z"), "perl"),
     (re.compile(r"dotnet\Z"), "dotnet"),
     (re.compile(r"beam(\.smp)?\Z"), "erlang"),
+    (re.compile(r"R\Z"), "r"),
+    (re.compile(r"julia\Z"), "julia"),
+    (re.compile(r"lua(jit)?[\d.]*(-.*)?\Z"), "lua"),
+    (re.compile(r"(sbcl|clisp|ecl|lx86cl64)\Z"), "lisp"),
+    (re.compile(r"racket\Z"), "racket"),
+    (re.compile(r"tclsh[\d.]*\Z"), "tcl"),
 )
 # By a library that only an embedded interpreter maps: uwsgi with Python, a launcher with a JVM.
 _EMBEDDED = (

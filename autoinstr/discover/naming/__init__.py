@@ -14,7 +14,7 @@ from autoinstr.discover.naming.common import Named, by_directory, is_generic
 from autoinstr.discover.naming.java import java
 from autoinstr.discover.naming.nodejs import nodejs
 from autoinstr.discover.naming.python import python, uwsgi
-from autoinstr.discover.naming.scripts import dotnet, erlang, perl, php, ruby
+from autoinstr.discover.naming.scripts import by_suffix, dotnet, erlang, perl, php, ruby
 from autoinstr.discover.naming.titles import title_name
 from autoinstr.discover.process import Process
 from autoinstr.discover.runtime import interpreter
@@ -31,6 +31,7 @@ RULES: dict[str, Callable[[Process], Named | None]] = {
     "perl": perl,
     "dotnet": dotnet,
     "erlang": erlang,
+    **dict.fromkeys(("r", "julia", "lua", "lisp", "racket", "tcl"), by_suffix),
 }
 
 # Sources of names that somebody gave, so that nothing else is a better one.

@@ -24,6 +24,9 @@ libexec local main manage opt out program release releases root run runserver sb
 site-packages src srv start target test tests tmp usr var wsgi www
 """
 _GENERIC = frozenset(_GENERIC_WORDS.split())
+_SUFFIX = re.compile(
+    r"\.(py|pyc|pyz|js|mjs|cjs|ts|tsx|rb|ru|php|pl|psgi|R|r|jl|lua|lisp|rkt|tcl|jar|war|java|dll|sh|exe)\Z"
+)
 
 
 def is_generic(name: str) -> bool:
@@ -34,7 +37,7 @@ def is_generic(name: str) -> bool:
 def stem(path: str) -> str:
     """`/srv/shop/api.py` -> api; names without a known suffix stay as they are."""
     name = path.rstrip("/").rpartition("/")[2]
-    return re.sub(r"\.(py|pyc|pyz|js|mjs|cjs|ts|tsx|rb|ru|php|pl|psgi|jar|war|java|dll|sh|exe)\Z", "", name) or name
+    return _SUFFIX.sub("", name) or name
 
 
 def absolute(process: Process, path: str) -> str:

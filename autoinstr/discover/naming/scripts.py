@@ -1,4 +1,4 @@
-"""Ruby, PHP, Perl, .NET and Erlang: the script or assembly, or the directory that an application server serves."""
+"""Ruby, PHP, Perl, .NET, Erlang, others: the script or assembly, or the directory that an application server serves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from autoinstr.discover.process import Process
 
 _RUBY_WITH_VALUE = ("-I", "-r", "-C", "-E", "-F")
 _RUBY_SERVERS = ("rails", "rackup", "puma", "unicorn", "thin", "falcon", "bundle", "rake", "sidekiq", "config")
+
+_SUFFIXES = (".R", ".r", ".jl", ".lua", ".lisp", ".rkt", ".tcl")
 
 
 def ruby(process: Process) -> Named | None:
@@ -36,6 +38,16 @@ def perl(process: Process) -> Named | None:
     application = next((word for word in words if word.endswith(".psgi")), "")
     script = application or next(iter(words), "")
     return by_path(process, script, "script") if script and "-e" not in process.command[:2] else None
+
+
+def by_suffix(process: Process) -> Named | None:
+    """R, Julia, Lua, Lisp, Racket, Tcl: the first file that is called as theirs are; else the directory."""
+    values = (word.rpartition("=")[2] if word.startswith("-") else word for word in process.command[1:])
+    script = next((word for word in values if word.endswith(_SUFFIXES)), "")
+    if script:
+        return by_path(process, script, "script")
+    directory = by_directory(process.directory)
+    return Named(directory, "directory") if directory else None
 
 
 def dotnet(process: Process) -> Named | None:
