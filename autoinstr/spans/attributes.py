@@ -16,10 +16,16 @@ from autoinstr.semconv import (
     HTTP_RESPONSE_BODY_SIZE,
     NETWORK_PEER_ADDRESS,
     NETWORK_PEER_PORT,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+    URL_PATH,
+    URL_SCHEME,
 )
 
 _IPV4 = bytes(10) + b"\xff\xff"
 NO_ADDRESS = bytes(16)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+PATH_START = "/"  # what begins otherwise, "*" of OPTIONS and the target of CONNECT, has no URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,16 @@ def keys_of(group: Group) -> Keys:
         address=CLIENT_ADDRESS if server else NETWORK_PEER_ADDRESS,
         port=CLIENT_PORT if server else NETWORK_PEER_PORT,
     )
+
+
+def url_before_path(group: Group) -> str:
+    """`https://shop:8443`, if a client's requests have a url.full; else "". RFC 3986, 3.2.3: no default port."""
+    attributes = group.span_attributes
+    scheme, host, port = (attributes.get(key) for key in (URL_SCHEME, SERVER_ADDRESS, SERVER_PORT))
+    if group.kind is not Kind.CLIENT or group.text_key != URL_PATH or not scheme or not host:
+        return ""
+    name = f"[{host}]" if ":" in str(host) else host
+    return f"{scheme}://{name}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(str(scheme)) else "")
 
 
 def address_text(raw: bytes) -> str:

@@ -6,6 +6,7 @@ A span's bytes are put together from pieces:
     head     ids, times, sizes, port ...: fixed width for all rows of one layout, made as rows of one array
     text     the request's own text (url.path), after its length in the head
     query    the same for url.query, in batches that have queries
+    url      the same for url.full: of the group, then text and query once more, in batches with calls
     address  of the other end; encoded once for each address
     shared   name, kind, attributes and status of the group; encoded once for each group
 
@@ -25,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoinstr.model import Group, Kind, Requests, Service, Traced
-from autoinstr.semconv import URL_QUERY
+from autoinstr.semconv import URL_FULL, URL_QUERY
 from autoinstr.spans import wire
-from autoinstr.spans.attributes import NO_ADDRESS, Keys, address_text, keys_of
+from autoinstr.spans.attributes import NO_ADDRESS, PATH_START, Keys, address_text, keys_of, url_before_path
 from autoinstr.spans.rows import Bytes, Integers, Rows, tag
 from autoinstr.turns import step
 
@@ -82,6 +83,8 @@ class SharedParts:
         self.all_keys: list[tuple[Keys, Kind]] = []
         self.has_text: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self.failed: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.url: list[bytes] = []  # before the path
+        self.url_size: Integers = np.zeros(0, np.int64)
 
     def learn(self, groups: list[Group]) -> None:
         """`groups` is always the same list."""
@@ -97,6 +100,8 @@ class SharedParts:
         )
         self.has_text = np.append(self.has_text, np.array([bool(group.text_key) for group in new]))
         self.failed = np.append(self.failed, np.array([group.failed for group in new]))
+        self.url += [wire.text(url_before_path(group)) for group in new]
+        self.url_size = np.append(self.url_size, np.fromiter(map(len, self.url[-len(new) :]), np.int64))
 
     def _number(self, keys: Keys, kind: Kind) -> int:
         if (keys, kind) not in self.all_keys:
@@ -251,10 +256,16 @@ class RequestEncoder:
         text = slices(requests.text, requests.text_at[batch.row], batch.text_size)
         shared = list(map(self._shared.data.__getitem__, batch.group.tolist()))
         after = [text, address, shared]
+        query: list[bytes] = []
         if batch.query_size.any():
-            head, query = _query_pieces(batch, self.attribute)
+            head = _heads(URL_QUERY, batch.query_size, self.attribute)
+            query = slices(requests.query, requests.query_at[batch.row], batch.query_size)
             rest += sizes(head) + batch.query_size
             after = [text, head, query, address, shared]
+        if self._shared.url_size[batch.group].any():
+            columns, size = self._urls(batch, text, query)
+            rest += size
+            after += columns
         for last in self.end(batch):
             rest += sizes(last)
             after.append(last)
@@ -291,6 +302,23 @@ class RequestEncoder:
             known = self._addresses.setdefault(keys.address, Addresses(keys.address, self.attribute))
             pieces += map(known.__getitem__, peer[start:end])
         return pieces
+
+    @step
+    def _urls(self, batch: Batch, text: list[bytes], query: list[bytes]) -> tuple[list[list[bytes]], Integers]:
+        """Columns of pieces which are url.full, and what they add to each row; all empty in rows without one."""
+        requests, before = batch.requests, self._shared.url_size[batch.group]
+        first = np.append(requests.text, np.uint8(0))[requests.text_at[batch.row]]
+        has = (before != 0) & (batch.text_size != 0) & (first == ord(PATH_START))
+        size = (before + batch.text_size) * has
+        known = [*self._shared.url, b""]
+        url = list(map(known.__getitem__, np.where(has, batch.group, -1).tolist()))
+        columns = [url, text if has.all() else _where(has, text)]
+        if query:
+            asked = has & (batch.query_size != 0)
+            size += (1 + batch.query_size) * asked
+            columns += [[b"?" * one for one in asked.tolist()], _where(asked, query)]
+        heads = _heads(URL_FULL, size, self.attribute)
+        return [heads, *columns], sizes(heads) + size
 
     def _requests(self, pieces: Pieces, parts: list[Part]) -> Iterator[EncodedSpans]:
         """Cut into requests and resources, and put together."""
@@ -364,15 +392,20 @@ def encode_spans(traced: Traced, groups: list[Group], services: list[Service], v
     return SpanEncoder(version).encode(traced, groups, services)
 
 
-def _query_pieces(batch: Batch, attribute: int) -> tuple[list[bytes], list[bytes]]:
-    """What comes before a query string, and the query string; both empty in rows without one."""
-    has = np.flatnonzero(batch.query_size)
-    rows = Rows(len(has), attribute)
-    rows.text(URL_QUERY, batch.query_size[has])
-    head = [b""] * len(batch.row)
-    for at, piece in zip(has.tolist(), rows.pieces(), strict=True):
-        head[at] = piece
-    return head, slices(batch.requests.query, batch.requests.query_at[batch.row], batch.query_size)
+def _heads(key: str, size: Integers, attribute: int) -> list[bytes]:
+    """What comes before an attribute's text of that size; empty in rows without one."""
+    head = [b""] * len(size)
+    has = np.flatnonzero(size)
+    if len(has):
+        rows = Rows(len(has), attribute)
+        rows.text(key, size[has])
+        for at, piece in zip(has.tolist(), rows.pieces(), strict=True):
+            head[at] = piece
+    return head
+
+
+def _where(has: NDArray[np.bool_], pieces: list[bytes]) -> list[bytes]:
+    return [piece if one else b"" for piece, one in zip(pieces, has.tolist(), strict=True)]
 
 
 @step

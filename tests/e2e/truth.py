@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 SERVER, CLIENT = "server", "client"
 # The service of the gRPC servers here. Its methods are few: its RPCs are told apart by the trace that each comes with.
@@ -116,7 +117,9 @@ def differences(truth: Expected, span: dict[str, Any]) -> list[str]:
         for name, value in fields.items()
         if value is not None and (told.get(name) or 0) != value
     ]
-    return wrong + wrong_error(truth, span) + wrong_time(truth, span) + wrong_trace(truth, span)
+    return (
+        wrong + wrong_url(truth, span) + wrong_error(truth, span) + wrong_time(truth, span) + wrong_trace(truth, span)
+    )
 
 
 def http_fields(truth: Expected) -> dict[str, Any]:
@@ -137,6 +140,19 @@ def rpc_fields(truth: Expected) -> dict[str, Any]:
         "rpc.method": method,
         "rpc.grpc.status_code": truth.status,
     }
+
+
+def wrong_url(truth: Expected, span: dict[str, Any]) -> list[str]:
+    """A client's url.full: whom it asks by which scheme, and for what."""
+    told = span["attributes"]
+    path, host = str(told.get("url.path", "")), told.get("server.address")
+    if truth.kind == SERVER or truth.rpc or not path.startswith("/") or not host:
+        return [f"a url.full: {told['url.full']}"] if "url.full" in told else []
+    found = urlsplit(str(told.get("url.full", "")))
+    port = found.port or {"http": 80, "https": 443}.get(found.scheme)
+    said = (found.scheme, found.hostname, port, found.path)
+    meant = (told["url.scheme"], str(host).lower(), told.get("server.port", port), urlsplit(path).path)
+    return [] if said == meant else [f"url.full is {told.get('url.full')!r}, not {meant}"]
 
 
 def wrong_error(truth: Expected, span: dict[str, Any]) -> list[str]:

@@ -95,6 +95,7 @@ SERVICES = [
 
 def make_group(service: int = 0, kind: Kind = Kind.SERVER, status: int = 200, text_key: str = "url.path") -> Group:
     attributes = {"http.request.method": "GET", "http.response.status_code": status, "server.port": 8080}
+    attributes |= {"url.scheme": "https", "server.address": "fe80::1" if service else "shop"}
     return Group(
         service=service,
         kind=kind,
@@ -111,11 +112,12 @@ GROUPS = [
     make_group(),
     make_group(status=500),
     make_group(service=1, kind=Kind.CLIENT),
+    make_group(kind=Kind.CLIENT),
     make_group(service=1),
     make_group(text_key=""),
 ]
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(["/x" * 70, "/y" * 9000])
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(["/x" * 70, "/y" * 9000, "/z"])
 addresses = st.none() | st.ip_addresses().filter(lambda address: any(raw_address(address)))
 sizes = st.integers(0, 300) | st.integers(0, 2**63 - 1)
 

@@ -80,6 +80,9 @@ def truth(row: Row) -> dict[str, Any]:
         own["url.path"] = row.text
     if row.query:
         own["url.query"] = row.query
+    if group.kind is Kind.CLIENT and row.text.startswith("/"):
+        query = f"?{row.query}" if row.query else ""
+        own["url.full"] = f"https://{'[fe80::1]' if group.service else 'shop'}:8080{row.text}{query}"
     return {
         "traceId": row.trace.hex(),
         "spanId": row.span.hex(),
