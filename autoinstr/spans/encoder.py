@@ -6,7 +6,7 @@ A span's bytes are put together from pieces:
     head     ids, times, sizes, port ...: fixed width for all rows of one layout, made as rows of one array
     text     the request's own text (url.path), after its length in the head
     query    the same for url.query, in batches that have queries
-    url      the same for url.full: of the group, then text and query once more, in batches with calls
+    url      url.full, in batches that have calls
     address  of the other end; encoded once for each address
     shared   name, kind, attributes and status of the group; encoded once for each group
 
@@ -45,6 +45,7 @@ _SAMPLED, _KNOWN, _REMOTE = 0x01, 0x100, 0x200
 # Optional parts of a row: bits of its layout.
 _PARENT, _PORT, _TEXT, _QUERY = 1, 2, 4, 8
 _PARTS = 16
+_QUERY_MARK = (b"", b"?")  # where there is none, and where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,14 +259,16 @@ class RequestEncoder:
         after = [text, address, shared]
         query: list[bytes] = []
         if batch.query_size.any():
-            head = _heads(URL_QUERY, batch.query_size, self.attribute)
+            asked = np.flatnonzero(batch.query_size)
+            head = _heads(URL_QUERY, batch.query_size[asked], self.attribute)
+            head = _spread(head, asked.tolist(), len(batch.row))
             query = slices(requests.query, requests.query_at[batch.row], batch.query_size)
             rest += sizes(head) + batch.query_size
             after = [text, head, query, address, shared]
         if self._shared.url_size[batch.group].any():
-            columns, size = self._urls(batch, text, query)
-            rest += size
-            after += columns
+            url = self._urls(batch, text, query)
+            rest += sizes(url)
+            after.append(url)
         for last in self.end(batch):
             rest += sizes(last)
             after.append(last)
@@ -304,21 +307,19 @@ class RequestEncoder:
         return pieces
 
     @step
-    def _urls(self, batch: Batch, text: list[bytes], query: list[bytes]) -> tuple[list[list[bytes]], Integers]:
-        """Columns of pieces which are url.full, and what they add to each row; all empty in rows without one."""
+    def _urls(self, batch: Batch, text: list[bytes], query: list[bytes]) -> list[bytes]:
+        """url.full; empty in rows without one."""
         requests, before = batch.requests, self._shared.url_size[batch.group]
         first = np.append(requests.text, np.uint8(0))[requests.text_at[batch.row]]
-        has = (before != 0) & (batch.text_size != 0) & (first == ord(PATH_START))
-        size = (before + batch.text_size) * has
-        known = [*self._shared.url, b""]
-        url = list(map(known.__getitem__, np.where(has, batch.group, -1).tolist()))
-        columns = [url, text if has.all() else _where(has, text)]
+        has = np.flatnonzero((before != 0) & (batch.text_size != 0) & (first == ord(PATH_START)))
+        rows, size = has.tolist(), before[has] + batch.text_size[has]
+        parts = [map(self._shared.url.__getitem__, batch.group[has].tolist()), map(text.__getitem__, rows)]
         if query:
-            asked = has & (batch.query_size != 0)
-            size += (1 + batch.query_size) * asked
-            columns += [[b"?" * one for one in asked.tolist()], _where(asked, query)]
+            asked = batch.query_size[has] != 0
+            size += (1 + batch.query_size[has]) * asked
+            parts += [map(_QUERY_MARK.__getitem__, asked.tolist()), map(query.__getitem__, rows)]
         heads = _heads(URL_FULL, size, self.attribute)
-        return [heads, *columns], sizes(heads) + size
+        return _spread(list(map(b"".join, zip(heads, *parts, strict=True))), rows, len(batch.row))
 
     def _requests(self, pieces: Pieces, parts: list[Part]) -> Iterator[EncodedSpans]:
         """Cut into requests and resources, and put together."""
@@ -393,19 +394,23 @@ def encode_spans(traced: Traced, groups: list[Group], services: list[Service], v
 
 
 def _heads(key: str, size: Integers, attribute: int) -> list[bytes]:
-    """What comes before an attribute's text of that size; empty in rows without one."""
-    head = [b""] * len(size)
-    has = np.flatnonzero(size)
-    if len(has):
-        rows = Rows(len(has), attribute)
-        rows.text(key, size[has])
-        for at, piece in zip(has.tolist(), rows.pieces(), strict=True):
-            head[at] = piece
-    return head
+    """What comes before an attribute's texts of these sizes."""
+    if not len(size):
+        return []
+    rows = Rows(len(size), attribute)
+    rows.text(key, size)
+    return rows.pieces()
 
 
-def _where(has: NDArray[np.bool_], pieces: list[bytes]) -> list[bytes]:
-    return [piece if one else b"" for piece, one in zip(pieces, has.tolist(), strict=True)]
+def _spread(pieces: list[bytes], rows: list[int], count: int) -> list[bytes]:
+    """A column of `count` rows, with the pieces in theirs, which increase."""
+    column = [b""] * count
+    if rows and rows[-1] - rows[0] == len(rows) - 1:
+        column[rows[0] : rows[-1] + 1] = pieces
+    else:
+        for row, piece in zip(rows, pieces, strict=True):
+            column[row] = piece
+    return column
 
 
 @step
