@@ -11,7 +11,7 @@ import time
 import hosts
 from conversation import TCP_FASTOPEN_CONNECT
 
-THINKING = 0.1  # seconds: longer than it takes until the client's socket is connected
+THINKING = 0.3  # seconds: longer than it takes until the client's socket is connected
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torture"))
 
 from link import Link
 
-COUNT = 15
+COUNT = 12
 WITH_SERVERS, CLIENTS_ONLY = "net.ipv4.tcp_fastopen=3", "net.ipv4.tcp_fastopen=1"
 # What answers a SYN takes some 40 ms, in which the thread of the client sleeps.
 SLOW = "tc qdisc add dev eth0 root tbf rate 16kbit burst 200 latency 5s"
@@ -41,5 +41,5 @@ def test_the_server_knows_who_asked(
         spans = watching.stop()
     called = {path_of(span): span["spanId"] for span in spans if kind_of(span) == CLIENT}
     served = {path_of(span): span["parentSpanId"] for span in spans if kind_of(span) == SERVER}
-    assert list(served) == paths
+    assert served.keys() == set(paths)
     assert served == called
