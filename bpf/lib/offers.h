@@ -130,8 +130,10 @@ static __always_inline struct offer *find_call(struct connection *c, struct trac
 /* May the client leave its call for this request later than the server meets that? */
 static __always_inline int is_call_coming(const struct connection *c, __u64 key)
 {
-	if (c->requests != 1 || c->session || c->slot.family == FAMILY_UNIX)
-		return c->session;
+	if (c->session)
+		return 1;
+	if (c->requests != 1 || c->slot.family == FAMILY_UNIX)
+		return 0;
 
 	__u64 sk = first_tcp_of(key);
 	return sk && came_early(sk);

@@ -20,6 +20,7 @@ NEED_KERNEL = (
     "test_bench",
     "test_clients",
     "test_exact",
+    "test_fast_open",
     "test_go_grpc_older",
     "test_go_parents",
     "test_go_routes",
